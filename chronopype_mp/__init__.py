@@ -1,0 +1,1 @@
+"""A clock that ticks processors, each in a worker process of its own, over ZeroMQ."""

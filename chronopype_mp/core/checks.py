@@ -1,0 +1,38 @@
+"""Checks that settings make of themselves; a failure names owner, field and value."""
+
+from __future__ import annotations
+
+import math
+
+from chronopype_mp.exceptions import ConfigError
+
+__all__ = ["at_least", "finite", "positive"]
+
+
+def finite(owner: str, field: str, value: object) -> float:
+    """Return ``value`` as a float.
+
+    Raises:
+        ConfigError: it is not a number, or it is nan or infinite.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(owner, field, value, "must be a number")
+    if not math.isfinite(value):
+        raise ConfigError(owner, field, value, "must be finite")
+    return float(value)
+
+
+def positive(owner: str, field: str, value: object) -> float:
+    """Return ``value`` as a float above 0; raises like `finite`."""
+    number = finite(owner, field, value)
+    if number <= 0:
+        raise ConfigError(owner, field, value, "must be above 0")
+    return number
+
+
+def at_least(owner: str, field: str, value: object, minimum: float) -> float:
+    """Return ``value`` as a float of at least ``minimum``; raises like `finite`."""
+    number = finite(owner, field, value)
+    if number < minimum:
+        raise ConfigError(owner, field, value, f"must be at least {minimum:g}")
+    return number

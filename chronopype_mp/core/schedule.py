@@ -1,0 +1,74 @@
+"""When ticks are due. The ticker thread is this module's edge.
+
+A boundary is a whole multiple of ``tick_size``. Boundaries are numbered: number k lies at
+k·tick_size exactly rounded, so that timestamps do not drift, however many have passed (a running
+sum of 0.1 is off by a tick after 10,000). A boundary that nobody was awake for is skipped and
+counted; ticks never come in a burst.
+
+Deadlines are on the monotonic clock. The distance between that and the time scale of the
+timestamps is taken once, when a run begins: setting the wall clock moves no tick.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from chronopype_mp.core.checks import positive
+
+__all__ = ["Schedule"]
+
+
+class Schedule:
+    """The boundaries of one run.
+
+    Args:
+        tick_size: distance of two boundaries, seconds; the decimal number as written is meant,
+            so 0.1 is a tenth.
+        offset: what to add to a reading of the monotonic clock to get a timestamp, seconds.
+
+    Raises:
+        ConfigError: ``tick_size`` is not a finite number above 0.
+    """
+
+    __slots__ = ("_denominator", "_numerator", "offset", "tick_size")
+
+    def __init__(self, tick_size: float, offset: float = 0.0) -> None:
+        self.tick_size = positive("Schedule", "tick_size", tick_size)
+        self.offset = offset
+        exact = Fraction(repr(self.tick_size))
+        self._numerator = exact.numerator
+        self._denominator = exact.denominator
+
+    def timestamp(self, number: int) -> float:
+        """Return the timestamp of boundary ``number``, seconds."""
+        return number * self._numerator / self._denominator
+
+    def number_at(self, timestamp: float) -> int:
+        """Return the number of the last boundary at or before ``timestamp``."""
+        exact = Fraction(timestamp)
+        number = (exact.numerator * self._denominator) // (exact.denominator * self._numerator)
+        # The boundary's own timestamp is rounded, so it may lie a hair above its exact place.
+        return number + 1 if self.timestamp(number + 1) <= timestamp else number
+
+    def deadline(self, number: int) -> float:
+        """Return when boundary ``number`` is due, seconds on the monotonic clock."""
+        return self.timestamp(number) - self.offset
+
+    def first(self, now: float) -> int:
+        """Return the number of the first boundary due at or after ``now`` (monotonic seconds)."""
+        number = self.number_at(now + self.offset)
+        return number if self.deadline(number) >= now else number + 1
+
+    def following(self, number: int, now: float) -> tuple[int, int]:
+        """Return the boundary to wait for after ``number`` was published, and how many are skipped.
+
+        Args:
+            number: the boundary published last.
+            now: the monotonic clock.
+
+        Returns:
+            The number of the next boundary that is not yet in the past, at least ``number + 1``,
+            and the count of those between that were missed.
+        """
+        after = max(number + 1, self.first(now))
+        return after, after - number - 1
