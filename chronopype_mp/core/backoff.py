@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import random
 
-import msgspec
-
 from chronopype_mp.core.checks import at_least, finite, positive
+from chronopype_mp.core.settings import Settings
 from chronopype_mp.exceptions import ConfigError
 
 __all__ = ["BackoffPolicy"]
 
 
-class BackoffPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class BackoffPolicy(Settings, frozen=True):
     """An exponential backoff. The defaults are chronopype's for reconnecting.
 
     Args:

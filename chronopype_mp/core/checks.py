@@ -6,7 +6,7 @@ import math
 
 from chronopype_mp.exceptions import ConfigError
 
-__all__ = ["at_least", "finite", "positive"]
+__all__ = ["at_least", "finite", "positive", "whole"]
 
 
 def finite(owner: str, field: str, value: object) -> float:
@@ -36,3 +36,18 @@ def at_least(owner: str, field: str, value: object, minimum: float) -> float:
     if number < minimum:
         raise ConfigError(owner, field, value, f"must be at least {minimum:g}")
     return number
+
+
+def whole(owner: str, field: str, value: object, minimum: int, maximum: int | None = None) -> int:
+    """Return ``value`` as an int of at least ``minimum`` and at most ``maximum``.
+
+    Raises:
+        ConfigError: it is not a whole number, or out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(owner, field, value, "must be a whole number")
+    if value < minimum:
+        raise ConfigError(owner, field, value, f"must be at least {minimum}")
+    if maximum is not None and value > maximum:
+        raise ConfigError(owner, field, value, f"must be at most {maximum}")
+    return value

@@ -27,6 +27,7 @@ import random
 import msgspec
 
 from chronopype_mp.core.backoff import BackoffPolicy
+from chronopype_mp.core.settings import Settings
 
 __all__ = [
     "Check",
@@ -66,7 +67,7 @@ class StartWhen(enum.Enum):
     CONNECTED = "connected"
 
 
-class ConnectionPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class ConnectionPolicy(Settings, frozen=True):
     """The settings of a network loop; all times in seconds. The defaults are chronopype's."""
 
     check_interval: float = 10.0

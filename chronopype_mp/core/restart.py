@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from chronopype_mp.core.checks import positive
-from chronopype_mp.exceptions import ConfigError
+from chronopype_mp.core.checks import positive, whole
+from chronopype_mp.core.settings import Settings
 
 __all__ = ["RestartBudget"]
 
 
-class RestartBudget(msgspec.Struct, frozen=True, kw_only=True):
+class RestartBudget(Settings, frozen=True):
     """At most ``max_restarts`` restarts within any ``window`` seconds.
 
     Args:
@@ -26,10 +24,7 @@ class RestartBudget(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
-        if isinstance(self.max_restarts, bool) or not isinstance(self.max_restarts, int):
-            raise ConfigError(owner, "max_restarts", self.max_restarts, "must be a whole number")
-        if self.max_restarts < 0:
-            raise ConfigError(owner, "max_restarts", self.max_restarts, "must be at least 0")
+        whole(owner, "max_restarts", self.max_restarts, 0)
         positive(owner, "window", self.window)
 
     def spend(self, history: tuple[float, ...], now: float) -> tuple[float, ...] | None:

@@ -1,0 +1,47 @@
+"""All that a new worker process is told before it can read its first command."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["TickRules", "WorkerBoot"]
+
+
+class TickRules(msgspec.Struct, frozen=True, kw_only=True):
+    """How ticks are executed; the values are `ClockConfig`'s. Times in seconds."""
+
+    processor_timeout: float
+    max_retries: int
+    stats_window_size: int
+
+
+class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
+    """What one incarnation starts with.
+
+    Attributes:
+        worker: its name.
+        incarnation: counts its processes from 1.
+        payload: the processor or its spec, by dill.
+        down: the address of the coordinator's PUB socket.
+        up: the address of its PULL socket.
+        rules: how ticks are executed.
+        beat_interval: how often to report, seconds.
+        stop_grace: how long an orderly stop may take, seconds.
+        path: the coordinator's ``sys.path``.
+        directory: its working directory.
+        environment: its environment variables.
+        log_levels: the levels of its loggers by name; "" is the root logger.
+    """
+
+    worker: str
+    incarnation: int
+    payload: bytes
+    down: str
+    up: str
+    rules: TickRules
+    beat_interval: float
+    stop_grace: float
+    path: list[str] = []
+    directory: str = ""
+    environment: dict[str, str] = {}
+    log_levels: dict[str, int] = {}

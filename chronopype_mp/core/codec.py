@@ -1,0 +1,99 @@
+"""Messages to frames and back: topic, msgpack, nothing else. Nothing is ever unpickled here.
+
+A frame to workers begins with its topic, by which ZeroMQ filters: ``t`` for ticks, ``w<name>\\0``
+for one worker's commands (a name holds no NUL, so no topic is the start of another's).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from chronopype_mp.core.messages import Command, Tick, Uplink
+
+__all__ = [
+    "MAX_FRAME",
+    "TICK_TOPIC",
+    "FrameError",
+    "command_topic",
+    "decode_command",
+    "decode_report",
+    "decode_tick",
+    "encode_command",
+    "encode_report",
+    "encode_tick",
+]
+
+MAX_FRAME = 4 * 1024 * 1024
+"""Bytes; a larger frame is refused by the socket."""
+
+TICK_TOPIC = b"t"
+
+_encoder = msgspec.msgpack.Encoder()
+_ticks = msgspec.msgpack.Decoder(Tick)
+_commands = msgspec.msgpack.Decoder(Command)
+_uplinks = msgspec.msgpack.Decoder(Uplink)
+
+
+class FrameError(ValueError):
+    """A frame is none of the protocol's messages."""
+
+
+def command_topic(worker: str) -> bytes:
+    """Return the topic of one worker's commands."""
+    return b"w" + worker.encode() + b"\0"
+
+
+def encode_tick(tick: Tick) -> bytes:
+    """Return the frame of a tick."""
+    return TICK_TOPIC + _encoder.encode(tick)
+
+
+def encode_command(worker: str, command: Command) -> bytes:
+    """Return the frame of a command to one worker."""
+    return command_topic(worker) + _encoder.encode(command)
+
+
+def decode_tick(frame: bytes) -> Tick:
+    """Return the tick in a frame with the tick topic.
+
+    Raises:
+        FrameError: it is not one.
+    """
+    try:
+        return _ticks.decode(memoryview(frame)[1:])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FrameError(str(error)) from error
+
+
+def decode_command(frame: bytes) -> Command:
+    """Return the command in a frame.
+
+    Raises:
+        FrameError: it is not one.
+    """
+    topic, end, body = frame.partition(b"\0")
+    if not end or not topic.startswith(b"w"):
+        raise FrameError("the frame has no command topic")
+    try:
+        command: Command = _commands.decode(body)
+        return command
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FrameError(str(error)) from error
+
+
+def encode_report(report: Uplink) -> bytes:
+    """Return the frame of a report."""
+    return _encoder.encode(report)
+
+
+def decode_report(frame: bytes) -> Uplink:
+    """Return the report in a frame.
+
+    Raises:
+        FrameError: it is not one.
+    """
+    try:
+        report: Uplink = _uplinks.decode(frame)
+        return report
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FrameError(str(error)) from error

@@ -1,0 +1,46 @@
+"""The base of every settings struct: frozen, keyword-only, and strict about names."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Self
+
+import msgspec
+
+from chronopype_mp.exceptions import ConfigError
+
+__all__ = ["Settings"]
+
+
+class _StrictMeta(msgspec.StructMeta):
+    def __call__(cls, *args: Any, **values: Any) -> Any:
+        if args:
+            raise ConfigError(cls.__name__, "(positional)", args[0], "settings are given by name")
+        known = cls.__struct_fields__
+        for name, value in values.items():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
+                raise ConfigError(cls.__name__, name, value, f"no such setting; {hint}")
+        defaults = cls.__struct_defaults__
+        padded = (msgspec.NODEFAULT,) * (len(known) - len(defaults)) + defaults
+        for name, default in zip(known, padded, strict=True):
+            if default is msgspec.NODEFAULT and name not in values:
+                raise ConfigError(cls.__name__, name, None, "must be given")
+        return super().__call__(**values)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_StrictMeta):
+    """Frozen settings. Unknown names are refused with the nearest known one."""
+
+    def model_copy(self, *, update: dict[str, Any] | None = None) -> Self:
+        """Return a copy with some values changed; the copy is validated like a new one.
+
+        Args:
+            update: the new values by name.
+
+        Raises:
+            ConfigError: a name is unknown or a value out of range.
+        """
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        return type(self)(**{**values, **(update or {})})

@@ -1,0 +1,199 @@
+"""What is known of a processor's ticks: counters, the last error, recent execution times."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from datetime import datetime
+
+import msgspec
+
+__all__ = ["TickAccount", "TickRecorder", "TickState"]
+
+
+class TickAccount(msgspec.Struct, frozen=True, array_like=True):
+    """What became of the ticks that were published while one incarnation was READY.
+
+    Attributes:
+        base: the sequence number of the last tick before the account opened.
+        run: ticks executed, successfully or not.
+        missed: ticks that a newer one replaced, or that the socket dropped.
+        skipped: ticks held back while the processor was paused or not connected.
+    """
+
+    base: int = 0
+    run: int = 0
+    missed: int = 0
+    skipped: int = 0
+
+    @property
+    def through(self) -> int:
+        """The sequence number of the last tick in the account."""
+        return self.base + self.run + self.missed + self.skipped
+
+
+class TickState(msgspec.Struct, frozen=True, kw_only=True):
+    """A processor's state at one moment.
+
+    Attributes:
+        last_timestamp: of the last tick executed, or of the start; None before that.
+        is_active: started and not paused.
+        retry_count: failed attempts of the last tick.
+        max_consecutive_retries: the most failed attempts seen in one tick.
+        execution_times: of the last successful ticks, seconds, oldest first.
+        success_count: ticks that succeeded, ever.
+        error_count: ticks that failed for good, ever.
+        consecutive_errors: ticks failed in a row.
+        last_error: the last failure's message.
+        last_error_time: its tick's timestamp, as naive local time.
+        last_success_time: when the last successful tick ended, as naive local time.
+    """
+
+    last_timestamp: float | None = None
+    is_active: bool = False
+    retry_count: int = 0
+    max_consecutive_retries: int = 0
+    execution_times: tuple[float, ...] = ()
+    success_count: int = 0
+    error_count: int = 0
+    consecutive_errors: int = 0
+    last_error: str | None = None
+    last_error_time: datetime | None = None
+    last_success_time: datetime | None = None
+
+    @property
+    def successful_ticks(self) -> int:
+        """Ticks that succeeded, ever."""
+        return self.success_count
+
+    @property
+    def failed_ticks(self) -> int:
+        """Ticks that failed for good, ever."""
+        return self.error_count
+
+    @property
+    def total_ticks(self) -> int:
+        """Ticks that ended, ever."""
+        return self.success_count + self.error_count
+
+    @property
+    def total_execution_time(self) -> float:
+        """Sum of the execution times in the window, seconds."""
+        return math.fsum(self.execution_times)
+
+    @property
+    def avg_execution_time(self) -> float:
+        """Mean of the execution times in the window, seconds; 0.0 when there are none."""
+        return statistics.fmean(self.execution_times) if self.execution_times else 0.0
+
+    @property
+    def max_execution_time(self) -> float:
+        """Largest execution time in the window, seconds; 0.0 when there are none."""
+        return max(self.execution_times, default=0.0)
+
+    @property
+    def std_dev_execution_time(self) -> float:
+        """Sample deviation of the execution times, seconds; 0.0 below two samples."""
+        return statistics.stdev(self.execution_times) if len(self.execution_times) > 1 else 0.0
+
+    @property
+    def error_rate(self) -> float:
+        """Failed ticks in percent of all; 0.0 when there are none."""
+        return 100.0 * self.error_count / self.total_ticks if self.total_ticks else 0.0
+
+    def get_execution_percentile(self, percentile: float) -> float:
+        """Return a percentile of the execution times, linearly interpolated.
+
+        Args:
+            percentile: 0 to 100.
+
+        Returns:
+            Seconds; 0.0 when there are no samples.
+
+        Raises:
+            ValueError: ``percentile`` is out of range.
+        """
+        if not 0 <= percentile <= 100:
+            raise ValueError(f"percentile = {percentile!r}: must be between 0 and 100")
+        if not self.execution_times:
+            return 0.0
+        ordered = sorted(self.execution_times)
+        place = percentile / 100 * (len(ordered) - 1)
+        low = math.floor(place)
+        high = min(low + 1, len(ordered) - 1)
+        return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+class TickRecorder:
+    """The mutable counters behind a `TickState`, in the process that executes the ticks.
+
+    Args:
+        window: how many execution times are kept.
+    """
+
+    def __init__(self, window: int) -> None:
+        self._times: deque[float] = deque(maxlen=window)
+        self.last_timestamp: float | None = None
+        self.is_active = False
+        self._retry_count = 0
+        self._max_retries = 0
+        self._successes = 0
+        self._errors = 0
+        self._consecutive_errors = 0
+        self._last_error: str | None = None
+        self._last_error_time: datetime | None = None
+        self._last_success: float | None = None
+
+    def succeeded(self, timestamp: float, seconds: float, retries: int, now: float) -> None:
+        """Count a tick that succeeded.
+
+        Args:
+            timestamp: the tick's.
+            seconds: duration of the attempt that succeeded.
+            retries: attempts that failed before it.
+            now: the wall clock, seconds.
+        """
+        self._times.append(seconds)
+        self._successes += 1
+        self._consecutive_errors = 0
+        self._retry_count = 0
+        if retries > self._max_retries:
+            self._max_retries = retries
+        self.last_timestamp = timestamp
+        self._last_success = now
+
+    def failed(self, timestamp: float, error: str, attempts: int) -> None:
+        """Count a tick whose last attempt failed.
+
+        Args:
+            timestamp: the tick's.
+            error: the failure's message.
+            attempts: attempts that failed.
+        """
+        self._errors += 1
+        self._consecutive_errors += 1
+        self._retry_count = attempts
+        self._max_retries = max(self._max_retries, attempts)
+        self._last_error = error
+        self._last_error_time = datetime.fromtimestamp(timestamp)
+        self.last_timestamp = timestamp
+
+    @property
+    def state(self) -> TickState:
+        """The state now."""
+        return TickState(
+            last_timestamp=self.last_timestamp,
+            is_active=self.is_active,
+            retry_count=self._retry_count,
+            max_consecutive_retries=self._max_retries,
+            execution_times=tuple(self._times),
+            success_count=self._successes,
+            error_count=self._errors,
+            consecutive_errors=self._consecutive_errors,
+            last_error=self._last_error,
+            last_error_time=self._last_error_time,
+            last_success_time=(
+                None if self._last_success is None else datetime.fromtimestamp(self._last_success)
+            ),
+        )

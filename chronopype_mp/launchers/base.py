@@ -1,0 +1,65 @@
+"""What a launcher offers, whichever it is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from chronopype_mp.core.boot import WorkerBoot
+from chronopype_mp.processors import TickProcessor
+from chronopype_mp.transport.base import Hub
+
+__all__ = ["Launcher", "WorkerProcess"]
+
+
+class WorkerProcess(Protocol):
+    """One incarnation of a worker.
+
+    Attributes:
+        pid: of the process.
+        pipes: the readable ends of its stdout and stderr; whoever reads them closes them.
+    """
+
+    pid: int
+    pipes: tuple[int, int] | None
+
+    async def wait(self) -> int | None:
+        """Wait for the end; return the exit status, negative for a signal, None if unknown.
+
+        Cancelling this leaves the process alone.
+        """
+        ...
+
+    def kill(self) -> None:
+        """Kill it and its children. What is gone already is no error."""
+        ...
+
+    def exception(self, serial: int) -> BaseException | None:
+        """Return the exception of failure ``serial``, where it never left this process."""
+        ...
+
+
+class Launcher(Protocol):
+    """Starts workers."""
+
+    def open_hub(self) -> Hub:
+        """Return the coordinator's end of the transport that its workers use."""
+        ...
+
+    async def start(
+        self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None
+    ) -> WorkerProcess:
+        """Start a process for one incarnation.
+
+        Args:
+            boot: what it is told.
+            hub: what `open_hub` returned.
+            original: the object that ``boot.payload`` was made from, for the first incarnation.
+
+        Raises:
+            OSError: the system has no more processes, memory or file descriptors.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the launcher holds; all its workers have ended."""
+        ...

@@ -1,0 +1,167 @@
+"""Workers as processes of `multiprocess`, by forkserver or spawn.
+
+The child must never run the main module again: scripts without an ``if __name__ == "__main__"``
+guard and notebooks work because the main module is out of sight while a process is started. (It
+is swapped in ``sys.modules``, not stripped of ``__file__``: other threads go on using that.) The
+processor travels as a dill payload, which carries what it needs from the main module.
+
+All starts of a process happen in one permanent thread: PR_SET_PDEATHSIG fires when the thread
+that started a child ends, and a start may block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from typing import Any
+
+import msgspec
+import multiprocess
+
+from chronopype_mp.core.boot import WorkerBoot
+from chronopype_mp.processors import TickProcessor
+from chronopype_mp.transport.base import Hub
+from chronopype_mp.transport.zeromq import ZmqHub
+
+__all__ = ["ForkserverLauncher", "SpawnLauncher"]
+
+ENTRY = "chronopype_mp.worker.entry"
+PRELOAD = "chronopype_mp.launchers.preload"
+
+_main_module = threading.Lock()
+
+
+def _run(boot_frame: bytes, stdout: Connection, stderr: Connection) -> None:
+    """Run the worker's entry; in the child."""
+    importlib.import_module(ENTRY).main(boot_frame, stdout, stderr)
+
+
+@contextlib.contextmanager
+def _main_module_out_of_sight() -> Iterator[None]:
+    with _main_module:
+        real = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = real
+
+
+class _ProcessWorker:
+    """A worker that is a process."""
+
+    def __init__(self, process: Any, pipes: tuple[int, int]) -> None:
+        self._process = process
+        self.pid: int = process.pid
+        self.pipes: tuple[int, int] | None = pipes
+        self._reaped = False
+
+    async def wait(self) -> int | None:
+        """Wait for the end through a file descriptor; nothing polls."""
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        # Under spawn the sentinel is a pipe that a grandchild may hold open; a pidfd is exact.
+        fd, own = self._process.sentinel, False
+        if self._process._start_method == "spawn" and hasattr(os, "pidfd_open"):
+            fd, own = os.pidfd_open(self.pid), True
+
+        def on_end() -> None:
+            loop.remove_reader(fd)
+            if not ended.done():
+                ended.set_result(None)
+
+        loop.add_reader(fd, on_end)
+        try:
+            await ended
+        finally:
+            loop.remove_reader(fd)
+            if own:
+                os.close(fd)
+        self._reaped = True
+        self._process.join()
+        code: int | None = self._process.exitcode
+        self._process.close()
+        return code
+
+    def kill(self) -> None:
+        """Kill the process group; before the child leads one, the process."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        if not self._reaped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def exception(self, serial: int) -> BaseException | None:
+        """Return None: exceptions stay in the worker."""
+        return None
+
+
+class _ProcessLauncher:
+    """What both start methods share."""
+
+    method: str
+
+    def __init__(self) -> None:
+        self._context: Any = multiprocess.get_context(self.method)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="chronopype_mp launcher")
+
+    def open_hub(self) -> ZmqHub:
+        """Return a hub on ipc sockets in a private directory."""
+        return ZmqHub()
+
+    async def start(
+        self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None
+    ) -> _ProcessWorker:
+        """Start a process in the launcher's thread."""
+        loop = asyncio.get_running_loop()
+        return await asyncio.shield(loop.run_in_executor(self._thread, self._start, boot))
+
+    def _start(self, boot: WorkerBoot) -> _ProcessWorker:
+        readers, writers = [], []
+        try:
+            for _ in range(2):
+                reader, writer = self._context.Pipe(duplex=False)
+                readers.append(reader)
+                writers.append(writer)
+            process = self._context.Process(
+                target=_run,
+                args=(msgspec.msgpack.encode(boot), *writers),
+                name=boot.worker,
+                daemon=True,
+            )
+            with _main_module_out_of_sight():
+                process.start()
+            out, err = (os.dup(reader.fileno()) for reader in readers)
+            return _ProcessWorker(process, (out, err))
+        finally:
+            for end in (*readers, *writers):
+                end.close()
+
+    def close(self) -> None:
+        """End the launcher's thread."""
+        self._thread.shutdown(wait=True)
+
+
+class ForkserverLauncher(_ProcessLauncher):
+    """Forks workers from a server process that has the package loaded already."""
+
+    method = "forkserver"
+
+    def _start(self, boot: WorkerBoot) -> _ProcessWorker:
+        self._context.set_forkserver_preload([PRELOAD])
+        return super()._start(boot)
+
+
+class SpawnLauncher(_ProcessLauncher):
+    """Starts every worker as a fresh interpreter: slower, but nothing is inherited."""
+
+    method = "spawn"

@@ -1,0 +1,15 @@
+"""What users subclass."""
+
+from chronopype_mp.processors.base import TickProcessor
+from chronopype_mp.processors.models import ProcessorState
+from chronopype_mp.processors.network import NetworkProcessor, NetworkStatus, StartWhen
+from chronopype_mp.processors.spec import ProcessorSpec
+
+__all__ = [
+    "NetworkProcessor",
+    "NetworkStatus",
+    "ProcessorSpec",
+    "ProcessorState",
+    "StartWhen",
+    "TickProcessor",
+]

@@ -1,0 +1,73 @@
+"""Running a user's coroutine within a bound that it cannot escape."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+__all__ = ["CANCEL_GRACE", "HookCancelled", "HookStuck", "HookTimeout", "bounded"]
+
+T = TypeVar("T")
+
+CANCEL_GRACE = 1.0
+"""Seconds that a cancelled hook has to end before it counts as stuck."""
+
+
+class HookTimeout(Exception):
+    """A hook did not end within its timeout and was cancelled."""
+
+
+class HookCancelled(Exception):
+    """A hook awaited something that was cancelled, and let that pass."""
+
+
+class HookStuck(Exception):
+    """A hook did not end within its timeout, and swallowed its cancellation too."""
+
+
+async def bounded(hook: Awaitable[T], timeout: float | None) -> T:
+    """Await a hook in a task of its own; whatever it does, return in time.
+
+    Cancelling this cancels the hook, and leaves it behind if it does not end within
+    `CANCEL_GRACE`.
+
+    Args:
+        hook: what to await.
+        timeout: seconds, or None for no limit.
+
+    Returns:
+        What the hook returned.
+
+    Raises:
+        HookTimeout: it was cancelled for taking too long.
+        HookCancelled: it ended as cancelled, though nobody cancelled it from here.
+        HookStuck: it took too long and would not be cancelled; it goes on in the background.
+        BaseException: what the hook raised, a TimeoutError of its own included.
+    """
+    task = asyncio.ensure_future(hook)
+    try:
+        await asyncio.wait({task}, timeout=timeout)
+        if task.cancelled():
+            raise HookCancelled("the hook was cancelled from within")
+        if task.done():
+            return task.result()
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_GRACE)
+    except asyncio.CancelledError:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_GRACE)
+        _retrieve(task)
+        raise
+    if not task.done():
+        task.add_done_callback(_retrieve)
+        raise HookStuck(f"did not end {CANCEL_GRACE:g} s after it was cancelled")
+    _retrieve(task)
+    raise HookTimeout(f"timed out after {timeout:g}s")
+
+
+def _retrieve(task: asyncio.Future[T]) -> None:
+    """Mark the task's exception as seen: what it raised while being cancelled is of no use."""
+    if task.done() and not task.cancelled():
+        task.exception()

@@ -1,0 +1,66 @@
+"""ProcessorState: chronopype's record of how a processor's ticks went."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from chronopype_mp.core.state import TickState
+
+__all__ = ["ProcessorState"]
+
+
+class ProcessorState(TickState, frozen=True, kw_only=True):
+    """The state of a processor at one moment; every method returns a new one.
+
+    The fields and derived figures are those of `TickState`.
+    """
+
+    @classmethod
+    def of(cls, state: TickState) -> ProcessorState:
+        """Return a worker's reported state as a ProcessorState."""
+        return cls(**{name: getattr(state, name) for name in state.__struct_fields__})
+
+    def update_execution_time(self, seconds: float, window: int) -> ProcessorState:
+        """Return the state after a tick that succeeded.
+
+        Args:
+            seconds: how long it took.
+            window: how many execution times to keep, at least 1.
+        """
+        kept = self.execution_times[-(window - 1) :] if window > 1 else ()
+        return msgspec.structs.replace(
+            self,
+            execution_times=(*kept, seconds),
+            success_count=self.success_count + 1,
+            consecutive_errors=0,
+            last_success_time=datetime.now(),
+        )
+
+    def record_error(self, error: Exception, timestamp: float) -> ProcessorState:
+        """Return the state after a tick that failed.
+
+        Args:
+            error: what it failed with.
+            timestamp: the tick's, seconds; kept as naive local time.
+        """
+        return msgspec.structs.replace(
+            self,
+            error_count=self.error_count + 1,
+            consecutive_errors=self.consecutive_errors + 1,
+            last_error=str(error),
+            last_error_time=datetime.fromtimestamp(timestamp),
+        )
+
+    def update_retry_count(self, count: int) -> ProcessorState:
+        """Return the state with ``count`` failed attempts in the last tick."""
+        return msgspec.structs.replace(
+            self,
+            retry_count=count,
+            max_consecutive_retries=max(self.max_consecutive_retries, count),
+        )
+
+    def reset_retries(self) -> ProcessorState:
+        """Return the state without failed attempts; their maximum is kept."""
+        return msgspec.structs.replace(self, retry_count=0)

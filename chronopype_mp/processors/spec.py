@@ -1,0 +1,76 @@
+"""ProcessorSpec: a processor that is made in the worker, so that it need not travel there."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from chronopype_mp.core.settings import Settings
+from chronopype_mp.exceptions import ConfigError
+from chronopype_mp.processors.base import TickProcessor
+
+__all__ = ["ProcessorSpec"]
+
+
+class ProcessorSpec(Settings, frozen=True):
+    """How to make a processor.
+
+    Args:
+        target: ``"package.module:Class"``, or a class or function; called in the worker, it
+            returns the processor.
+        options: its keyword arguments.
+
+    Raises:
+        ConfigError: ``target`` is neither, or ``options`` is not a dict with names as keys.
+    """
+
+    target: str | Callable[..., TickProcessor]
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        owner = type(self).__name__
+        if isinstance(self.target, str):
+            module, colon, name = self.target.partition(":")
+            parts = [*module.split("."), *name.split(".")]
+            if not colon or not all(part.isidentifier() for part in parts):
+                raise ConfigError(
+                    owner, "target", self.target, 'must look like "package.module:Class"'
+                )
+        elif not callable(self.target):
+            raise ConfigError(
+                owner, "target", self.target, 'must be callable or look like "package.module:Class"'
+            )
+        if not isinstance(self.options, dict) or not all(
+            isinstance(name, str) and name.isidentifier() for name in self.options
+        ):
+            raise ConfigError(owner, "options", self.options, "must be a dict with names as keys")
+
+    @property
+    def default_name(self) -> str:
+        """The target's last part, from which a worker's name is made."""
+        if isinstance(self.target, str):
+            return self.target.rpartition(":")[2].rpartition(".")[2]
+        return getattr(self.target, "__name__", type(self.target).__name__)
+
+    def build(self) -> TickProcessor:
+        """Import the target and make the processor.
+
+        Raises:
+            TypeError: what the target returned is no TickProcessor.
+            Exception: whatever importing or calling the target raises.
+        """
+        made: object
+        if isinstance(self.target, str):
+            module, _, path = self.target.partition(":")
+            found: Any = importlib.import_module(module)
+            for part in path.split("."):
+                found = getattr(found, part)
+            made = found(**self.options)
+        else:
+            made = self.target(**self.options)
+        if not isinstance(made, TickProcessor):
+            raise TypeError(f"{self.target!r} returned {made!r}; it must return a TickProcessor")
+        return made

@@ -1,0 +1,146 @@
+"""The in-memory twin of the ZeroMQ transport, for workers in the coordinator's own process.
+
+Same frames, same topics, same bounds: a link that is not read drops the newest ticks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from chronopype_mp.core.codec import TICK_TOPIC, command_topic
+
+__all__ = ["MemoryHub", "MemoryLink"]
+
+HIGH_WATER = 1000
+"""Frames queued for one peer, as in the ZeroMQ transport."""
+
+
+class _Queue:
+    """A bounded queue that one thread at a time fills and one event loop reads."""
+
+    def __init__(self, bound: int) -> None:
+        self._frames: deque[bytes] = deque()
+        self._bound = bound
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._on_readable: Callable[[], None] | None = None
+        self._told = False
+        self._lock = threading.Lock()
+
+    def put(self, frame: bytes) -> bool:
+        with self._lock:
+            if len(self._frames) >= self._bound:
+                return False
+            self._frames.append(frame)
+            self._tell()
+        return True
+
+    def _tell(self) -> None:
+        """Make the loop read, once for all that has come in until it does."""
+        if self._loop is not None and not self._told and not self._loop.is_closed():
+            self._told = True
+            self._loop.call_soon_threadsafe(self._ready)
+
+    def _ready(self) -> None:
+        with self._lock:
+            self._told = False
+        if self._on_readable is not None:
+            self._on_readable()
+        with self._lock:
+            if self._frames:
+                self._tell()
+
+    def get(self, most: int) -> list[bytes]:
+        with self._lock:
+            return [self._frames.popleft() for _ in range(min(most, len(self._frames)))]
+
+    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
+        with self._lock:
+            self._loop, self._on_readable = loop, on_readable
+            self._tell()
+
+    def detach(self) -> None:
+        with self._lock:
+            self._loop = self._on_readable = None
+
+
+class MemoryHub:
+    """The coordinator's end."""
+
+    def __init__(self) -> None:
+        self._links: dict[bytes, list[_Queue]] = {}
+        self._lock = threading.Lock()
+        self._inbox = _Queue(100 * HIGH_WATER)
+
+    def connect(self, worker: str) -> MemoryLink:
+        """Return a worker's end."""
+        queue = _Queue(HIGH_WATER)
+        topics = (TICK_TOPIC, command_topic(worker))
+        with self._lock:
+            for topic in topics:
+                self._links.setdefault(topic, []).append(queue)
+
+        def disconnect() -> None:
+            with self._lock:
+                for topic in topics:
+                    if queue in self._links[topic]:
+                        self._links[topic].remove(queue)
+
+        return MemoryLink(queue, self._inbox, disconnect)
+
+    def publish(self, frame: bytes) -> None:
+        """Put a frame in the queue of every link subscribed to its topic."""
+        with self._lock:
+            if frame.startswith(TICK_TOPIC):
+                queues = list(self._links.get(TICK_TOPIC, ()))
+            else:
+                queues = list(self._links.get(frame[: frame.find(b"\0") + 1], ()))
+        for queue in queues:
+            queue.put(frame)
+
+    def receive(self, most: int) -> list[bytes]:
+        """Return up to ``most`` frames that have come in."""
+        return self._inbox.get(most)
+
+    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
+        """Call ``on_readable`` in the loop when frames may have come in."""
+        self._inbox.attach(loop, on_readable)
+
+    def close_publisher(self) -> None:
+        """Nothing to close."""
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._inbox.detach()
+
+
+class MemoryLink:
+    """A worker's end; made by `MemoryHub.connect`."""
+
+    def __init__(self, queue: _Queue, inbox: _Queue, disconnect: Callable[[], None]) -> None:
+        self._queue = queue
+        self._inbox = inbox
+        self._disconnect = disconnect
+
+    def receive(self, most: int) -> list[bytes]:
+        """Return up to ``most`` frames that have come in, oldest first."""
+        return self._queue.get(most)
+
+    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
+        """Call ``on_readable`` in the loop when frames may have come in."""
+        self._queue.attach(loop, on_readable)
+
+    def send(self, frame: bytes) -> bool:
+        """Send a report; return False if the coordinator's queue is full."""
+        return self._inbox.put(frame)
+
+    def guard_sender(self) -> MemoryLink:
+        """Return this link: its send may be called from any thread."""
+        return self
+
+    def close(self, linger: float) -> None:
+        """Stop receiving; what was sent has arrived already."""
+        self._queue.detach()
+        self._disconnect()

@@ -1,0 +1,241 @@
+"""The ZeroMQ transport: PUB to the workers, PUSH back, over ipc in a private directory or tcp.
+
+The sockets are read through their file descriptor and not through zmq.asyncio, which costs some
+ten times the CPU per message. The descriptor is edge-triggered: whoever is told that it is
+readable must read until nothing is left, or look again by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+
+import zmq
+
+from chronopype_mp.core.codec import MAX_FRAME, TICK_TOPIC, command_topic
+from chronopype_mp.exceptions import TransportError
+
+__all__ = ["ZmqHub", "ZmqLink", "ZmqSender"]
+
+HIGH_WATER = 1000
+"""Frames queued for one peer; past it PUB drops and PUSH refuses, so memory stays bounded."""
+
+MAX_IPC_PATH = 107
+"""Bytes; the length of sun_path in Linux' sockaddr_un, less the final NUL."""
+
+
+def _drain(socket: zmq.Socket[bytes], most: int) -> list[bytes]:
+    frames: list[bytes] = []
+    try:
+        while len(frames) < most:
+            frame: bytes = socket.recv(zmq.DONTWAIT)
+            if socket.getsockopt(zmq.RCVMORE):
+                # No message of the protocol has two parts: hand on what cannot decode, once.
+                while socket.getsockopt(zmq.RCVMORE):
+                    socket.recv(zmq.DONTWAIT)
+                frame = b"\xc1"
+            frames.append(frame)
+    except zmq.Again:
+        pass
+    return frames
+
+
+class _Readable:
+    """Keeps on_readable coming while an edge-triggered socket has more."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self._socket = socket
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._fd: int | None = None
+        self._on_readable: Callable[[], None] | None = None
+
+    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
+        self._loop, self._on_readable = loop, on_readable
+        self._fd = self._socket.fileno()
+        loop.add_reader(self._fd, self._ready)
+        loop.call_soon(self._ready)
+
+    def _ready(self) -> None:
+        if self._loop is None or self._on_readable is None:
+            return
+        self._on_readable()
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Come back soon if there is more; every use of the socket may have eaten the edge."""
+        if (
+            self._loop is not None
+            and not self._socket.closed
+            and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN
+        ):
+            self._loop.call_soon(self._ready)
+
+    def detach(self) -> None:
+        if self._loop is not None and self._fd is not None and not self._loop.is_closed():
+            self._loop.remove_reader(self._fd)
+        self._loop = None
+
+
+class ZmqHub:
+    """The coordinator's sockets.
+
+    Args:
+        addresses: the PUB and the PULL address to bind, such as ``tcp://127.0.0.1:*``; None for
+            ipc in a new directory that only this user can enter.
+
+    Attributes:
+        down: the address for the workers' SUB.
+        up: the address for the workers' PUSH.
+        directory: the private directory, if one was made.
+
+    Raises:
+        TransportError: an address cannot be bound.
+    """
+
+    def __init__(self, addresses: tuple[str, str] | None = None) -> None:
+        self.directory: str | None = None
+        if addresses is None:
+            self.directory = tempfile.mkdtemp(prefix="chronopype_mp-")
+            addresses = (f"ipc://{self.directory}/down", f"ipc://{self.directory}/up")
+        self._context = zmq.Context()
+        self._pub: zmq.Socket[bytes] = self._context.socket(zmq.PUB)
+        self._pull: zmq.Socket[bytes] = self._context.socket(zmq.PULL)
+        for socket in (self._pub, self._pull):
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
+        self._pub.setsockopt(zmq.SNDHWM, HIGH_WATER)
+        self._pull.setsockopt(zmq.RCVHWM, 100 * HIGH_WATER)
+        try:
+            self.down = self._bind(self._pub, addresses[0])
+            self.up = self._bind(self._pull, addresses[1])
+        except TransportError:
+            self._pub.close()
+            self.close()
+            raise
+        self._readable = _Readable(self._pull)
+
+    @staticmethod
+    def _bind(socket: zmq.Socket[bytes], address: str) -> str:
+        path = address.removeprefix("ipc://")
+        if path != address and len(os.fsencode(path)) > MAX_IPC_PATH:
+            raise TransportError(
+                address,
+                f"the path has {len(os.fsencode(path))} bytes, and a Unix socket's may have "
+                f"{MAX_IPC_PATH}; set TMPDIR to a shorter directory",
+            )
+        try:
+            socket.bind(address)
+        except zmq.ZMQError as error:
+            raise TransportError(address, f"cannot be bound: {error}") from error
+        return socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+
+    def publish(self, frame: bytes) -> None:
+        """Send a frame; it is dropped for a worker whose queue is full."""
+        self._pub.send(frame, zmq.DONTWAIT)
+
+    def receive(self, most: int) -> list[bytes]:
+        """Return up to ``most`` frames that have come in."""
+        return _drain(self._pull, most)
+
+    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
+        """Call ``on_readable`` in the loop when frames may have come in."""
+        self._readable.attach(loop, on_readable)
+
+    def close_publisher(self) -> None:
+        """Close the PUB socket, in the thread that used it."""
+        self._pub.close()
+
+    def close(self) -> None:
+        """Close the PULL socket and the context; remove the private directory."""
+        if hasattr(self, "_readable"):
+            self._readable.detach()
+        self._pull.close()
+        self._context.term()
+        if self.directory is not None:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class ZmqSender:
+    """A PUSH socket.
+
+    Args:
+        context: of this process.
+        address: the coordinator's `ZmqHub.up`.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str) -> None:
+        self._push: zmq.Socket[bytes] = context.socket(zmq.PUSH)
+        self._push.setsockopt(zmq.LINGER, 0)
+        self._push.setsockopt(zmq.SNDHWM, HIGH_WATER)
+        self._push.connect(address)
+
+    def send(self, frame: bytes) -> bool:
+        """Send a frame; return False if the queue is full."""
+        try:
+            self._push.send(frame, zmq.DONTWAIT)
+        except zmq.Again:
+            return False
+        return True
+
+    def close(self, linger: float) -> None:
+        """Close; the context's end then waits up to ``linger`` seconds for what is queued."""
+        self._push.close(linger=int(linger * 1000))
+
+
+class ZmqLink:
+    """A worker's sockets.
+
+    Args:
+        down: the coordinator's `ZmqHub.down`.
+        up: the coordinator's `ZmqHub.up`.
+        worker: the worker's name, whose commands are subscribed to.
+    """
+
+    def __init__(self, down: str, up: str, worker: str) -> None:
+        self._up = up
+        self._context = zmq.Context()
+        self._sub: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
+        self._sub.setsockopt(zmq.LINGER, 0)
+        self._sub.setsockopt(zmq.RCVHWM, HIGH_WATER)
+        self._sub.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
+        self._sub.subscribe(TICK_TOPIC)
+        self._sub.subscribe(command_topic(worker))
+        self._sub.connect(down)
+        self._sender = ZmqSender(self._context, up)
+        self._guards: list[ZmqSender] = []
+        self._readable = _Readable(self._sub)
+
+    def receive(self, most: int) -> list[bytes]:
+        """Return up to ``most`` frames that have come in, oldest first."""
+        return _drain(self._sub, most)
+
+    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
+        """Call ``on_readable`` in the loop when frames may have come in."""
+        self._readable.attach(loop, on_readable)
+
+    def send(self, frame: bytes) -> bool:
+        """Send a report; return False if the queue is full."""
+        return self._sender.send(frame)
+
+    def guard_sender(self) -> ZmqSender:
+        """Return a PUSH socket of its own for another thread."""
+        guard = ZmqSender(self._context, self._up)
+        self._guards.append(guard)
+        return guard
+
+    def close(self, linger: float) -> None:
+        """Close all sockets and wait up to ``linger`` seconds for queued reports to leave.
+
+        Whoever uses a `guard_sender` must have stopped before.
+        """
+        self._readable.detach()
+        self._sub.close()
+        self._sender.close(linger)
+        for guard in self._guards:
+            guard.close(0)
+        with contextlib.suppress(zmq.ZMQError):
+            self._context.term()

@@ -1,0 +1,1 @@
+"""The worker process: it hosts one processor."""

@@ -1,0 +1,125 @@
+"""The first code of a worker process. The forkserver preloads this module."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import faulthandler
+import logging
+import os
+import signal
+import sys
+from multiprocessing.connection import Connection
+
+import dill
+import msgspec
+import multiprocess.process
+
+from chronopype_mp.core.boot import WorkerBoot
+from chronopype_mp.processors import ProcessorSpec, TickProcessor
+from chronopype_mp.transport.zeromq import ZmqLink
+from chronopype_mp.worker.guard import Guard
+from chronopype_mp.worker.host import WorkerHost
+from chronopype_mp.worker.logs import LogForwarder, set_levels
+
+__all__ = ["load", "main"]
+
+LINGER = 1.0
+"""Seconds that the last reports have to leave the process."""
+
+PR_SET_PDEATHSIG = 1
+
+
+def load(payload: bytes) -> TickProcessor:
+    """Return the processor in a payload, made here if the payload is its spec."""
+    loaded: object = dill.loads(payload)
+    if isinstance(loaded, ProcessorSpec):
+        return loaded.build()
+    assert isinstance(loaded, TickProcessor)
+    return loaded
+
+
+def main(boot_frame: bytes, stdout: Connection, stderr: Connection) -> None:
+    """Run a worker to its end, then exit.
+
+    Args:
+        boot_frame: a `WorkerBoot` in msgpack.
+        stdout: where file descriptor 1 shall go.
+        stderr: where file descriptor 2 shall go.
+    """
+    boot = msgspec.msgpack.decode(boot_frame, type=WorkerBoot)
+    _become_leader()
+    _redirect(stdout, stderr)
+    _take_surroundings(boot)
+    faulthandler.enable(file=sys.stderr, all_threads=True)
+    code = asyncio.run(_work(boot))
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    sys.exit(code)
+
+
+def _become_leader() -> None:
+    """Lead a session of our own, so that Ctrl-C passes by and a kill takes our children along."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        # A second line behind the guard: under spawn it tells of the coordinator's end, under the
+        # forkserver of the forkserver's.
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, _death_signal())
+
+
+def _death_signal() -> int:
+    """SIGKILL from the forkserver, which waits for orderly ends first; else SIGTERM."""
+    forked = multiprocess.process.parent_process().pid != os.getppid()
+    return signal.SIGKILL if forked else signal.SIGTERM
+
+
+def _redirect(stdout: Connection, stderr: Connection) -> None:
+    for connection, fd in ((stdout, 1), (stderr, 2)):
+        os.dup2(connection.fileno(), fd)
+        connection.close()
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 – open for the process' life
+    sys.stderr = open(  # noqa: SIM115 – open for the process' life
+        2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
+    )
+
+
+def _take_surroundings(boot: WorkerBoot) -> None:
+    sys.path[:] = boot.path
+    with contextlib.suppress(OSError):
+        os.chdir(boot.directory)
+    for name in set(os.environ) - set(boot.environment):
+        del os.environ[name]
+    os.environ.update(boot.environment)
+    set_levels(boot.log_levels)
+
+
+async def _work(boot: WorkerBoot) -> int:
+    loop = asyncio.get_running_loop()
+    link = ZmqLink(boot.down, boot.up, boot.worker)
+    host = WorkerHost(boot, link, os.getpid(), lambda: load(boot.payload))
+    logs = LogForwarder(boot, host.outbox, loop)
+    logging.getLogger().addHandler(logs)
+    loop.add_signal_handler(signal.SIGTERM, host.stop)
+    guard = Guard(
+        boot,
+        multiprocess.process.parent_process().sentinel,
+        link.guard_sender,
+        lambda: host.turned_at,
+        lambda: _call(loop, host),
+    )
+    guard.start()
+    try:
+        return await host.run()
+    finally:
+        logging.getLogger().removeHandler(logs)
+        logs.send()
+        host.outbox.flush()
+        guard.close()
+        link.close(LINGER)
+
+
+def _call(loop: asyncio.AbstractEventLoop, host: WorkerHost) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(host.stop)

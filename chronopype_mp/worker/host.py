@@ -1,0 +1,426 @@
+"""The host: one processor's life in a worker, from hello to bye.
+
+::
+
+    make the processor ─▶ Hello … until Welcome ─▶ processor.start ─▶ Ready
+        ─▶ ticks, commands, beats ─▶ Stop (or SIGTERM, or the parent's death)
+        ─▶ the last tick, processor.stop, await_cleanup ─▶ Bye
+
+The same host runs in a worker process and, with the inline launcher, in the coordinator's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from chronopype_mp.core.boot import WorkerBoot
+from chronopype_mp.core.codec import TICK_TOPIC, FrameError, decode_command, decode_tick
+from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.messages import (
+    Beat,
+    Bye,
+    Command,
+    CommandDone,
+    Configure,
+    Failure,
+    Hello,
+    Ready,
+    Status,
+    Stop,
+    Welcome,
+    WorkerSettings,
+)
+from chronopype_mp.core.state import TickRecorder
+from chronopype_mp.processors import NetworkProcessor, ProcessorState, TickProcessor
+from chronopype_mp.processors.hooks import CANCEL_GRACE
+from chronopype_mp.processors.network import NetworkListener
+from chronopype_mp.transport.base import Link
+from chronopype_mp.worker.dispatch import TickDispatcher
+from chronopype_mp.worker.outbox import Outbox
+
+__all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_STUCK", "WorkerHost"]
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_STUCK = 70
+
+BATCH = 1000
+"""Frames read in one go."""
+
+HELLO_INTERVAL = 0.05
+"""Seconds between two hellos: the first welcomes may be sent before the subscription works."""
+
+
+class _HostMirror:
+    """What a hosted processor's `state` shows: the host's own counters."""
+
+    def __init__(self, recorder: TickRecorder) -> None:
+        self._recorder = recorder
+        self.network_status = NetworkStatus.STOPPED
+        self.last_connected_timestamp = math.nan
+
+    @property
+    def state(self) -> ProcessorState:
+        return ProcessorState.of(self._recorder.state)
+
+    def network_setting_changed(self, name: str, value: float) -> None:
+        """The processor itself set it; nobody else needs to know."""
+
+
+class WorkerHost:
+    """Hosts one incarnation of a worker in the running event loop.
+
+    Args:
+        boot: what the worker was told.
+        link: its sockets; the caller closes them.
+        pid: to report.
+        make_processor: makes the processor, once, in `run`.
+        keep_exception: called with a failure's serial number and exception, so that who shares
+            this process can have the exception itself.
+    """
+
+    def __init__(
+        self,
+        boot: WorkerBoot,
+        link: Link,
+        pid: int,
+        make_processor: Callable[[], TickProcessor],
+        keep_exception: Callable[[int, BaseException], None] | None = None,
+    ) -> None:
+        self._boot = boot
+        self._link = link
+        self._pid = pid
+        self._make_processor = make_processor
+        self._keep_exception = keep_exception
+        self.outbox = Outbox(link)
+        self._recorder = TickRecorder(boot.rules.stats_window_size)
+        self._processor: TickProcessor | None = None
+        self._dispatcher: TickDispatcher | None = None
+        self._welcome: asyncio.Future[Welcome] | None = None
+        self._end: asyncio.Future[int] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._early: list[Command] = []
+        self._settings_id = 0
+        self._started = False
+        self._failures = 0
+        self._garbage = 0
+        self._newest_tick = 0
+        self._shown_status = NetworkStatus.STOPPED
+        self.turned_at = time.monotonic()
+
+    async def run(self) -> int:
+        """Host the processor to its end.
+
+        Returns:
+            The exit status: `EXIT_OK` after an orderly stop, `EXIT_FAILED` when the processor
+            could not be made or started, `EXIT_STUCK` when a hook could not be ended.
+        """
+        loop = asyncio.get_running_loop()
+        self._welcome = loop.create_future()
+        self._end = loop.create_future()
+        try:
+            self._processor = self._make_processor()
+        except Exception as error:
+            self._report("the processor cannot be made", error, fatal=True)
+            return EXIT_FAILED
+        self._adopt(self._processor)
+        self._link.attach(loop, self._read)
+        beats = loop.create_task(self._beat(), name=f"beats of {self._boot.worker}")
+        ticks: asyncio.Task[None] | None = None
+        try:
+            welcome = await self._say_hello()
+            if welcome is None:
+                return self._end.result()
+            if not self._start(self._processor, welcome):
+                return EXIT_FAILED
+            assert self._dispatcher is not None
+            ticks = loop.create_task(self._dispatcher.run(), name=f"ticks of {self._boot.worker}")
+            return await self._end
+        finally:
+            for task in (beats, ticks, self._stopping):
+                if task is not None:
+                    task.cancel()
+            self._processor._host = None
+
+    def stop(self) -> None:
+        """Stop in order, as if the coordinator had asked for it. Idempotent."""
+        if self._end is not None and self._stopping is None:
+            self._begin_stop(self._newest_tick)
+
+    def _adopt(self, processor: TickProcessor) -> None:
+        processor._stats_window_size = self._boot.rules.stats_window_size
+        processor._host = _HostMirror(self._recorder)
+        if isinstance(processor, NetworkProcessor):
+            processor._listener = NetworkListener(
+                self._network_changed, self._hook_failed, self._hook_stuck
+            )
+        self._dispatcher = TickDispatcher(
+            processor, self._boot.rules, self._recorder, self._tick_failed
+        )
+
+    async def _say_hello(self) -> Welcome | None:
+        assert self._welcome is not None
+        assert self._end is not None
+        hello = Hello(worker=self._boot.worker, incarnation=self._boot.incarnation, pid=self._pid)
+        while not self._welcome.done():
+            self.outbox.post_if_free(hello)
+            waited: set[asyncio.Future[Any]] = {self._welcome, self._end}
+            await asyncio.wait(
+                waited,
+                timeout=HELLO_INTERVAL,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if self._end.done():
+                return None
+        return self._welcome.result()
+
+    def _start(self, processor: TickProcessor, welcome: Welcome) -> bool:
+        """Apply the settings, start the processor, open the account; return whether it worked."""
+        assert self._dispatcher is not None
+        self._apply(welcome.settings)
+        self._recorder.last_timestamp = welcome.timestamp
+        try:
+            processor.start(welcome.timestamp)
+        except Exception as error:
+            self._report("start", error, fatal=True)
+            try:
+                processor.stop()
+            except Exception as second:
+                self._report("stop", second)
+            return False
+        self._recorder.is_active = not self._dispatcher.paused
+        base = max(welcome.seq, self._newest_tick)
+        self._dispatcher.open(base)
+        self._started = True
+        self.outbox.post(
+            Ready(worker=self._boot.worker, incarnation=self._boot.incarnation, base=base)
+        )
+        early, self._early = self._early, []
+        for command in early:
+            self._obey(command)
+        return True
+
+    def _read(self) -> None:
+        """Take what has come in; ticks before a command are dealt with before it."""
+        newest: bytes | None = None
+        for frame in self._link.receive(BATCH):
+            if frame.startswith(TICK_TOPIC):
+                newest = frame
+                continue
+            if newest is not None:
+                self._take_tick(newest)
+                newest = None
+            try:
+                command = decode_command(frame)
+            except FrameError:
+                self._garbage += 1
+                continue
+            if command.incarnation == self._boot.incarnation:
+                self._take_command(command)
+        if newest is not None:
+            self._take_tick(newest)
+
+    def _take_tick(self, frame: bytes) -> None:
+        try:
+            tick = decode_tick(frame)
+        except FrameError:
+            self._garbage += 1
+            return
+        self._newest_tick = max(self._newest_tick, tick.seq)
+        if self._started and self._stopping is None:
+            assert self._dispatcher is not None
+            self._dispatcher.offer(tick)
+
+    def _take_command(self, command: Command) -> None:
+        assert self._welcome is not None
+        if isinstance(command, Welcome):
+            if not self._welcome.done():
+                self._newest_tick = max(self._newest_tick, command.seq)
+                self._welcome.set_result(command)
+        elif not self._started:
+            self._early.append(command)
+        else:
+            self._obey(command)
+
+    def _obey(self, command: Command) -> None:
+        if isinstance(command, Configure):
+            if command.id > self._settings_id:
+                self._settings_id = command.id
+                self._apply(command.settings)
+            self._done(command.id)
+        elif isinstance(command, Stop):
+            self._done(command.id)
+            if self._stopping is None:
+                self._begin_stop(command.seq)
+
+    def _done(self, command: int) -> None:
+        self.outbox.post(
+            CommandDone(worker=self._boot.worker, incarnation=self._boot.incarnation, id=command)
+        )
+
+    def _apply(self, settings: WorkerSettings) -> None:
+        assert self._dispatcher is not None
+        processor = self._processor
+        if isinstance(processor, NetworkProcessor):
+            for name in (
+                "check_network_interval",
+                "check_network_timeout",
+                "network_error_wait_time",
+            ):
+                value = getattr(settings, name)
+                if value is not None and value != getattr(processor, name):
+                    setattr(processor, name, value)
+        assert processor is not None
+        if settings.paused and not self._dispatcher.paused:
+            self._dispatcher.pause()
+            self._recorder.is_active = False
+            self._call("pause", processor.pause)
+        elif not settings.paused and self._dispatcher.paused:
+            self._dispatcher.resume()
+            self._recorder.is_active = True
+            self._call("resume", processor.resume)
+
+    def _call(self, hook: str, function: Callable[[], None]) -> None:
+        try:
+            function()
+        except Exception as error:
+            self._report(hook, error)
+
+    def _begin_stop(self, seq: int) -> None:
+        self._stopping = asyncio.get_running_loop().create_task(
+            self._stop_in_order(seq), name=f"stop of {self._boot.worker}"
+        )
+
+    async def _stop_in_order(self, seq: int) -> None:
+        """Run the last tick, stop the processor, clean up, say bye."""
+        assert self._end is not None
+        processor, dispatcher = self._processor, self._dispatcher
+        if processor is None or dispatcher is None or not self._started:
+            self._finish(EXIT_OK)
+            return
+        dispatcher.close(seq)
+        try:
+            async with asyncio.timeout(self._boot.stop_grace / 2):
+                await dispatcher.settle()
+        except TimeoutError:
+            dispatcher.drop_pending()
+        self._call("stop", processor.stop)
+        cleanup = getattr(processor, "await_cleanup", None)
+        if cleanup is not None:
+            try:
+                await cleanup()
+            except Exception as error:
+                self._report("await_cleanup", error)
+        self._recorder.is_active = False
+        self.outbox.post(
+            Bye(
+                worker=self._boot.worker,
+                incarnation=self._boot.incarnation,
+                account=dispatcher.account,
+                state=self._recorder.state,
+            )
+        )
+        self._finish(EXIT_OK)
+
+    def _finish(self, code: int) -> None:
+        if self._end is not None and not self._end.done():
+            self._end.set_result(code)
+
+    async def _beat(self) -> None:
+        interval = self._boot.beat_interval
+        due = time.monotonic() + interval
+        while True:
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            now = time.monotonic()
+            self.turned_at = now
+            self._post_beat(now - due)
+            self._watch_tick(now)
+            due = max(due + interval, now)
+
+    def _post_beat(self, lag: float) -> None:
+        assert self._dispatcher is not None
+        self.outbox.post_if_free(
+            Beat(
+                worker=self._boot.worker,
+                incarnation=self._boot.incarnation,
+                account=self._dispatcher.account,
+                state=self._recorder.state,
+                lag=lag,
+                reports_lost=self.outbox.lost,
+                frames_dropped=self._garbage,
+            )
+        )
+
+    def _watch_tick(self, now: float) -> None:
+        """End the process if a tick has outlived its timeout and swallowed its cancellation."""
+        assert self._dispatcher is not None
+        began = self._dispatcher.attempt_started
+        limit = self._boot.rules.processor_timeout + CANCEL_GRACE
+        if began is not None and now - began > limit and self._stopping is None:
+            self._hook_stuck("async_tick")
+
+    def _network_changed(self, error: str | None) -> None:
+        processor = self._processor
+        assert isinstance(processor, NetworkProcessor)
+        status = processor.network_status
+        if status is self._shown_status:
+            return
+        self._shown_status = status
+        last = processor.last_connected_timestamp
+        self.outbox.post(
+            Status(
+                worker=self._boot.worker,
+                incarnation=self._boot.incarnation,
+                network=status,
+                at=time.time(),
+                error=error,
+                last_connected=None if math.isnan(last) else last,
+            )
+        )
+
+    def _hook_failed(self, hook: str, error: BaseException) -> None:
+        self._report(hook, error)
+
+    def _hook_stuck(self, hook: str) -> None:
+        self._report(
+            hook,
+            RuntimeError(f"{hook} swallowed its cancellation; only a new process ends it"),
+            fatal=True,
+        )
+        self._finish(EXIT_STUCK)
+
+    def _tick_failed(self, error: Exception, printed: str, timestamp: float, timeout: bool) -> None:
+        self._report("async_tick", error, printed=printed, timestamp=timestamp, timeout=timeout)
+
+    def _report(
+        self,
+        hook: str,
+        error: BaseException,
+        *,
+        printed: str | None = None,
+        timestamp: float | None = None,
+        timeout: bool = False,
+        fatal: bool = False,
+    ) -> None:
+        self._failures += 1
+        if self._keep_exception is not None:
+            self._keep_exception(self._failures, error)
+        self.outbox.post(
+            Failure(
+                worker=self._boot.worker,
+                incarnation=self._boot.incarnation,
+                hook=hook,
+                serial=self._failures,
+                type_name=type(error).__name__,
+                message=str(error),
+                traceback=printed or "".join(traceback.format_exception(error)),
+                fatal=fatal,
+                timeout=timeout,
+                timestamp=timestamp,
+            )
+        )

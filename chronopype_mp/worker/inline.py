@@ -1,0 +1,44 @@
+"""A worker in the coordinator's own process and event loop, for tests, notebooks and debuggers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from chronopype_mp.core.boot import WorkerBoot
+from chronopype_mp.processors import TickProcessor
+from chronopype_mp.transport.base import Link
+from chronopype_mp.worker.entry import load
+from chronopype_mp.worker.host import WorkerHost
+
+__all__ = ["work"]
+
+
+async def work(
+    boot: WorkerBoot,
+    link: Link,
+    original: TickProcessor | None,
+    keep_exception: Callable[[int, BaseException], None],
+) -> int:
+    """Run a worker to its end in the running loop.
+
+    Args:
+        boot: what the worker is told.
+        link: its end of the in-memory transport; closed at the end.
+        original: the very object to host, or None to load the payload.
+        keep_exception: as in `WorkerHost`.
+
+    Returns:
+        The exit status.
+    """
+    host = WorkerHost(
+        boot,
+        link,
+        os.getpid(),
+        lambda: load(boot.payload) if original is None else original,
+        keep_exception,
+    )
+    try:
+        return await host.run()
+    finally:
+        link.close(0)
