@@ -1,1 +1,131 @@
-"""A clock that ticks processors, each in a worker process of its own, over ZeroMQ."""
+"""A clock that ticks processors, each in a worker process of its own, over ZeroMQ.
+
+The public names are loaded when they are first used: every worker imports this package, and needs
+only a part of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chronopype_mp.clocks import (
+        BaseClock,
+        ClockMode,
+        ClockStartEvent,
+        ClockStopEvent,
+        ClockTickEvent,
+        ProcessorStats,
+        RealtimeClock,
+    )
+    from chronopype_mp.clocks.config import ClockConfig
+    from chronopype_mp.coordinator.handle import WorkerHandle, WorkerStatistics
+    from chronopype_mp.core.backoff import BackoffPolicy
+    from chronopype_mp.core.events import WorkerStatus
+    from chronopype_mp.core.policy import Supervision
+    from chronopype_mp.core.restart import RestartBudget
+    from chronopype_mp.exceptions import (
+        ClockContextError,
+        ClockError,
+        ClockRuntimeError,
+        ConfigError,
+        ProcessorError,
+        ProcessorTimeoutError,
+        TransferError,
+        TransportError,
+        WorkerError,
+    )
+    from chronopype_mp.processors import (
+        NetworkProcessor,
+        NetworkStatus,
+        ProcessorSpec,
+        ProcessorState,
+        StartWhen,
+        TickProcessor,
+    )
+    from chronopype_mp.version import __version__
+
+_HOMES = {
+    "chronopype_mp.clocks": (
+        "BaseClock",
+        "ClockMode",
+        "ClockStartEvent",
+        "ClockStopEvent",
+        "ClockTickEvent",
+        "ProcessorStats",
+        "RealtimeClock",
+    ),
+    "chronopype_mp.clocks.config": ("ClockConfig",),
+    "chronopype_mp.coordinator.handle": ("WorkerHandle", "WorkerStatistics"),
+    "chronopype_mp.core.backoff": ("BackoffPolicy",),
+    "chronopype_mp.core.events": ("WorkerStatus",),
+    "chronopype_mp.core.policy": ("Supervision",),
+    "chronopype_mp.core.restart": ("RestartBudget",),
+    "chronopype_mp.exceptions": (
+        "ClockContextError",
+        "ClockError",
+        "ClockRuntimeError",
+        "ConfigError",
+        "ProcessorError",
+        "ProcessorTimeoutError",
+        "TransferError",
+        "TransportError",
+        "WorkerError",
+    ),
+    "chronopype_mp.processors": (
+        "NetworkProcessor",
+        "NetworkStatus",
+        "ProcessorSpec",
+        "ProcessorState",
+        "StartWhen",
+        "TickProcessor",
+    ),
+    "chronopype_mp.version": ("__version__",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "BackoffPolicy",
+    "BaseClock",
+    "ClockConfig",
+    "ClockContextError",
+    "ClockError",
+    "ClockMode",
+    "ClockRuntimeError",
+    "ClockStartEvent",
+    "ClockStopEvent",
+    "ClockTickEvent",
+    "ConfigError",
+    "NetworkProcessor",
+    "NetworkStatus",
+    "ProcessorError",
+    "ProcessorSpec",
+    "ProcessorState",
+    "ProcessorStats",
+    "ProcessorTimeoutError",
+    "RealtimeClock",
+    "RestartBudget",
+    "StartWhen",
+    "Supervision",
+    "TickProcessor",
+    "TransferError",
+    "TransportError",
+    "WorkerError",
+    "WorkerHandle",
+    "WorkerStatistics",
+    "WorkerStatus",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -17,9 +17,13 @@ def finite(owner: str, field: str, value: object) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(owner, field, value, "must be a number")
-    if not math.isfinite(value):
+    try:
+        number = float(value)
+    except OverflowError:  # an int beyond any float
+        number = math.inf
+    if not math.isfinite(number):
         raise ConfigError(owner, field, value, "must be finite")
-    return float(value)
+    return number
 
 
 def positive(owner: str, field: str, value: object) -> float:

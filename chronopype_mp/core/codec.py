@@ -6,6 +6,9 @@ for one worker's commands (a name holds no NUL, so no topic is the start of anot
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 import msgspec
 
 from chronopype_mp.core.messages import Command, Tick, Uplink
@@ -32,6 +35,9 @@ _encoder = msgspec.msgpack.Encoder()
 _ticks = msgspec.msgpack.Decoder(Tick)
 _commands = msgspec.msgpack.Decoder(Command)
 _uplinks = msgspec.msgpack.Decoder(Uplink)
+
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for broken text and for frames nested without end, too."""
 
 
 class FrameError(ValueError):
@@ -61,7 +67,7 @@ def decode_tick(frame: bytes) -> Tick:
     """
     try:
         return _ticks.decode(memoryview(frame)[1:])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _BROKEN as error:
         raise FrameError(str(error)) from error
 
 
@@ -77,13 +83,30 @@ def decode_command(frame: bytes) -> Command:
     try:
         command: Command = _commands.decode(body)
         return command
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _BROKEN as error:
         raise FrameError(str(error)) from error
 
 
 def encode_report(report: Uplink) -> bytes:
-    """Return the frame of a report."""
-    return _encoder.encode(report)
+    """Return the frame of a report.
+
+    Text that UTF-8 cannot carry (undecodable file names in messages) travels escaped.
+    """
+    try:
+        return _encoder.encode(report)
+    except UnicodeEncodeError:
+        return _encoder.encode(_escaped(msgspec.to_builtins(report, builtin_types=(datetime,))))
+
+
+def _escaped(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case dict():
+            return {key: _escaped(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_escaped(item) for item in value]
+    return value
 
 
 def decode_report(frame: bytes) -> Uplink:
@@ -95,5 +118,5 @@ def decode_report(frame: bytes) -> Uplink:
     try:
         report: Uplink = _uplinks.decode(frame)
         return report
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _BROKEN as error:
         raise FrameError(str(error)) from error

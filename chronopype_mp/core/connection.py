@@ -2,7 +2,7 @@
 
 The host asks `Connection` what to do, does it, and hands the outcome back, until it stops::
 
-    status STOPPED ──begin()──▶ NOT_CONNECTED ─▶ CONNECTING, Check
+    status STOPPED ──begin()──▶ NOT_CONNECTED, Wait(0) ─▶ CONNECTING, Check
     CONNECTING  ── check says connected ─▶ CONNECTED, hook, Start unless started, Wait(interval)
                 ── it does not, not started, when NEEDED ─▶ Start, Check once more
                 ── otherwise ─▶ Stop if started, NOT_CONNECTED or ERROR, Wait(backoff)
@@ -152,11 +152,15 @@ class Connection:
 
     @property
     def ready(self) -> bool:
-        """Whether ticks may reach the processor: connected, and its network started."""
-        return self.status is NetworkStatus.CONNECTED and self.started
+        """Whether ticks may reach the processor: connected, told so, and its network started."""
+        return (
+            self.status is NetworkStatus.CONNECTED
+            and self.started
+            and not isinstance(self._operation, Connected)
+        )
 
     def begin(self) -> Operation:
-        """Leave STOPPED; return the first operation.
+        """Go from STOPPED to NOT_CONNECTED; return the first operation, a wait for nothing.
 
         Raises:
             RuntimeError: the loop has begun already.
@@ -165,7 +169,7 @@ class Connection:
             raise RuntimeError(f"the network loop has begun already (status {self.status.name})")
         self.status = NetworkStatus.NOT_CONNECTED
         self.failures = 0
-        return self._attempt()
+        return self._do(Wait(0.0))
 
     def end(self) -> Operation:
         """Return the first operation of the way to STOPPED; an operation under way is dropped."""

@@ -154,8 +154,10 @@ class ProcessorFailed(Event, frozen=True, kw_only=True):
 
     Attributes:
         hook: which, such as ``"async_tick"`` or ``"start_network"``.
+        timeout: it ran into ``processor_timeout``.
         timestamp: the tick's, where it was a tick.
         traceback: as printed in the worker.
+        exception: the exception itself, where it never left this process (inline launcher).
     """
 
     worker: str
@@ -164,7 +166,9 @@ class ProcessorFailed(Event, frozen=True, kw_only=True):
     type_name: str
     message: str
     traceback: str
+    timeout: bool = False
     timestamp: float | None = None
+    exception: BaseException | None = None
 
 
 class FramesDropped(Event, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from chronopype_mp.core.state import TickAccount, TickState
 
 __all__ = [
     "PROTOCOL",
+    "STOP_ID",
     "Beat",
     "Bye",
     "Command",
@@ -31,6 +32,9 @@ __all__ = [
     "Welcome",
     "WorkerSettings",
 ]
+
+STOP_ID = 0
+"""What `CommandDone` calls a `Stop`; settings count from 1."""
 
 PROTOCOL = 1
 """Version of everything in this module; the first message of a worker carries it."""
@@ -70,10 +74,9 @@ class Configure(msgspec.Struct, frozen=True, tag=3):
 
 
 class Stop(msgspec.Struct, frozen=True, tag=4):
-    """Stop in order; ``seq`` is the last tick that was published before."""
+    """Stop in order; ``seq`` is the last tick that was published before. Done as `STOP_ID`."""
 
     incarnation: int
-    id: int
     seq: int
 
 
@@ -118,6 +121,8 @@ class Beat(Report, frozen=True, kw_only=True, tag=4):
     Attributes:
         account: what became of the ticks.
         state: the processor's.
+        largest_gap: between the timestamps of two ticks run in a row, seconds; ticks held back
+            on purpose between two make no gap.
         lag: how late this beat was, seconds.
         reports_lost: reports dropped because the coordinator did not read, log lines included.
         frames_dropped: frames received that did not decode.
@@ -125,6 +130,7 @@ class Beat(Report, frozen=True, kw_only=True, tag=4):
 
     account: TickAccount
     state: TickState
+    largest_gap: float
     lag: float
     reports_lost: int = 0
     frames_dropped: int = 0
@@ -137,7 +143,7 @@ class GuardBeat(Report, frozen=True, kw_only=True, tag=5):
 
 
 class CommandDone(Report, frozen=True, kw_only=True, tag=6):
-    """Command ``id`` is carried out (a `Stop` has begun)."""
+    """Settings ``id`` are in force, or (`STOP_ID`) a stop has begun."""
 
     id: int
 
@@ -177,10 +183,11 @@ class LogLine(Report, frozen=True, kw_only=True, tag=8):
 
 
 class Bye(Report, frozen=True, kw_only=True, tag=9):
-    """The last report: the processor has stopped, the process ends."""
+    """The last report; ``account`` is None if the processor never started."""
 
-    account: TickAccount
+    account: TickAccount | None
     state: TickState
+    largest_gap: float = 0.0
 
 
 Uplink = Hello | Ready | Status | Beat | GuardBeat | CommandDone | Failure | LogLine | Bye

@@ -15,7 +15,21 @@ from fractions import Fraction
 
 from chronopype_mp.core.checks import positive
 
-__all__ = ["Schedule"]
+__all__ = ["Schedule", "on_loop_time"]
+
+
+def on_loop_time(start_time: float, wall: float, loop_time: float) -> bool:
+    """Say whether a clock's times are meant on the event loop's time and not on wall time.
+
+    Programs set ``start_time`` from either; it is the one that it lies nearer to. 0.0, the
+    default, is wall time.
+
+    Args:
+        start_time: as configured, seconds.
+        wall: the wall clock, seconds.
+        loop_time: the event loop's clock, seconds.
+    """
+    return start_time != 0.0 and abs(start_time - loop_time) < abs(start_time - wall)
 
 
 class Schedule:

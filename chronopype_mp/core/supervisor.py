@@ -239,6 +239,9 @@ class Supervisor:
         if known is not None and known.status is not WorkerStatus.STOPPED:
             raise ValueError(f"worker {stimulus.worker!r} is there already")
         w = _Worker(stimulus.worker, stimulus.policy, stimulus.seed)
+        if known is not None:
+            # So that reports of the one that had the name before stay stale.
+            w.incarnation = known.incarnation
         self._workers[w.name] = w
         self._launch(w, now)
 
@@ -260,7 +263,7 @@ class Supervisor:
         self._actions.append(Kill(w.name, w.incarnation))
 
     def _got_ready(self, w: _Worker, stimulus: GotReady, now: float) -> None:
-        if w.status is not WorkerStatus.STARTING:
+        if w.status is not WorkerStatus.STARTING or w.killed_for is not None:
             return
         w.status = WorkerStatus.READY
         w.pid = stimulus.pid

@@ -58,7 +58,7 @@ async def bounded(hook: Awaitable[T], timeout: float | None) -> T:
         if not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=CANCEL_GRACE)
-        _retrieve(task)
+        task.add_done_callback(_retrieve)
         raise
     if not task.done():
         task.add_done_callback(_retrieve)

@@ -217,8 +217,10 @@ class NetworkProcessor(TickProcessor):
         self._held = asyncio.Event()
         self._held.set()
         self._wake = asyncio.Event()
+        first = self._connection.begin()
+        self._changed(None)
         self._loop_task = loop.create_task(
-            self._network_loop(self._connection), name=f"network loop of {type(self).__name__}"
+            self._network_loop(self._connection, first), name=f"network loop of {type(self).__name__}"
         )
 
     def pause(self) -> None:
@@ -267,10 +269,9 @@ class NetworkProcessor(TickProcessor):
             operation = connection.handle(await self._perform(operation))
             self._changed(None)
 
-    async def _network_loop(self, connection: Connection) -> None:
+    async def _network_loop(self, connection: Connection, operation: Operation) -> None:
         """Ask the machine what to do, do it, hand the outcome back."""
         shown = connection.status
-        operation = connection.begin()
         while True:
             if connection.status is not shown:
                 shown = connection.status
@@ -351,16 +352,3 @@ class NetworkProcessor(TickProcessor):
             async with asyncio.timeout(operation.seconds):
                 await self._wake.wait()
         await self._held.wait()
-
-
-def restored(processor: TickProcessor, settings: dict[str, float | None]) -> None:
-    """Set a hosted processor's network settings to those that the owner has set since.
-
-    Args:
-        processor: the processor.
-        settings: values by name; None leaves the processor's own.
-    """
-    if isinstance(processor, NetworkProcessor):
-        for name, value in settings.items():
-            if value is not None and getattr(processor, name) != value:
-                setattr(processor, name, value)

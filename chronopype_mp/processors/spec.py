@@ -15,7 +15,7 @@ from chronopype_mp.processors.base import TickProcessor
 __all__ = ["ProcessorSpec"]
 
 
-class ProcessorSpec(Settings, frozen=True):
+class ProcessorSpec(Settings, frozen=True, eq=False):
     """How to make a processor.
 
     Args:

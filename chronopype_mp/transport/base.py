@@ -15,7 +15,15 @@ __all__ = ["Hub", "Link", "Sender"]
 
 
 class Hub(Protocol):
-    """The coordinator's end: publishes to all workers, receives from all."""
+    """The coordinator's end: publishes to all workers, receives from all.
+
+    Attributes:
+        down: where workers receive from.
+        up: where they report to.
+    """
+
+    down: str
+    up: str
 
     def publish(self, frame: bytes) -> None:
         """Send a frame to every worker subscribed to its topic; never blocks."""

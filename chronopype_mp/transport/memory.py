@@ -69,6 +69,8 @@ class _Queue:
 class MemoryHub:
     """The coordinator's end."""
 
+    down = up = "memory"
+
     def __init__(self) -> None:
         self._links: dict[bytes, list[_Queue]] = {}
         self._lock = threading.Lock()

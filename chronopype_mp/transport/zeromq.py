@@ -201,7 +201,7 @@ class ZmqLink:
         self._sub: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
         self._sub.setsockopt(zmq.LINGER, 0)
         self._sub.setsockopt(zmq.RCVHWM, HIGH_WATER)
-        self._sub.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
+        # No MAXMSGSIZE: libzmq gives a connecting socket up for good after one frame too large.
         self._sub.subscribe(TICK_TOPIC)
         self._sub.subscribe(command_topic(worker))
         self._sub.connect(down)

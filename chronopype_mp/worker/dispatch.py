@@ -55,6 +55,8 @@ class TickDispatcher:
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
+        self._before: float | None = None
+        self.largest_gap = 0.0
         self.paused = False
         self.attempt_started: float | None = None
 
@@ -75,6 +77,7 @@ class TickDispatcher:
         self._last_seen = tick.seq
         if not self._wanted:
             self._skipped += new
+            self._before = None
             return
         self._missed += new - 1
         if self._pending is not None:
@@ -118,6 +121,9 @@ class TickDispatcher:
                     self._skip_pending()
                     break
                 self._pending = None
+                if self._before is not None:
+                    self.largest_gap = max(self.largest_gap, tick.timestamp - self._before)
+                self._before = tick.timestamp
                 await self._execute(tick)
                 self._run += 1
             self._settled.set()
@@ -130,6 +136,7 @@ class TickDispatcher:
         if self._pending is not None:
             self._pending = None
             self._skipped += 1
+            self._before = None
 
     async def _execute(self, tick: Tick) -> None:
         attempts = self._rules.max_retries + 1

@@ -22,6 +22,7 @@ from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.core.codec import TICK_TOPIC, FrameError, decode_command, decode_tick
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.messages import (
+    STOP_ID,
     Beat,
     Bye,
     Command,
@@ -38,7 +39,7 @@ from chronopype_mp.core.messages import (
 from chronopype_mp.core.state import TickRecorder
 from chronopype_mp.processors import NetworkProcessor, ProcessorState, TickProcessor
 from chronopype_mp.processors.hooks import CANCEL_GRACE
-from chronopype_mp.processors.network import NetworkListener
+from chronopype_mp.processors.network import NOBODY, NetworkListener
 from chronopype_mp.transport.base import Link
 from chronopype_mp.worker.dispatch import TickDispatcher
 from chronopype_mp.worker.outbox import Outbox
@@ -145,7 +146,8 @@ class WorkerHost:
             for task in (beats, ticks, self._stopping):
                 if task is not None:
                     task.cancel()
-            self._processor._host = None
+            self._say_bye()
+            self._abandon(self._processor)
 
     def stop(self) -> None:
         """Stop in order, as if the coordinator had asked for it. Idempotent."""
@@ -162,6 +164,12 @@ class WorkerHost:
         self._dispatcher = TickDispatcher(
             processor, self._boot.rules, self._recorder, self._tick_failed
         )
+
+    def _abandon(self, processor: TickProcessor) -> None:
+        """Leave no trace of the host on an object that outlives it (inline)."""
+        processor._host = None
+        if isinstance(processor, NetworkProcessor):
+            processor._listener = NOBODY
 
     async def _say_hello(self) -> Welcome | None:
         assert self._welcome is not None
@@ -182,7 +190,7 @@ class WorkerHost:
     def _start(self, processor: TickProcessor, welcome: Welcome) -> bool:
         """Apply the settings, start the processor, open the account; return whether it worked."""
         assert self._dispatcher is not None
-        self._apply(welcome.settings)
+        self._set_network(welcome.settings)
         self._recorder.last_timestamp = welcome.timestamp
         try:
             processor.start(welcome.timestamp)
@@ -193,8 +201,11 @@ class WorkerHost:
             except Exception as second:
                 self._report("stop", second)
             return False
-        self._recorder.is_active = not self._dispatcher.paused
-        base = max(welcome.seq, self._newest_tick)
+        self._recorder.is_active = True
+        self._set_paused(welcome.settings.paused)
+        # What was published while the processor started is from before READY.
+        self._read()
+        base = self._newest_tick
         self._dispatcher.open(base)
         self._started = True
         self.outbox.post(
@@ -254,7 +265,7 @@ class WorkerHost:
                 self._apply(command.settings)
             self._done(command.id)
         elif isinstance(command, Stop):
-            self._done(command.id)
+            self._done(STOP_ID)
             if self._stopping is None:
                 self._begin_stop(command.seq)
 
@@ -264,7 +275,10 @@ class WorkerHost:
         )
 
     def _apply(self, settings: WorkerSettings) -> None:
-        assert self._dispatcher is not None
+        self._set_network(settings)
+        self._set_paused(settings.paused)
+
+    def _set_network(self, settings: WorkerSettings) -> None:
         processor = self._processor
         if isinstance(processor, NetworkProcessor):
             for name in (
@@ -275,12 +289,16 @@ class WorkerHost:
                 value = getattr(settings, name)
                 if value is not None and value != getattr(processor, name):
                     setattr(processor, name, value)
+
+    def _set_paused(self, paused: bool) -> None:
+        processor = self._processor
+        assert self._dispatcher is not None
         assert processor is not None
-        if settings.paused and not self._dispatcher.paused:
+        if paused and not self._dispatcher.paused:
             self._dispatcher.pause()
             self._recorder.is_active = False
             self._call("pause", processor.pause)
-        elif not settings.paused and self._dispatcher.paused:
+        elif not paused and self._dispatcher.paused:
             self._dispatcher.resume()
             self._recorder.is_active = True
             self._call("resume", processor.resume)
@@ -317,15 +335,20 @@ class WorkerHost:
             except Exception as error:
                 self._report("await_cleanup", error)
         self._recorder.is_active = False
+        self._finish(EXIT_OK)
+
+    def _say_bye(self) -> None:
+        dispatcher = self._dispatcher
+        assert dispatcher is not None
         self.outbox.post(
             Bye(
                 worker=self._boot.worker,
                 incarnation=self._boot.incarnation,
-                account=dispatcher.account,
+                account=dispatcher.account if self._started else None,
                 state=self._recorder.state,
+                largest_gap=dispatcher.largest_gap,
             )
         )
-        self._finish(EXIT_OK)
 
     def _finish(self, code: int) -> None:
         if self._end is not None and not self._end.done():
@@ -350,6 +373,7 @@ class WorkerHost:
                 incarnation=self._boot.incarnation,
                 account=self._dispatcher.account,
                 state=self._recorder.state,
+                largest_gap=self._dispatcher.largest_gap,
                 lag=lag,
                 reports_lost=self.outbox.lost,
                 frames_dropped=self._garbage,

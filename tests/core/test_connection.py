@@ -37,7 +37,9 @@ def make(**settings: object) -> Connection:
 
 
 def drive(connection: Connection, *outcomes: Outcome) -> list[Operation]:
-    return [connection.begin(), *(connection.handle(outcome) for outcome in outcomes)]
+    assert connection.begin() == Wait(0.0)
+    assert connection.status is NetworkStatus.NOT_CONNECTED
+    return [connection.handle(outcome) for outcome in (DONE, *outcomes)]
 
 
 def test_a_check_that_needs_what_start_makes_can_connect() -> None:
@@ -142,7 +144,7 @@ def test_it_can_begin_again_after_it_ended_but_not_twice() -> None:
         connection.begin()
     connection.end()
     connection.handle(DONE)
-    assert connection.begin() == Check()
+    assert connection.begin() == Wait(0.0)
     assert connection.end() == Stop()
 
 
@@ -174,7 +176,7 @@ def test_whatever_happens_starts_and_stops_pair_and_the_way_to_stopped_is_short(
             assert hooked
             hooked = False
         if isinstance(operation, Wait):
-            assert operation.seconds > 0
+            assert operation.seconds > 0 or connection.status is NetworkStatus.NOT_CONNECTED
             assert connection.status not in (
                 NetworkStatus.CONNECTING,
                 NetworkStatus.DISCONNECTING,
@@ -196,6 +198,7 @@ def test_whatever_happens_starts_and_stops_pair_and_the_way_to_stopped_is_short(
 def test_a_network_that_never_comes_is_tried_for_ever_with_bounded_waits(attempts: int) -> None:
     connection = make(start_when=StartWhen.CONNECTED)
     connection.begin()
+    connection.handle(DONE)
     for _ in range(attempts):
         wait = connection.handle(DOWN)
         assert isinstance(wait, Wait)

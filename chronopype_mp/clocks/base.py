@@ -1,0 +1,331 @@
+"""BaseClock: what every clock has, whatever its time is."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import logging
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from chronopype_mp.clocks.config import ClockConfig
+from chronopype_mp.clocks.events import ClockStartEvent, ClockStopEvent, ClockTickEvent
+from chronopype_mp.clocks.modes import ClockMode
+from chronopype_mp.clocks.publication import Publication
+from chronopype_mp.clocks.registry import Member, ProcessorRegistry, ProcessorStats
+from chronopype_mp.coordinator.coordinator import Coordinator
+from chronopype_mp.coordinator.event_log import log_event
+from chronopype_mp.coordinator.failures import failure_of
+from chronopype_mp.coordinator.stream import EventStream
+from chronopype_mp.coordinator.ticker import Position
+from chronopype_mp.core.boot import TickRules
+from chronopype_mp.core.events import Event
+from chronopype_mp.core.policy import Supervision
+from chronopype_mp.exceptions import ClockContextError, ClockError, ConfigError
+from chronopype_mp.launchers import Launcher, get_launcher
+from chronopype_mp.timing import SYSTEM_TIME, TimeSource
+
+__all__ = [
+    "BaseClock",
+    "ClockStartEvent",
+    "ClockStopEvent",
+    "ClockTickEvent",
+    "ProcessorStats",
+]
+
+ErrorCallback = Callable[[Member, BaseException], object]
+
+logger = logging.getLogger("chronopype_mp.clock")
+
+
+class BaseClock(ProcessorRegistry, abc.ABC):
+    """A clock is an async context manager; its workers live while it is entered.
+
+    Entering starts the workers and does not wait for them, unless ``config.on_error`` is
+    ``"raise"``. Leaving stops them side by side and waits until the last has ended. All methods
+    belong to the thread of the event loop in which the clock is entered.
+
+    Args:
+        config: the settings.
+        error_callback: called as ``error_callback(processor, exception)`` in the event loop for
+            each tick that failed for good and each worker that died; what it raises is logged.
+        launcher: how workers come to life: ``"forkserver"``, ``"spawn"``, ``"inline"``, or a
+            launcher; None is what the environment variable ``CHRONOPYPE_MP_LAUNCHER`` names, else
+            forkserver.
+        supervision: how workers are supervised, unless ``add_processor`` says otherwise.
+        name: the clock's, for logs.
+        timing: where time comes from; for tests.
+
+    Raises:
+        ConfigError: an argument is none of what it may be.
+        ClockError: the config is not one for this class.
+    """
+
+    start_publication = Publication("clock_start", ClockStartEvent)
+    tick_publication = Publication("clock_tick", ClockTickEvent)
+    stop_publication = Publication("clock_stop", ClockStopEvent)
+
+    def __init__(
+        self,
+        config: ClockConfig,
+        error_callback: ErrorCallback | None = None,
+        *,
+        launcher: str | Launcher | None = None,
+        supervision: Supervision | None = None,
+        name: str | None = None,
+        timing: TimeSource = SYSTEM_TIME,
+    ) -> None:
+        if not isinstance(config, ClockConfig):
+            raise ConfigError(type(self).__name__, "config", config, "must be a ClockConfig")
+        super().__init__(supervision)
+        self._config = config
+        self._error_callback = error_callback
+        self._launcher = get_launcher(launcher)
+        self._timing = timing
+        self._in_context = False
+        self._run_over: asyncio.Future[None] | None = None
+        self._failure: BaseException | None = None
+        self.name = name or type(self).__name__
+        self.events = EventStream()
+
+    # What can be asked
+
+    @property
+    def config(self) -> ClockConfig:
+        """The settings."""
+        return self._config
+
+    @property
+    def clock_mode(self) -> ClockMode:
+        """The config's ``clock_mode``."""
+        return self._config.clock_mode
+
+    @property
+    def start_time(self) -> float:
+        """The config's ``start_time``, seconds."""
+        return self._config.start_time
+
+    @property
+    def end_time(self) -> float:
+        """The config's ``end_time``, seconds."""
+        return self._config.end_time
+
+    @property
+    def tick_size(self) -> float:
+        """The config's ``tick_size``, seconds."""
+        return self._config.tick_size
+
+    @property
+    def is_in_context(self) -> bool:
+        """Whether the clock is entered."""
+        return self._in_context
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a run is going."""
+        return self._run_over is not None
+
+    @property
+    def position(self) -> Position:
+        """Ticks published since the clock was entered, the last timestamp, boundaries skipped."""
+        if self._coordinator is None:
+            return Position(0, self._entry_timestamp())
+        return self._coordinator.position
+
+    @property
+    def tick_counter(self) -> int:
+        """Ticks published since the clock was entered."""
+        return self.position.seq
+
+    @property
+    def current_timestamp(self) -> float:
+        """Timestamp of the last tick; before the first, of the boundary before the entry."""
+        return self.position.timestamp
+
+    # Entering and leaving
+
+    async def __aenter__(self) -> Self:
+        """Start the workers.
+
+        Raises:
+            ClockContextError: the clock is entered already.
+            ClockError: ``on_error`` is ``"raise"`` and a processor did not start; everything is
+                stopped again.
+            TransportError: the sockets cannot be bound.
+        """
+        if self._in_context:
+            raise ClockContextError("Clock is already in a context")
+        timestamp = self._enter_timestamp()
+        rules = TickRules(
+            processor_timeout=self._config.processor_timeout,
+            max_retries=self._config.max_retries,
+            stats_window_size=self._config.stats_window_size,
+        )
+        coordinator = Coordinator(self._launcher, self._timing, rules, timestamp, self._take)
+        self._coordinator = coordinator
+        self._in_context = True
+        self._failure = None
+        self._subscriptions_changed()
+        self._announce(
+            self.start_publication,
+            ClockStartEvent(
+                timestamp=timestamp, mode=self.clock_mode, tick_size=self._config.tick_size
+            ),
+        )
+        for record in self._records:
+            self._start(record, coordinator)
+        if self._config.on_error == "raise":
+            try:
+                await self._all_ready()
+            except BaseException:
+                await self._leave()
+                raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop the workers and wait for them; after an exception no stop event is published.
+
+        Cancelling this kills what has not stopped yet.
+
+        Raises:
+            ClockContextError: the clock is not entered.
+        """
+        if not self._in_context:
+            raise ClockContextError("Clock is not in a context")
+        try:
+            if exc is None:
+                await self.shutdown()
+        finally:
+            await self._leave()
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """End the run that is going and stop the workers, side by side; nothing to do is fine.
+
+        Args:
+            timeout: seconds after which workers that have not stopped are killed; None leaves each
+                its own ``stop_grace``. Cancelling kills at once.
+        """
+        coordinator = self._coordinator
+        if coordinator is None or not coordinator.is_open:
+            return
+        self._end_run(None)
+        await coordinator.close(timeout)
+        self._announce(
+            self.stop_publication,
+            ClockStopEvent(
+                timestamp=self.current_timestamp,
+                total_ticks=self.tick_counter,
+                final_states=self.processor_states,
+            ),
+        )
+
+    async def _leave(self) -> None:
+        assert self._coordinator is not None
+        try:
+            self._end_run(None)
+            await self._coordinator.close()
+        finally:
+            self._in_context = False
+            self.events.close()
+
+    async def _all_ready(self) -> None:
+        """Wait until every worker is READY; the first failure of one ends that."""
+        coordinator = self._coordinator
+        assert coordinator is not None
+        for record in self._records:
+            ready = asyncio.ensure_future(coordinator.wait_ready(record.name, 0))
+            try:
+                while not ready.done() and self._failure is None:
+                    await asyncio.wait(
+                        {ready, coordinator.next_event()}, return_when="FIRST_COMPLETED"
+                    )
+            finally:
+                ready.cancel()
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise ClockError(f"Failed to start processor {record.name!r}") from failure
+
+    # Running
+
+    @abc.abstractmethod
+    async def run(self) -> None:
+        """Tick until the end, until cancelled, or until `shutdown`."""
+
+    @abc.abstractmethod
+    async def run_til(self, target: float) -> None:
+        """Tick until ``target``."""
+
+    @abc.abstractmethod
+    def _enter_timestamp(self) -> float:
+        """Settle the time scale for this stretch; return the timestamp before the first tick."""
+
+    @abc.abstractmethod
+    def _entry_timestamp(self) -> float:
+        """Return the timestamp that entering now would give."""
+
+    def _end_run(self, error: BaseException | None) -> None:
+        over = self._run_over
+        if over is None or over.done():
+            return
+        if error is None:
+            over.set_result(None)
+        else:
+            over.set_exception(error)
+
+    # Events
+
+    def _take(self, event: Event) -> None:
+        """Hand one event to all sinks."""
+        log_event(self.name, event)
+        self.events.publish(event)
+        failure = failure_of(event)
+        if failure is None:
+            return
+        record = next((r for r in self._records if r.name == failure.worker), None)
+        if record is not None and self._error_callback is not None:
+            try:
+                self._error_callback(record.source, failure.error)
+            except Exception:
+                logger.exception("the error callback failed")
+        if self._config.on_error == "raise":
+            if self._run_over is not None:
+                self._end_run(failure.error)
+            elif self._failure is None:
+                self._failure = failure.error
+
+    def _announce(self, publication: Publication, event: Event) -> None:
+        assert self._coordinator is not None
+        self._coordinator.emit(event)
+        self.publish(publication, event)
+
+    def _subscriptions_changed(self) -> None:
+        """Have ticks told of only while somebody listens."""
+        coordinator = self._coordinator
+        if coordinator is None or not coordinator.is_open:
+            return
+        if not self.has_subscribers(self.tick_publication):
+            coordinator.ticker.on_tick = None
+            return
+        loop = asyncio.get_running_loop()
+
+        def tell(position: Position) -> None:
+            loop.call_soon_threadsafe(self._tell_tick, position)
+
+        coordinator.ticker.on_tick = tell
+
+    def _tell_tick(self, position: Position) -> None:
+        self.publish(
+            self.tick_publication,
+            ClockTickEvent(
+                at=self._timing.wall(),
+                timestamp=position.timestamp,
+                tick_counter=position.seq,
+                processors=self.get_active_processors(),
+            ),
+        )

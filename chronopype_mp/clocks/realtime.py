@@ -1,0 +1,132 @@
+"""RealtimeClock: ticks as time passes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from chronopype_mp.clocks.base import BaseClock, ErrorCallback
+from chronopype_mp.clocks.config import ClockConfig
+from chronopype_mp.clocks.modes import ClockMode
+from chronopype_mp.coordinator.ticker import Run
+from chronopype_mp.core.checks import finite
+from chronopype_mp.core.policy import Supervision
+from chronopype_mp.core.schedule import Schedule, on_loop_time
+from chronopype_mp.exceptions import ClockContextError, ClockError
+from chronopype_mp.launchers import Launcher
+from chronopype_mp.timing import SYSTEM_TIME, TimeSource
+
+__all__ = ["RealtimeClock"]
+
+
+class RealtimeClock(BaseClock):
+    """Publishes a tick at every multiple of ``tick_size``, to workers in processes of their own.
+
+    A boundary that nobody was awake for is skipped and counted in ``position.skipped``; ticks
+    never come in a burst. Times are on wall time, or on the event loop's time if the config's
+    ``start_time`` lies nearer to that; how the scale lies to the monotonic clock is settled on
+    entry, so that setting the wall clock moves no tick.
+
+    The arguments are those of `BaseClock`.
+
+    Raises:
+        ClockError: the config's mode is not REALTIME.
+        ConfigError: an argument is none of what it may be.
+    """
+
+    def __init__(
+        self,
+        config: ClockConfig,
+        error_callback: ErrorCallback | None = None,
+        *,
+        launcher: str | Launcher | None = None,
+        supervision: Supervision | None = None,
+        name: str | None = None,
+        timing: TimeSource = SYSTEM_TIME,
+    ) -> None:
+        super().__init__(
+            config,
+            error_callback,
+            launcher=launcher,
+            supervision=supervision,
+            name=name,
+            timing=timing,
+        )
+        if config.clock_mode is not ClockMode.REALTIME:
+            raise ClockError(f"RealtimeClock requires REALTIME mode, not {config.clock_mode.name}")
+        self._on_loop_time = False
+        self._schedule = Schedule(config.tick_size)
+
+    async def run(self) -> None:
+        """Tick until ``end_time``, or for ever: until cancelled, or until `shutdown`.
+
+        Cancelling ends the ticks and leaves the workers running.
+
+        Raises:
+            ClockError: a run is going already.
+            ClockContextError: the clock is not entered.
+            BaseException: with ``on_error="raise"``, the first failure of a processor.
+        """
+        await self._run(None)
+
+    async def run_til(self, target: float) -> None:
+        """Tick until ``target``, a boundary at ``target`` included; one in the past does nothing.
+
+        Args:
+            target: on the time scale of ``start_time``, seconds.
+
+        Raises:
+            ConfigError: ``target`` is no finite number.
+            Others as `run`.
+        """
+        await self._run(finite("run_til", "target", target))
+
+    async def _run(self, target: float | None) -> None:
+        if self._run_over is not None:
+            raise ClockError("Clock is already running")
+        coordinator = self._coordinator
+        if not self._in_context or coordinator is None or not coordinator.is_open:
+            raise ClockContextError("Clock must be started in a context")
+        self._raise_failure()
+        end = self._config.end_time or None
+        if end is not None:
+            target = end if target is None else min(target, end)
+        now, monotonic = self._now(), self._timing.monotonic()
+        until = None if target is None else monotonic + (target - now)
+        if until is not None and until < monotonic:
+            return
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+        self._run_over = over
+
+        def on_end(error: BaseException | None) -> None:
+            loop.call_soon_threadsafe(self._end_run, error)
+
+        start = max(monotonic, monotonic + (self._config.start_time - now))
+        done = self._schedule.number_at(coordinator.position.timestamp)
+        first = max(self._schedule.first(start), done + 1)
+        coordinator.ticker.begin(Run(self._schedule, first, until, on_end))
+        try:
+            await over
+        finally:
+            coordinator.ticker.end()
+            self._run_over = None
+
+    def _raise_failure(self) -> None:
+        """Raise what failed between two runs."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def _now(self) -> float:
+        """Return the time on the clock's scale."""
+        return asyncio.get_running_loop().time() if self._on_loop_time else self._timing.wall()
+
+    def _enter_timestamp(self) -> float:
+        loop_time = asyncio.get_running_loop().time()
+        self._on_loop_time = on_loop_time(self._config.start_time, self._timing.wall(), loop_time)
+        self._schedule = Schedule(self._config.tick_size, self._now() - self._timing.monotonic())
+        return self._entry_timestamp()
+
+    def _entry_timestamp(self) -> float:
+        now = self._now() if self._on_loop_time else self._timing.wall()
+        return self._schedule.timestamp(self._schedule.number_at(now))

@@ -1,0 +1,424 @@
+"""The coordinator: it performs what `chronopype_mp.core.supervisor` decides.
+
+One per stretch between entering and leaving a clock. It launches, signals and reaps processes
+(a task per process, so that none holds up another), hands reports on, repeats commands until they
+are acknowledged, and turns all that happens into events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+import msgspec
+
+from chronopype_mp.coordinator.inbox import DropCounts, Inbox
+from chronopype_mp.coordinator.output import OutputReader
+from chronopype_mp.coordinator.record import Life, WorkerRecord
+from chronopype_mp.coordinator.reports import ReportHandler
+from chronopype_mp.coordinator.ticker import Position, Ticker
+from chronopype_mp.core.boot import TickRules, WorkerBoot
+from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.events import (
+    Event,
+    FramesDropped,
+    NetworkChanged,
+    WorkerStatus,
+)
+from chronopype_mp.core.messages import Configure, Stop, Uplink, Welcome
+from chronopype_mp.core.supervisor import (
+    Action,
+    Added,
+    CheckDeadlines,
+    Exited,
+    Kill,
+    Launch,
+    LaunchFailed,
+    RestartAsked,
+    SendStop,
+    Stimulus,
+    StopAsked,
+    Supervisor,
+    WorkerView,
+)
+from chronopype_mp.exceptions import WorkerError
+from chronopype_mp.launchers import Launcher
+from chronopype_mp.timing import TimeSource
+
+__all__ = ["Coordinator"]
+
+logger = logging.getLogger("chronopype_mp.coordinator")
+
+CHECK_INTERVAL = 0.1
+"""Seconds between two looks at deadlines and unacknowledged commands."""
+
+LAST_REPORTS = 0.25
+"""Seconds to wait for the last report of a process that has ended by itself."""
+
+IN_FLIGHT = 0.01
+"""Seconds for what a killed process had sent to come out of the socket."""
+
+REAP_GRACE = 5.0
+"""Seconds beyond all stop deadlines after which an unkillable process is given up."""
+
+DROPS_INTERVAL = 1.0
+"""Seconds between two events about dropped frames."""
+
+
+class Coordinator:
+    """Runs the workers of one clock.
+
+    Args:
+        launcher: starts them.
+        timing: where time comes from.
+        rules: how they execute ticks.
+        timestamp: the clock's time on entry.
+        emit: called with each event, in the event loop.
+
+    Raises:
+        TransportError: the sockets cannot be bound.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        timing: TimeSource,
+        rules: TickRules,
+        timestamp: float,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._launcher = launcher
+        self._timing = timing
+        self._rules = rules
+        self._emit = emit
+        self._supervisor = Supervisor()
+        self._records: dict[str, WorkerRecord] = {}
+        self._lives: set[asyncio.Task[None]] = set()
+        self._waiters: list[asyncio.Future[None]] = []
+        self._hub = launcher.open_hub()
+        self._inbox = Inbox(self._hub, self._deliver)
+        self._told_drops = DropCounts()
+        self._told_drops_at = timing.monotonic()
+        self._reports = ReportHandler(self._stimulate, self.emit, self._welcome, self._configure)
+        self.ticker = Ticker(self._hub, timing, timestamp)
+        self.is_open = True
+        self._hub.attach(asyncio.get_running_loop(), self._inbox.on_readable)
+        self.ticker.start()
+        self._watch = asyncio.create_task(self._watch_time(), name="chronopype_mp coordinator")
+
+    @property
+    def position(self) -> Position:
+        """Where the clock stands."""
+        return self.ticker.position
+
+    @property
+    def dropped(self) -> DropCounts:
+        """Frames dropped so far."""
+        return self._inbox.dropped
+
+    def view(self, name: str) -> WorkerView:
+        """Return what the supervisor knows of a worker that was added once."""
+        return self._supervisor.view(name)
+
+    def emit(self, event: Event) -> None:
+        """Publish an event, stamped with the wall clock."""
+        self._emit(msgspec.structs.replace(event, at=self._timing.wall()))
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # What the owner asks for
+
+    def add(self, record: WorkerRecord) -> None:
+        """Start a worker."""
+        self._records[record.name] = record
+        self._stimulate(Added(record.name, record.policy, seed=f"{os.getpid()} {record.name}"))
+
+    def has(self, record: WorkerRecord) -> bool:
+        """Whether ``record`` is the one that goes by its name here."""
+        return self._records.get(record.name) is record
+
+    def is_taken(self, name: str) -> bool:
+        """Whether a worker of that name is here and not STOPPED."""
+        return (
+            name in self._records and self._supervisor.view(name).status is not WorkerStatus.STOPPED
+        )
+
+    def stop(self, name: str) -> None:
+        """Stop a worker for good; `wait_stopped` waits for it."""
+        self._stimulate(StopAsked(name))
+
+    async def restart(self, name: str) -> None:
+        """Start a new process for a worker and wait until it is READY."""
+        before = self._supervisor.view(name)
+        self._stimulate(RestartAsked(name))
+        newer = before.status is not WorkerStatus.STARTING
+        await self.wait_ready(name, before.incarnation + newer)
+
+    async def wait_ready(self, name: str, incarnation: int) -> None:
+        """Wait until a worker is READY in ``incarnation`` or a later one.
+
+        Raises:
+            WorkerError: it was stopped or quarantined.
+        """
+        while True:
+            view = self._supervisor.view(name)
+            if view.status is WorkerStatus.READY and view.incarnation >= incarnation:
+                return
+            if view.status in (WorkerStatus.STOPPED, WorkerStatus.QUARANTINED):
+                raise WorkerError(name, f"it is {view.status.name} and will not get READY")
+            await self.next_event()
+
+    async def wait_stopped(self, name: str) -> None:
+        """Wait until a worker is STOPPED."""
+        while self._supervisor.view(name).status is not WorkerStatus.STOPPED:
+            await self.next_event()
+
+    def next_event(self) -> asyncio.Future[None]:
+        """Return a future that is done after the next event."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        return waiter
+
+    def settings_changed(self, record: WorkerRecord) -> None:
+        """Tell a running worker of its new settings; repeated until it confirms."""
+        life = record.life
+        if life is not None and life.ready and not life.stopping:
+            self._configure(record)
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Stop all workers side by side, then the machinery.
+
+        Cancelling this kills what is left at once.
+
+        Args:
+            timeout: seconds after which what is left is killed; None for the workers' own
+                ``stop_grace``.
+        """
+        if not self.is_open:
+            return
+        self.is_open = False
+        try:
+            for name in self._records:
+                self.stop(name)
+            await self._all_stopped(timeout)
+        finally:
+            self._kill_all()
+            self._watch.cancel()
+            self._inbox.drain()
+            self._tell_drops()
+            self.ticker.close()
+            self._hub.close()
+            self._launcher.close()
+
+    async def _all_stopped(self, timeout: float | None) -> None:
+        grace = max((record.policy.stop_grace for record in self._records.values()), default=0.0)
+        if timeout is not None and self._lives:
+            await asyncio.wait(set(self._lives), timeout=timeout)
+            self._kill_all()
+        if self._lives:
+            await asyncio.wait(set(self._lives), timeout=grace + REAP_GRACE)
+        for name in self._records:
+            if self._supervisor.view(name).status is not WorkerStatus.STOPPED:
+                logger.error("worker %r cannot be killed; it is left behind", name)
+
+    def _kill_all(self) -> None:
+        for record in self._records.values():
+            if record.life is not None:
+                self._kill(record.life)
+
+    # What the supervisor decides
+
+    def _stimulate(self, stimulus: Stimulus) -> None:
+        actions, events = self._supervisor.handle(stimulus, self._timing.monotonic())
+        # Actions first: a follower of the events may ask for something that builds on them.
+        for action in actions:
+            self._perform(action)
+        for event in events:
+            self.emit(event)
+
+    def _perform(self, action: Action) -> None:
+        record = self._records[action.worker]
+        match action:
+            case Launch():
+                record.life = Life(action.incarnation)
+                task = asyncio.create_task(
+                    self._live(record, record.life), name=f"life of {record.name}"
+                )
+                self._lives.add(task)
+                task.add_done_callback(self._lives.discard)
+            case SendStop():
+                if record.life is not None:
+                    record.life.stopping = True
+                    self._send_stop(record, record.life)
+            case Kill():
+                if record.life is not None:
+                    self._kill(record.life)
+
+    def _kill(self, life: Life) -> None:
+        life.kill_asked = True
+        if life.process is not None:
+            life.process.kill()
+
+    async def _live(self, record: WorkerRecord, life: Life) -> None:
+        """Start one process, see it to its end, report that."""
+        try:
+            original, record.launched = None if record.launched else record.original, True
+            life.process = await self._launcher.start(self._boot(record, life), self._hub, original)
+        except Exception as error:
+            # OSError and EOFError (the forkserver died) are known; whatever else a launcher
+            # raises must not leave the supervisor waiting either.
+            logger.debug("worker %r cannot be launched", record.name, exc_info=True)
+            record.life = None
+            message = f"{type(error).__name__}: {error}"
+            self._stimulate(LaunchFailed(record.name, life.incarnation, message))
+            return
+        if life.process.pipes is not None:
+            life.output = OutputReader(record.name, life.process.pipes)
+        if life.kill_asked:
+            life.process.kill()
+        code = await life.process.wait()
+        # Children that it left behind are in its process group.
+        life.process.kill()
+        await self._hear_last(life, code)
+        record.life = None
+        self._note_network_gone(record, life)
+        lost = record.ledger.close(self.position.seq)
+        self._stimulate(
+            Exited(
+                record.name,
+                life.incarnation,
+                life.process.pid,
+                code,
+                output=() if life.output is None else life.output.finish(),
+                error=None if life.fatal is None else life.fatal.traceback,
+                ticks_lost=lost,
+            )
+        )
+
+    async def _hear_last(self, life: Life, code: int | None) -> None:
+        """Wait for what an ended process has sent; it may still be in the socket."""
+        by_itself = code is not None and code >= 0
+        until = self._timing.monotonic() + (LAST_REPORTS if by_itself else IN_FLIGHT)
+        while True:
+            self._inbox.drain()
+            if life.heard_last or self._timing.monotonic() >= until:
+                return
+            await asyncio.sleep(IN_FLIGHT / 4)
+
+    def _note_network_gone(self, record: WorkerRecord, life: Life) -> None:
+        before = record.network_status
+        record.update(state=msgspec.structs.replace(record.state, is_active=False))
+        if before is not NetworkStatus.STOPPED:
+            record.update(network_status=NetworkStatus.STOPPED)
+            self.emit(
+                NetworkChanged(
+                    worker=record.name,
+                    incarnation=life.incarnation,
+                    before=before,
+                    after=NetworkStatus.STOPPED,
+                    error="the worker's process ended",
+                )
+            )
+
+    def _boot(self, record: WorkerRecord, life: Life) -> WorkerBoot:
+        return WorkerBoot(
+            worker=record.name,
+            incarnation=life.incarnation,
+            payload=record.payload,
+            down=self._hub.down,
+            up=self._hub.up,
+            rules=self._rules,
+            beat_interval=record.policy.beat_interval,
+            stop_grace=record.policy.stop_grace,
+            path=list(sys.path),
+            directory=os.getcwd(),
+            environment=dict(os.environ),
+            log_levels=_log_levels(),
+        )
+
+    # Reports and commands
+
+    def _deliver(self, report: Uplink) -> str | None:
+        record = self._records.get(report.worker)
+        if record is None:
+            return "foreign"
+        life = record.life
+        if life is None or report.incarnation != life.incarnation:
+            return "stale"
+        self._reports.handle(record, life, report)
+        return None
+
+    def _welcome(self, record: WorkerRecord, life: Life) -> None:
+        if life.welcomed_with is None:
+            life.welcomed_with = life.settings_done = record.version
+        settings, incarnation = record.settings, life.incarnation
+        self.ticker.send(
+            record.name,
+            lambda position: Welcome(incarnation, position.seq, position.timestamp, settings),
+        )
+
+    def _configure(self, record: WorkerRecord) -> None:
+        life = record.life
+        assert life is not None
+        command = Configure(life.incarnation, record.version, record.settings)
+        self.ticker.send(record.name, lambda _: command)
+
+    def _send_stop(self, record: WorkerRecord, life: Life) -> None:
+        incarnation, ledger = life.incarnation, record.ledger
+
+        def make(position: Position) -> Stop:
+            ledger.stop_sent(position.seq)
+            return Stop(incarnation, position.seq)
+
+        self.ticker.send(record.name, make)
+
+    def _repeat_commands(self) -> None:
+        for record in self._records.values():
+            life = record.life
+            if life is None or not life.ready:
+                continue
+            if life.stopping:
+                if not life.stop_begun:
+                    self._send_stop(record, life)
+            elif life.settings_done < record.version:
+                self._configure(record)
+
+    async def _watch_time(self) -> None:
+        """Look at the deadlines now and then; how late that is, is nobody else's fault."""
+        due = self._timing.monotonic() + CHECK_INTERVAL
+        while True:
+            await self._timing.sleep_until(due)
+            now = self._timing.monotonic()
+            self._inbox.drain()
+            self._stimulate(CheckDeadlines(lateness=now - due))
+            self._repeat_commands()
+            if now - self._told_drops_at >= DROPS_INTERVAL:
+                self._told_drops_at = now
+                self._tell_drops()
+            due = now + CHECK_INTERVAL
+
+    def _tell_drops(self) -> None:
+        told, now = self._told_drops, self._inbox.dropped
+        if now != told:
+            self._told_drops = now
+            self.emit(
+                FramesDropped(
+                    garbage=now.garbage - told.garbage,
+                    foreign=now.foreign - told.foreign,
+                    stale=now.stale - told.stale,
+                )
+            )
+
+
+def _log_levels() -> dict[str, int]:
+    """Return the levels that were set, by logger name; "" is the root logger's."""
+    levels = {"": logging.getLogger().level}
+    for name, known in logging.getLogger().manager.loggerDict.items():
+        if isinstance(known, logging.Logger) and known.level != logging.NOTSET:
+            levels[name] = known.level
+    return levels

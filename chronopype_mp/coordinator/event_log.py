@@ -1,0 +1,78 @@
+"""Events as log records."""
+
+from __future__ import annotations
+
+import logging
+
+from chronopype_mp.core.events import (
+    Event,
+    FramesDropped,
+    NetworkChanged,
+    ProcessorFailed,
+    WorkerBackingOff,
+    WorkerDied,
+    WorkerQuarantined,
+    WorkerReady,
+)
+
+__all__ = ["log_event"]
+
+logger = logging.getLogger("chronopype_mp.events")
+
+
+def log_event(clock: str, event: Event) -> None:
+    """Log an event under ``chronopype_mp.events``.
+
+    Args:
+        clock: the clock's name.
+        event: what happened.
+    """
+    match event:
+        case WorkerDied():
+            logger.error("%s: %s", clock, event)
+        case WorkerQuarantined():
+            logger.error(
+                "%s: worker %r is quarantined: it has used up its restarts; "
+                "handle.restart() brings it back",
+                clock,
+                event.worker,
+            )
+        case ProcessorFailed():
+            logger.warning(
+                "%s: %s of worker %r failed: %s: %s",
+                clock,
+                event.hook,
+                event.worker,
+                event.type_name,
+                event.message,
+            )
+            logger.debug("%s", event.traceback)
+        case FramesDropped():
+            logger.warning(
+                "%s: dropped frames: %d garbage, %d of unknown workers, %d of earlier incarnations",
+                clock,
+                event.garbage,
+                event.foreign,
+                event.stale,
+            )
+        case NetworkChanged():
+            logger.info(
+                "%s: worker %r: network %s → %s%s",
+                clock,
+                event.worker,
+                event.before.name,
+                event.after.name,
+                f" ({event.error})" if event.error else "",
+            )
+        case WorkerReady():
+            logger.info(
+                "%s: worker %r is ready (incarnation %d, pid %d)",
+                clock,
+                event.worker,
+                event.incarnation,
+                event.pid,
+            )
+        case WorkerBackingOff():
+            logger.info("%s: worker %r starts again in %.1f s", clock, event.worker, event.delay)
+        case _:
+            logger.debug("%s: %s", clock, event)

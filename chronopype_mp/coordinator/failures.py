@@ -1,0 +1,59 @@
+"""Which events are failures of a processor, and the exception that stands for each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from chronopype_mp.core.events import DeathReason, Event, ProcessorFailed, WorkerDied
+from chronopype_mp.exceptions import ProcessorError, ProcessorTimeoutError
+
+__all__ = ["ProcessorFailure", "failure_of"]
+
+NETWORK_HOOKS = frozenset(
+    {"check_network", "start_network", "stop_network", "on_connected", "on_disconnected"}
+)
+"""What fails in these is a matter of the network loop, which tries again."""
+
+
+class ProcessorFailure(NamedTuple):
+    """A failure to hand to ``error_callback``, or to raise."""
+
+    worker: str
+    error: BaseException
+
+
+def failure_of(event: Event) -> ProcessorFailure | None:
+    """Return the failure in an event, or None if it is none.
+
+    The exception is the original one where it never left this process; elsewhere a
+    `ProcessorError` stands for it, because nothing that comes from a socket is unpickled.
+    """
+    match event:
+        case ProcessorFailed() if event.hook not in NETWORK_HOOKS:
+            return ProcessorFailure(event.worker, _error(event))
+        case WorkerDied():
+            return ProcessorFailure(event.worker, _death(event))
+    return None
+
+
+def _error(event: ProcessorFailed) -> BaseException:
+    if event.exception is not None and not event.timeout:
+        return event.exception
+    kind = ProcessorTimeoutError if event.timeout else ProcessorError
+    return kind(
+        event.message,
+        worker=event.worker,
+        type_name=event.type_name,
+        traceback=event.traceback,
+    )
+
+
+def _death(event: WorkerDied) -> ProcessorError:
+    started = "" if event.reason is not DeathReason.START_FAILED else "could not be started"
+    how = started or f"died ({event.reason.value}, exit status {event.exitcode})"
+    return ProcessorError(
+        f"worker {event.worker!r} {how}",
+        worker=event.worker,
+        type_name="WorkerDied",
+        traceback=event.error or "",
+    )

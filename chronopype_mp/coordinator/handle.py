@@ -1,0 +1,168 @@
+"""WorkerHandle, the owner's view of one worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.events import WorkerStatus
+from chronopype_mp.exceptions import WorkerError
+from chronopype_mp.processors import ProcessorState
+
+if TYPE_CHECKING:
+    from chronopype_mp.coordinator.coordinator import Coordinator
+    from chronopype_mp.coordinator.record import WorkerRecord
+    from chronopype_mp.core.supervisor import WorkerView
+
+__all__ = ["WorkerHandle", "WorkerStatistics"]
+
+
+class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker's figures at one moment, over all its incarnations in this run of the clock.
+
+    Attributes:
+        published: ticks published while the worker was READY; at the end it is the sum of the
+            next four.
+        run: ticks executed, successfully or not.
+        missed: ticks replaced by a newer one while the worker was busy, or dropped on the way.
+        skipped: ticks held back while paused or not connected.
+        lost: ticks that a process which died did not account for.
+        largest_gap: between the timestamps of two ticks executed in a row by one incarnation,
+            seconds; ticks skipped between two make no gap.
+        restarts: processes started after the first.
+        lag: how late the worker's event loop was at its last beat, seconds.
+        reports_lost: reports and log lines that the present incarnation had to drop.
+        frames_dropped: frames that the present incarnation received and could not decode.
+    """
+
+    published: int
+    run: int
+    missed: int
+    skipped: int
+    lost: int
+    largest_gap: float
+    restarts: int
+    lag: float
+    reports_lost: int
+    frames_dropped: int
+
+
+class WorkerHandle:
+    """A worker of a clock; what ``add_processor`` returns. It stays valid after the clock's end."""
+
+    def __init__(self, record: WorkerRecord) -> None:
+        self._record = record
+        self._coordinator: Coordinator | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<WorkerHandle {self.name!r} {self.status.name} pid={self.pid} "
+            f"incarnation={self.incarnation}>"
+        )
+
+    def attach(self, coordinator: Coordinator) -> None:
+        """Take note of who runs the worker from now on; for the clock's own use."""
+        self._coordinator = coordinator
+
+    @property
+    def name(self) -> str:
+        """The worker's name, unique in its clock."""
+        return self._record.name
+
+    @property
+    def pid(self) -> int | None:
+        """The present process, or None while there is none."""
+        life = self._record.life
+        return None if life is None or life.process is None else life.process.pid
+
+    @property
+    def incarnation(self) -> int:
+        """Counts the worker's processes since the clock was entered; 0 before the first."""
+        view = self._view()
+        return 0 if view is None else view.incarnation
+
+    @property
+    def status(self) -> WorkerStatus:
+        """How the worker stands with its supervisor; STOPPED before the clock is entered."""
+        view = self._view()
+        return WorkerStatus.STOPPED if view is None else view.status
+
+    @property
+    def network_status(self) -> NetworkStatus:
+        """The network status that the worker reported last; STOPPED without a process."""
+        return self._record.network_status
+
+    @property
+    def restarts(self) -> int:
+        """Processes started after the first."""
+        view = self._view()
+        return 0 if view is None else view.restarts
+
+    @property
+    def state(self) -> ProcessorState:
+        """The processor's state that the worker reported last."""
+        return self._record.state
+
+    def statistics(self) -> WorkerStatistics:
+        """Return the figures now; while the worker runs, those it reported last."""
+        snapshot = self._record.snapshot
+        seq = 0 if self._coordinator is None else self._coordinator.position.seq
+        totals = self._record.ledger.totals(seq)
+        return WorkerStatistics(
+            published=totals.published,
+            run=totals.run,
+            missed=totals.missed,
+            skipped=totals.skipped,
+            lost=totals.lost,
+            largest_gap=snapshot.largest_gap,
+            restarts=self.restarts,
+            lag=snapshot.lag,
+            reports_lost=snapshot.reports_lost,
+            frames_dropped=snapshot.frames_dropped,
+        )
+
+    async def wait_ready(self) -> None:
+        """Wait until the worker is READY: from then on every tick reaches it.
+
+        Cancelling this changes nothing. Bound it with ``asyncio.timeout`` where needed.
+
+        Raises:
+            WorkerError: it was stopped or quarantined, or its clock is not entered.
+        """
+        await self._running("wait_ready").wait_ready(self.name, 0)
+
+    async def wait_stopped(self) -> None:
+        """Wait until the worker has no process any more and gets none.
+
+        Returns at once when its clock is not entered. Cancelling this changes nothing.
+        """
+        if self._coordinator is not None and self._coordinator.has(self._record):
+            await self._coordinator.wait_stopped(self.name)
+
+    async def restart(self) -> None:
+        """Stop the worker in order, start a new process, and wait until that is READY.
+
+        Not charged to the restart budget; brings back a quarantined worker. Cancelling this does
+        not take the restart back.
+
+        Raises:
+            WorkerError: it was stopped or quarantined, or its clock is not entered.
+        """
+        await self._running("restart").restart(self.name)
+
+    def _view(self) -> WorkerView | None:
+        """Return what the supervisor knows, unless another worker has taken the name since."""
+        coordinator = self._coordinator
+        if coordinator is None or not coordinator.has(self._record):
+            return None
+        return coordinator.view(self.name)
+
+    def _running(self, what: str) -> Coordinator:
+        coordinator = self._coordinator
+        if coordinator is None or not coordinator.is_open or not coordinator.has(self._record):
+            raise WorkerError(
+                self.name, f"{what}() needs a worker of a clock that has been entered"
+            )
+        return coordinator

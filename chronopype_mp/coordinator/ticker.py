@@ -1,0 +1,171 @@
+"""The ticker thread: it owns the PUB socket and publishes at absolute deadlines.
+
+When a tick is due is decided in `chronopype_mp.core.schedule`. Ticks do not depend on the owner's
+event loop: blocking that delays none. Everything else that is published, such as a command to a
+worker, goes through this thread too, because a socket belongs to one thread, and because then the
+order of commands and ticks is the same for everyone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from chronopype_mp.core.codec import encode_command, encode_tick
+from chronopype_mp.core.messages import Command, Tick
+from chronopype_mp.core.schedule import Schedule
+from chronopype_mp.timing import TimeSource
+from chronopype_mp.transport.base import Hub
+
+__all__ = ["Position", "Run", "Ticker"]
+
+PR_SET_TIMERSLACK = 29
+
+
+class Position(NamedTuple):
+    """Where the clock stands.
+
+    Attributes:
+        seq: ticks published so far.
+        timestamp: of the last one; before the first, the boundary before the clock was entered.
+        skipped: boundaries that passed during runs without a tick, because nobody was awake.
+    """
+
+    seq: int
+    timestamp: float
+    skipped: int = 0
+
+
+class Run(NamedTuple):
+    """A stretch of ticking.
+
+    Attributes:
+        schedule: its boundaries.
+        first: the number of the first boundary to publish.
+        until: when it ends, on the monotonic clock, or None; a boundary at that time is published.
+        on_end: called in the ticker thread at ``until``, or with what went wrong.
+    """
+
+    schedule: Schedule
+    first: int
+    until: float | None
+    on_end: Callable[[BaseException | None], None]
+
+
+class Ticker:
+    """Publishes ticks and commands.
+
+    Args:
+        hub: whose publishing half this owns from `start` to `close`.
+        timing: where time comes from.
+        timestamp: the position's timestamp before the first tick.
+
+    Attributes:
+        position: where the clock stands; replaced whole, so any thread may read it.
+        on_tick: called in the ticker thread after each tick, if not None.
+    """
+
+    def __init__(self, hub: Hub, timing: TimeSource, timestamp: float) -> None:
+        self.position = Position(0, timestamp)
+        self.on_tick: Callable[[Position], None] | None = None
+        self._hub = hub
+        self._timing = timing
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._run: Run | None = None
+        self._number = 0
+        self._open = True
+        self._thread = threading.Thread(target=self._work, name="chronopype_mp ticker", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Publish what is queued, then end the thread and wait for it."""
+        self._jobs.put(self._finish)
+        self._thread.join()
+
+    def begin(self, run: Run) -> None:
+        """Begin a run; one that is going ends without a word."""
+        self._jobs.put(lambda: self._begin(run))
+
+    def end(self) -> None:
+        """End the run that is going, if any; when this returns, no further tick is published."""
+        ended = threading.Event()
+        self._jobs.put(lambda: self._end(ended))
+        while not ended.wait(0.1) and self._thread.is_alive():
+            pass
+
+    def send(self, worker: str, make: Callable[[Position], Command]) -> None:
+        """Publish a command after all ticks so far.
+
+        Args:
+            worker: whose it is.
+            make: called in the ticker thread with the position at which the command is sent.
+        """
+        self._jobs.put(
+            lambda: self._hub.publish(encode_command(worker, make(self.position))),
+        )
+
+    def _begin(self, run: Run) -> None:
+        self._run, self._number = run, run.first
+
+    def _end(self, ended: threading.Event) -> None:
+        self._run = None
+        ended.set()
+
+    def _finish(self) -> None:
+        self._open = False
+
+    def _work(self) -> None:
+        _tighten_timer_slack()
+        try:
+            while self._open:
+                deadline = self._deadline()
+                if deadline is not None and self._timing.monotonic() >= deadline:
+                    self._fire()
+                    continue
+                job = self._timing.get(self._jobs, deadline)
+                if job is not None:
+                    job()
+        except BaseException as error:
+            run, self._run = self._run, None
+            if run is None:
+                raise
+            run.on_end(error)
+        finally:
+            self._hub.close_publisher()
+
+    def _deadline(self) -> float | None:
+        run = self._run
+        if run is None:
+            return None
+        due = run.schedule.deadline(self._number)
+        return due if run.until is None else min(due, run.until)
+
+    def _fire(self) -> None:
+        run = self._run
+        assert run is not None
+        if run.until is not None and run.schedule.deadline(self._number) > run.until:
+            self._run = None
+            run.on_end(None)
+            return
+        seq, _, skipped = self.position
+        timestamp = run.schedule.timestamp(self._number)
+        self._hub.publish(encode_tick(Tick(seq + 1, timestamp)))
+        self._number, more = run.schedule.following(self._number, self._timing.monotonic())
+        self.position = Position(seq + 1, timestamp, skipped + more)
+        if self.on_tick is not None:
+            self.on_tick(self.position)
+
+
+def _tighten_timer_slack() -> None:
+    """Let the kernel wake this thread within 1 ns of a deadline instead of 50 µs."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)

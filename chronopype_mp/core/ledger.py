@@ -1,0 +1,100 @@
+"""The account of every tick that was published for a worker, over all its incarnations.
+
+A tick counts as published for a worker when it was published while the worker was READY. Each is
+in the end run, missed, skipped or lost; `TickTotals.closes` says whether the sum is right.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from chronopype_mp.core.state import TickAccount
+
+__all__ = ["Ledger", "TickTotals"]
+
+
+class TickTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a worker's ticks.
+
+    Attributes:
+        published: ticks published while the worker was READY, as the coordinator counted them.
+        run: executed, successfully or not.
+        missed: replaced by a newer one, or dropped by the socket, as the worker counted them.
+        skipped: held back while paused or not connected.
+        lost: not accounted for by a process that died.
+    """
+
+    published: int = 0
+    run: int = 0
+    missed: int = 0
+    skipped: int = 0
+    lost: int = 0
+
+    @property
+    def closes(self) -> bool:
+        """Whether every published tick is accounted for; while a worker runs, some are open."""
+        return self.published == self.run + self.missed + self.skipped + self.lost
+
+
+class Ledger:
+    """Adds up the accounts of one worker's incarnations."""
+
+    def __init__(self) -> None:
+        self._closed = TickTotals()
+        self._open: TickAccount | None = None
+        self._stops: tuple[int, int] | None = None
+
+    def open(self, base: int) -> None:
+        """Begin the account of an incarnation after tick ``base``."""
+        self._open = TickAccount(base)
+        self._stops = None
+
+    def report(self, account: TickAccount) -> None:
+        """Take what the incarnation has counted so far."""
+        if self._open is not None and account.base == self._open.base:
+            self._open = account
+
+    def stop_sent(self, seq: int) -> None:
+        """Take note that the worker was told to stop after tick ``seq``."""
+        first = seq if self._stops is None else self._stops[0]
+        self._stops = (first, seq)
+
+    def close(self, seq: int) -> int:
+        """End the account of an incarnation whose process has ended.
+
+        Args:
+            seq: the last tick published up to now.
+
+        Returns:
+            How many ticks were lost with it.
+        """
+        if self._open is None:
+            return 0
+        account, self._open = self._open, None
+        end = seq
+        if self._stops is not None:
+            # Stop is repeated until it is acknowledged; the worker ends with the one it saw.
+            end = min(max(account.through, self._stops[0]), self._stops[1])
+        lost = max(0, end - account.through)
+        self._closed = self._sum(account, end, lost)
+        return lost
+
+    def totals(self, seq: int) -> TickTotals:
+        """Return the totals, the open account included.
+
+        Args:
+            seq: the last tick published up to now.
+        """
+        if self._open is None:
+            return self._closed
+        return self._sum(self._open, seq if self._stops is None else self._stops[1], 0)
+
+    def _sum(self, account: TickAccount, end: int, lost: int) -> TickTotals:
+        before = self._closed
+        return TickTotals(
+            published=before.published + end - account.base,
+            run=before.run + account.run,
+            missed=before.missed + account.missed,
+            skipped=before.skipped + account.skipped,
+            lost=before.lost + lost,
+        )

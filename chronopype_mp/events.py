@@ -1,0 +1,39 @@
+"""The events of ``clock.events``, for `isinstance` and for subscriptions."""
+
+from __future__ import annotations
+
+from chronopype_mp.clocks.events import ClockStartEvent, ClockStopEvent, ClockTickEvent
+from chronopype_mp.core.events import (
+    DeathReason,
+    Event,
+    FramesDropped,
+    NetworkChanged,
+    ProcessorFailed,
+    WorkerBackingOff,
+    WorkerDied,
+    WorkerQuarantined,
+    WorkerReady,
+    WorkerStarting,
+    WorkerStatus,
+    WorkerStopped,
+    WorkerStopping,
+)
+
+__all__ = [
+    "ClockStartEvent",
+    "ClockStopEvent",
+    "ClockTickEvent",
+    "DeathReason",
+    "Event",
+    "FramesDropped",
+    "NetworkChanged",
+    "ProcessorFailed",
+    "WorkerBackingOff",
+    "WorkerDied",
+    "WorkerQuarantined",
+    "WorkerReady",
+    "WorkerStarting",
+    "WorkerStatus",
+    "WorkerStopped",
+    "WorkerStopping",
+]

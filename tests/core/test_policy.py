@@ -1,0 +1,46 @@
+"""The policy of supervision."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chronopype_mp.core.backoff import BackoffPolicy
+from chronopype_mp.core.policy import Supervision
+from chronopype_mp.core.restart import RestartBudget
+from chronopype_mp.exceptions import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("start_timeout", 0),
+        ("start_timeout", math.inf),
+        ("loop_stall_timeout", 0.1),
+        ("loop_stall_timeout", math.nan),
+        ("stop_grace", -1),
+        ("healthy_after", "60"),
+        ("backoff", 1.0),
+        ("backoff", RestartBudget()),
+        ("budget", None),
+        ("budget", BackoffPolicy()),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"Supervision\.{field}") as caught:
+        Supervision(**{field: value})  # type: ignore[arg-type]
+    assert caught.value.field == field
+
+
+def test_a_worker_may_be_given_no_grace_at_all() -> None:
+    assert Supervision(stop_grace=0, healthy_after=0).stop_grace == 0
+
+
+@given(st.floats(min_value=0.2, max_value=1e6))
+def test_three_beats_in_a_row_may_be_lost_before_a_worker_counts_as_stalled(stall: float) -> None:
+    interval = Supervision(loop_stall_timeout=stall).beat_interval
+    assert 0 < interval <= 0.5
+    assert 4 * interval <= stall
