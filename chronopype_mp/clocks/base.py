@@ -9,6 +9,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from chronopype_mp.clocks.config import ClockConfig
 from chronopype_mp.clocks.events import ClockStartEvent, ClockStopEvent, ClockTickEvent
 from chronopype_mp.clocks.modes import ClockMode
@@ -16,7 +18,7 @@ from chronopype_mp.clocks.publication import Publication
 from chronopype_mp.clocks.registry import Member, ProcessorRegistry, ProcessorStats
 from chronopype_mp.coordinator.coordinator import Coordinator
 from chronopype_mp.coordinator.event_log import log_event
-from chronopype_mp.coordinator.failures import failure_of
+from chronopype_mp.coordinator.failures import ProcessorFailure, failure_of
 from chronopype_mp.coordinator.stream import EventStream
 from chronopype_mp.coordinator.ticker import Position
 from chronopype_mp.core.boot import TickRules
@@ -85,7 +87,7 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         self._timing = timing
         self._in_context = False
         self._run_over: asyncio.Future[None] | None = None
-        self._failure: BaseException | None = None
+        self._failure: ProcessorFailure | None = None
         self.name = name or type(self).__name__
         self.events = EventStream()
 
@@ -174,7 +176,9 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             ),
         )
         for record in self._records:
-            self._start(record, coordinator)
+            # One that a subscriber of the start event has added is started already.
+            if not coordinator.has(record):
+                self._start(record, coordinator)
         if self._config.on_error == "raise":
             try:
                 await self._all_ready()
@@ -212,10 +216,12 @@ class BaseClock(ProcessorRegistry, abc.ABC):
                 its own ``stop_grace``. Cancelling kills at once.
         """
         coordinator = self._coordinator
-        if coordinator is None or not coordinator.is_open:
+        if coordinator is None:
             return
         self._end_run(None)
-        await coordinator.close(timeout)
+        await coordinator.close(timeout, self._announce_stop)
+
+    def _announce_stop(self) -> None:
         self._announce(
             self.stop_publication,
             ClockStopEvent(
@@ -249,7 +255,7 @@ class BaseClock(ProcessorRegistry, abc.ABC):
                 ready.cancel()
             if self._failure is not None:
                 failure, self._failure = self._failure, None
-                raise ClockError(f"Failed to start processor {record.name!r}") from failure
+                raise ClockError(f"Failed to start processor {failure.worker!r}") from failure.error
 
     # Running
 
@@ -269,8 +275,11 @@ class BaseClock(ProcessorRegistry, abc.ABC):
     def _entry_timestamp(self) -> float:
         """Return the timestamp that entering now would give."""
 
-    def _end_run(self, error: BaseException | None) -> None:
-        over = self._run_over
+    def _end_run(
+        self, error: BaseException | None, over: asyncio.Future[None] | None = None
+    ) -> None:
+        """End the run that is going, or the one that ``over`` belongs to."""
+        over = self._run_over if over is None else over
         if over is None or over.done():
             return
         if error is None:
@@ -297,10 +306,11 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             if self._run_over is not None:
                 self._end_run(failure.error)
             elif self._failure is None:
-                self._failure = failure.error
+                self._failure = failure
 
     def _announce(self, publication: Publication, event: Event) -> None:
         assert self._coordinator is not None
+        event = msgspec.structs.replace(event, at=self._timing.wall())
         self._coordinator.emit(event)
         self.publish(publication, event)
 

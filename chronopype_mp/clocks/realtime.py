@@ -17,6 +17,9 @@ from chronopype_mp.timing import SYSTEM_TIME, TimeSource
 
 __all__ = ["RealtimeClock"]
 
+WALL_CLOCK_SET = 1.0
+"""Seconds; a smaller shift is the time between two readings, or a correction not worth a tick."""
+
 
 class RealtimeClock(BaseClock):
     """Publishes a tick at every multiple of ``tick_size``, to workers in processes of their own.
@@ -90,8 +93,8 @@ class RealtimeClock(BaseClock):
         end = self._config.end_time or None
         if end is not None:
             target = end if target is None else min(target, end)
-        now, monotonic = self._now(), self._timing.monotonic()
-        until = None if target is None else monotonic + (target - now)
+        monotonic = self._timing.monotonic()
+        until = None if target is None else self._due(target)
         if until is not None and until < monotonic:
             return
         loop = asyncio.get_running_loop()
@@ -99,13 +102,14 @@ class RealtimeClock(BaseClock):
         self._run_over = over
 
         def on_end(error: BaseException | None) -> None:
-            loop.call_soon_threadsafe(self._end_run, error)
+            # Not whichever run is going by then: this one may have been cancelled meanwhile.
+            loop.call_soon_threadsafe(self._end_run, error, over)
 
-        start = max(monotonic, monotonic + (self._config.start_time - now))
+        start = max(monotonic, self._due(self._config.start_time))
         done = self._schedule.number_at(coordinator.position.timestamp)
         first = max(self._schedule.first(start), done + 1)
-        coordinator.ticker.begin(Run(self._schedule, first, until, on_end))
         try:
+            coordinator.ticker.begin(Run(self._schedule, first, until, on_end))
             await over
         finally:
             coordinator.ticker.end()
@@ -115,7 +119,20 @@ class RealtimeClock(BaseClock):
         """Raise what failed between two runs."""
         if self._failure is not None:
             failure, self._failure = self._failure, None
-            raise failure
+            raise failure.error
+
+    def _due(self, timestamp: float) -> float:
+        """Return when a time on the clock's scale comes, seconds on the monotonic clock.
+
+        The scale is the one of the ticks, to the last bit, so that a boundary and a time that
+        lies on it come together; unless the wall clock was set since: then it is the wall clock's.
+        """
+        offset = self._schedule.offset
+        if not self._on_loop_time:
+            now = self._timing.wall() - self._timing.monotonic()
+            if abs(now - offset) > WALL_CLOCK_SET:
+                offset = now
+        return self._schedule.snap(timestamp) - offset
 
     def _now(self) -> float:
         """Return the time on the clock's scale."""

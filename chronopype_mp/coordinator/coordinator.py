@@ -105,6 +105,7 @@ class Coordinator:
         self._reports = ReportHandler(self._stimulate, self.emit, self._welcome, self._configure)
         self.ticker = Ticker(self._hub, timing, timestamp)
         self.is_open = True
+        self._closed = asyncio.Event()
         self._hub.attach(asyncio.get_running_loop(), self._inbox.on_readable)
         self.ticker.start()
         self._watch = asyncio.create_task(self._watch_time(), name="chronopype_mp coordinator")
@@ -190,18 +191,31 @@ class Coordinator:
         if life is not None and life.ready and not life.stopping:
             self._configure(record)
 
-    async def close(self, timeout: float | None = None) -> None:
-        """Stop all workers side by side, then the machinery.
+    async def close(
+        self, timeout: float | None = None, last: Callable[[], None] | None = None
+    ) -> None:
+        """Stop all workers side by side, then the machinery; wait if that is under way already.
 
         Cancelling this kills what is left at once.
 
         Args:
             timeout: seconds after which what is left is killed; None for the workers' own
                 ``stop_grace``.
+            last: called in the end, unless cancelled.
         """
         if not self.is_open:
+            await self._wait_closed(timeout)
             return
         self.is_open = False
+        try:
+            await self._close(timeout)
+            await asyncio.sleep(0)  # what the last ticks have queued comes first
+            if last is not None:
+                last()
+        finally:
+            self._closed.set()
+
+    async def _close(self, timeout: float | None) -> None:
         try:
             for name in self._records:
                 self.stop(name)
@@ -214,6 +228,18 @@ class Coordinator:
             self.ticker.close()
             self._hub.close()
             self._launcher.close()
+
+    async def _wait_closed(self, timeout: float | None) -> None:
+        """Wait for a close that another task has begun, no longer than if it were ours."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._closed.wait()
+        except TimeoutError:
+            self._kill_all()
+            await self._closed.wait()
+        except asyncio.CancelledError:
+            self._kill_all()
+            raise
 
     async def _all_stopped(self, timeout: float | None) -> None:
         grace = max((record.policy.stop_grace for record in self._records.values()), default=0.0)
@@ -303,10 +329,12 @@ class Coordinator:
     async def _hear_last(self, life: Life, code: int | None) -> None:
         """Wait for what an ended process has sent; it may still be in the socket."""
         by_itself = code is not None and code >= 0
-        until = self._timing.monotonic() + (LAST_REPORTS if by_itself else IN_FLIGHT)
+        # The kernel's time, not the clock's: a test may have that stand still.
+        loop = asyncio.get_running_loop()
+        until = loop.time() + (LAST_REPORTS if by_itself else IN_FLIGHT)
         while True:
             self._inbox.drain()
-            if life.heard_last or self._timing.monotonic() >= until:
+            if life.heard_last or loop.time() >= until:
                 return
             await asyncio.sleep(IN_FLIGHT / 4)
 

@@ -16,6 +16,9 @@ KEPT_LINES = 50
 CHUNK = 65536
 """Bytes read in one turn of the event loop from one pipe."""
 
+LAST_READS = 32
+"""Reads from one pipe in the end: twice what it holds at most. Somebody may write without end."""
+
 LONGEST = 8192
 """Characters; a longer line is shown in pieces."""
 
@@ -54,11 +57,9 @@ class OutputReader:
             return False
         text = self._partial[fd] + self._decoders[fd].decode(chunk)
         *lines, rest = text.split("\n")
-        while len(rest) > LONGEST:
-            lines.append(rest[:LONGEST])
-            rest = rest[LONGEST:]
-        self._partial[fd] = rest
-        self._show(lines, self._is_error[fd])
+        pieces = [piece for line in lines for piece in _pieces(line)]
+        *more, self._partial[fd] = _pieces(rest)
+        self._show(pieces + more, self._is_error[fd])
         return True
 
     def _show(self, lines: list[str], is_error: bool) -> None:
@@ -73,7 +74,7 @@ class OutputReader:
 
     def _close(self, fd: int) -> None:
         self._loop.remove_reader(fd)
-        rest = self._partial.pop(fd)
+        rest = self._partial.pop(fd) + self._decoders[fd].decode(b"", final=True)
         if rest:
             self._show([rest], self._is_error[fd])
         os.close(fd)
@@ -84,8 +85,14 @@ class OutputReader:
         A process that the worker left behind may keep a pipe open; that is not waited for.
         """
         for fd in list(self._partial):
-            while self._read(fd):
-                pass
+            for _ in range(LAST_READS):
+                if not self._read(fd):
+                    break
         for fd in list(self._partial):
             self._close(fd)
         return tuple(self.last)
+
+
+def _pieces(line: str) -> list[str]:
+    """Return a line in pieces of at most `LONGEST` characters, an empty one as one piece."""
+    return [line[start : start + LONGEST] for start in range(0, len(line), LONGEST)] or [""]

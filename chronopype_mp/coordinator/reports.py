@@ -6,6 +6,8 @@ import logging
 import math
 from collections.abc import Callable
 
+import msgspec
+
 from chronopype_mp.coordinator.record import Life, WorkerRecord
 from chronopype_mp.core.events import Event, NetworkChanged, ProcessorFailed
 from chronopype_mp.core.messages import (
@@ -56,7 +58,7 @@ class ReportHandler:
         """Take a report of a worker's present incarnation."""
         match report:
             case Beat():
-                self._beat(record, report)
+                self._beat(record, life, report)
             case Status():
                 self._status(record, report)
             case Hello():
@@ -111,10 +113,14 @@ class ReportHandler:
             life.settings_done = 0
             self._configure(record)
 
-    def _beat(self, record: WorkerRecord, report: Beat) -> None:
+    def _beat(self, record: WorkerRecord, life: Life, report: Beat) -> None:
         record.ledger.report(report.account)
+        state = ProcessorState.of(report.state)
+        if life.ready:
+            # The beat may be older than what was asked for last, or than the worker's obedience.
+            state = msgspec.structs.replace(state, is_active=not record.settings.paused)
         record.update(
-            state=ProcessorState.of(report.state),
+            state=state,
             largest_gap=max(record.snapshot.largest_gap, report.largest_gap),
             lag=report.lag,
             reports_lost=report.reports_lost,

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from chronopype_mp.core.codec import encode_command, encode_tick
 from chronopype_mp.core.messages import Command, Tick
 from chronopype_mp.core.schedule import Schedule
+from chronopype_mp.exceptions import ClockError
 from chronopype_mp.timing import TimeSource
 from chronopype_mp.transport.base import Hub
 
@@ -79,6 +80,7 @@ class Ticker:
         self._run: Run | None = None
         self._number = 0
         self._open = True
+        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="chronopype_mp ticker", daemon=True)
 
     def start(self) -> None:
@@ -91,7 +93,15 @@ class Ticker:
         self._thread.join()
 
     def begin(self, run: Run) -> None:
-        """Begin a run; one that is going ends without a word."""
+        """Begin a run; one that is going ends without a word.
+
+        Raises:
+            ClockError: the thread has failed before; there are no more ticks.
+        """
+        if self._failure is not None:
+            raise ClockError(
+                "the ticker thread has failed; leave the clock and enter it again"
+            ) from self._failure
         self._jobs.put(lambda: self._begin(run))
 
     def end(self) -> None:
@@ -135,6 +145,7 @@ class Ticker:
                     job()
         except BaseException as error:
             run, self._run = self._run, None
+            self._failure = error
             if run is None:
                 raise
             run.on_end(error)
@@ -158,7 +169,13 @@ class Ticker:
         seq, _, skipped = self.position
         timestamp = run.schedule.timestamp(self._number)
         self._hub.publish(encode_tick(Tick(seq + 1, timestamp)))
-        self._number, more = run.schedule.following(self._number, self._timing.monotonic())
+        fired = self._number
+        self._number, more = run.schedule.following(fired, self._timing.monotonic())
+        if more and run.until is not None:
+            # What lies beyond the end was not the run's to skip.
+            end = run.schedule.first(run.until)
+            last = end if run.schedule.deadline(end) <= run.until else end - 1
+            more = min(more, last - fired)
         self.position = Position(seq + 1, timestamp, skipped + more)
         if self.on_tick is not None:
             self.on_tick(self.position)

@@ -11,6 +11,7 @@ timestamps is taken once, when a run begins: setting the wall clock moves no tic
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 from chronopype_mp.core.checks import positive
@@ -63,6 +64,15 @@ class Schedule:
         number = (exact.numerator * self._denominator) // (exact.denominator * self._numerator)
         # The boundary's own timestamp is rounded, so it may lie a hair above its exact place.
         return number + 1 if self.timestamp(number + 1) <= timestamp else number
+
+    def snap(self, timestamp: float) -> float:
+        """Return the boundary that ``timestamp`` is but for rounding, or else ``timestamp``.
+
+        A sum like ``boundary + 3 * tick_size`` may miss the boundary that it means by a bit.
+        """
+        rounding = 4 * math.ulp(timestamp)
+        boundary = self.timestamp(self.number_at(timestamp + rounding))
+        return boundary if abs(boundary - timestamp) <= rounding else timestamp
 
     def deadline(self, number: int) -> float:
         """Return when boundary ``number`` is due, seconds on the monotonic clock."""

@@ -30,6 +30,11 @@ class _StrictMeta(msgspec.StructMeta):
         return super().__call__(**values)
 
 
+def _restore(kind: type[Settings], values: dict[str, Any]) -> Settings:
+    """Make settings anew from their pickled values."""
+    return kind(**values)
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_StrictMeta):
     """Frozen settings. Unknown names are refused with the nearest known one."""
 
@@ -42,5 +47,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_StrictMeta)
         Raises:
             ConfigError: a name is unknown or a value out of range.
         """
-        values = {name: getattr(self, name) for name in self.__struct_fields__}
-        return type(self)(**{**values, **(update or {})})
+        return type(self)(**{**self._values(), **(update or {})})
+
+    def _values(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__struct_fields__}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self._values())

@@ -9,7 +9,18 @@ from datetime import datetime
 
 import msgspec
 
-__all__ = ["TickAccount", "TickRecorder", "TickState"]
+__all__ = ["TickAccount", "TickRecorder", "TickState", "local_time"]
+
+
+def local_time(timestamp: float) -> datetime | None:
+    """Return a timestamp as naive local time, or None where no calendar reaches it.
+
+    Not every clock's timestamps are seconds since 1970: a backtest may run on milliseconds.
+    """
+    try:
+        return datetime.fromtimestamp(timestamp)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 class TickAccount(msgspec.Struct, frozen=True, array_like=True):
@@ -176,7 +187,7 @@ class TickRecorder:
         self._retry_count = attempts
         self._max_retries = max(self._max_retries, attempts)
         self._last_error = error
-        self._last_error_time = datetime.fromtimestamp(timestamp)
+        self._last_error_time = local_time(timestamp)
         self.last_timestamp = timestamp
 
     @property
@@ -194,6 +205,6 @@ class TickRecorder:
             last_error=self._last_error,
             last_error_time=self._last_error_time,
             last_success_time=(
-                None if self._last_success is None else datetime.fromtimestamp(self._last_success)
+                None if self._last_success is None else local_time(self._last_success)
             ),
         )

@@ -42,7 +42,10 @@ class Launcher(Protocol):
     """Starts workers."""
 
     def open_hub(self) -> Hub:
-        """Return the coordinator's end of the transport that its workers use."""
+        """Return the coordinator's end of the transport that its workers use.
+
+        Each call is followed by one of `close`.
+        """
         ...
 
     async def start(
@@ -61,5 +64,5 @@ class Launcher(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what the launcher holds; all its workers have ended."""
+        """Give back what an `open_hub` took; all workers started with that hub have ended."""
         ...

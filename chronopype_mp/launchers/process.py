@@ -112,11 +112,16 @@ class _ProcessLauncher:
 
     def __init__(self) -> None:
         self._context: Any = multiprocess.get_context(self.method)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="chronopype_mp launcher")
+        self._thread: ThreadPoolExecutor | None = None
+        self._users = 0
 
     def open_hub(self) -> ZmqHub:
         """Return a hub on ipc sockets in a private directory."""
-        return ZmqHub()
+        hub = ZmqHub()
+        self._users += 1
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="chronopype_mp launcher")
+        return hub
 
     async def start(
         self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None
@@ -147,8 +152,11 @@ class _ProcessLauncher:
                 end.close()
 
     def close(self) -> None:
-        """End the launcher's thread."""
-        self._thread.shutdown(wait=True)
+        """End the launcher's thread, when the last clock that uses it has been left."""
+        self._users -= 1
+        if self._users == 0 and self._thread is not None:
+            self._thread.shutdown(wait=True)
+            self._thread = None
 
 
 class ForkserverLauncher(_ProcessLauncher):

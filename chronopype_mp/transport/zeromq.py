@@ -24,6 +24,8 @@ __all__ = ["ZmqHub", "ZmqLink", "ZmqSender"]
 HIGH_WATER = 1000
 """Frames queued for one peer; past it PUB drops and PUSH refuses, so memory stays bounded."""
 
+DIRECTORY_PREFIX = "chronopype_mp-"
+
 MAX_IPC_PATH = 107
 """Bytes; the length of sun_path in Linux' sockaddr_un, less the final NUL."""
 
@@ -99,7 +101,7 @@ class ZmqHub:
     def __init__(self, addresses: tuple[str, str] | None = None) -> None:
         self.directory: str | None = None
         if addresses is None:
-            self.directory = tempfile.mkdtemp(prefix="chronopype_mp-")
+            self.directory = tempfile.mkdtemp(prefix=DIRECTORY_PREFIX)
             addresses = (f"ipc://{self.directory}/down", f"ipc://{self.directory}/up")
         self._context = zmq.Context()
         self._pub: zmq.Socket[bytes] = self._context.socket(zmq.PUB)
@@ -226,6 +228,12 @@ class ZmqLink:
         guard = ZmqSender(self._context, self._up)
         self._guards.append(guard)
         return guard
+
+    def clean_up(self) -> None:
+        """Remove the private directory of a coordinator that died and cannot do it itself."""
+        directory = os.path.dirname(self._up.removeprefix("ipc://"))
+        if os.path.basename(directory).startswith(DIRECTORY_PREFIX):
+            shutil.rmtree(directory, ignore_errors=True)
 
     def close(self, linger: float) -> None:
         """Close all sockets and wait up to ``linger`` seconds for queued reports to leave.

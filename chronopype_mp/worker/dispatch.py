@@ -16,6 +16,7 @@ from chronopype_mp.core.boot import TickRules
 from chronopype_mp.core.messages import Tick
 from chronopype_mp.core.state import TickAccount, TickRecorder
 from chronopype_mp.processors.base import TickProcessor
+from chronopype_mp.worker.failures import message_of
 
 __all__ = ["FIRST_RETRY_PAUSE", "TickDispatcher"]
 
@@ -147,7 +148,7 @@ class TickDispatcher:
             if outcome is None:
                 return
             failure, printed, timeout = outcome
-        self._recorder.failed(tick.timestamp, str(failure), attempts)
+        self._recorder.failed(tick.timestamp, message_of(failure), attempts)
         self._on_failure(failure, printed, tick.timestamp, timeout)
 
     async def _attempt(self, timestamp: float, retries: int) -> tuple[Exception, str, bool] | None:

@@ -117,7 +117,9 @@ async def _work(boot: WorkerBoot) -> int:
         logs.send()
         host.outbox.flush()
         guard.close()
-        link.close(LINGER)
+        link.close(0 if guard.orphaned else LINGER)
+        if guard.orphaned:
+            link.clean_up()
 
 
 def _call(loop: asyncio.AbstractEventLoop, host: WorkerHost) -> None:

@@ -34,6 +34,9 @@ class Guard:
         sender: makes the guard's own way to the coordinator; called in the guard's thread.
         turned_at: returns when the event loop last turned, monotonic seconds.
         on_orphaned: called in the guard's thread when the coordinator has died.
+
+    Attributes:
+        orphaned: the coordinator has died.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Guard:
         self._sender = sender
         self._turned_at = turned_at
         self._on_orphaned = on_orphaned
+        self.orphaned = False
         self._ended = threading.Event()
         self._end_read, self._end_write = os.pipe()
         self._thread = threading.Thread(target=self._run, name="chronopype_mp guard", daemon=True)
@@ -73,7 +77,7 @@ class Guard:
             if self._end_read in ready:
                 break
             if self._parent in ready:
-                self._orphaned()
+                self._stop_as_orphan()
                 break
             stalled = time.monotonic() - self._turned_at()
             sender.send(
@@ -87,7 +91,8 @@ class Guard:
             )
         sender.close(0)
 
-    def _orphaned(self) -> None:
+    def _stop_as_orphan(self) -> None:
+        self.orphaned = True
         self._on_orphaned()
         if not self._ended.wait(ORPHAN_GRACE):
             os.killpg(0, signal.SIGKILL)

@@ -38,10 +38,11 @@ from chronopype_mp.core.messages import (
 )
 from chronopype_mp.core.state import TickRecorder
 from chronopype_mp.processors import NetworkProcessor, ProcessorState, TickProcessor
-from chronopype_mp.processors.hooks import CANCEL_GRACE
+from chronopype_mp.processors.hooks import CANCEL_GRACE, bounded
 from chronopype_mp.processors.network import NOBODY, NetworkListener
 from chronopype_mp.transport.base import Link
 from chronopype_mp.worker.dispatch import TickDispatcher
+from chronopype_mp.worker.failures import LONGEST_TRACEBACK, message_of, shortened
 from chronopype_mp.worker.outbox import Outbox
 
 __all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_STUCK", "WorkerHost"]
@@ -141,10 +142,12 @@ class WorkerHost:
                 return EXIT_FAILED
             assert self._dispatcher is not None
             ticks = loop.create_task(self._dispatcher.run(), name=f"ticks of {self._boot.worker}")
+            ticks.add_done_callback(self._ticks_ended)
             return await self._end
         finally:
             for task in (beats, ticks, self._stopping):
                 if task is not None:
+                    task.remove_done_callback(self._ticks_ended)
                     task.cancel()
             self._say_bye()
             self._abandon(self._processor)
@@ -170,6 +173,7 @@ class WorkerHost:
         processor._host = None
         if isinstance(processor, NetworkProcessor):
             processor._listener = NOBODY
+            processor._drop()
 
     async def _say_hello(self) -> Welcome | None:
         assert self._welcome is not None
@@ -331,7 +335,7 @@ class WorkerHost:
         cleanup = getattr(processor, "await_cleanup", None)
         if cleanup is not None:
             try:
-                await cleanup()
+                await bounded(cleanup(), None)
             except Exception as error:
                 self._report("await_cleanup", error)
         self._recorder.is_active = False
@@ -388,6 +392,14 @@ class WorkerHost:
         if began is not None and now - began > limit and self._stopping is None:
             self._hook_stuck("async_tick")
 
+    def _ticks_ended(self, ticks: asyncio.Task[None]) -> None:
+        """End the process: what ends the execution of ticks must not do so silently."""
+        error = None if ticks.cancelled() else ticks.exception()
+        self._report(
+            "async_tick", error or RuntimeError("a tick cancelled its own task"), fatal=True
+        )
+        self._finish(EXIT_FAILED)
+
     def _network_changed(self, error: str | None) -> None:
         processor = self._processor
         assert isinstance(processor, NetworkProcessor)
@@ -441,8 +453,10 @@ class WorkerHost:
                 hook=hook,
                 serial=self._failures,
                 type_name=type(error).__name__,
-                message=str(error),
-                traceback=printed or "".join(traceback.format_exception(error)),
+                message=message_of(error),
+                traceback=shortened(
+                    printed or "".join(traceback.format_exception(error)), LONGEST_TRACEBACK
+                ),
                 fatal=fatal,
                 timeout=timeout,
                 timestamp=timestamp,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import msgspec
@@ -41,7 +42,7 @@ def test_a_name_like_no_other_is_refused_with_the_list_of_known_ones() -> None:
 
 def test_positional_values_are_refused() -> None:
     with pytest.raises(ConfigError, match="by name"):
-        Engine(3)  # type: ignore[misc]
+        Engine(3)
 
 
 def test_a_missing_required_value_is_named() -> None:
@@ -90,3 +91,8 @@ def test_no_name_but_the_known_ones_is_ever_taken(values: dict[str, Any]) -> Non
         with pytest.raises(ConfigError) as caught:
             Engine(**{"power": 1, **values})
         assert caught.value.field in unknown
+
+
+def test_settings_survive_pickling() -> None:
+    engine = Engine(power=3, tags=["a"])
+    assert pickle.loads(pickle.dumps(engine)) == engine

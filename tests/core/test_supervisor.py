@@ -754,5 +754,5 @@ class AnyHistory(RuleBasedStateMachine):
             assert self.supervisor.handle(CheckDeadlines(), self.now + 1e6) == ([], [])
 
 
-class TestAnyHistory(AnyHistory.TestCase):  # type: ignore[misc, name-defined]
+class TestAnyHistory(AnyHistory.TestCase):  # type: ignore[misc, valid-type]
     settings = settings(max_examples=150, stateful_step_count=60, deadline=None)

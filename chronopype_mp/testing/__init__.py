@@ -1,0 +1,8 @@
+"""For people who test their processors: time that a test moves, and events to wait for."""
+
+from __future__ import annotations
+
+from chronopype_mp.testing.manual_clock import ManualClock
+from chronopype_mp.testing.recorder import EventRecorder
+
+__all__ = ["EventRecorder", "ManualClock"]

@@ -1,0 +1,24 @@
+"""What an exception says, bounded: it travels, and the last message travels in every beat."""
+
+from __future__ import annotations
+
+__all__ = ["message_of", "shortened"]
+
+LONGEST_MESSAGE = 8192
+LONGEST_TRACEBACK = 65536
+
+
+def message_of(error: BaseException) -> str:
+    """Return what an exception says. Its ``__str__`` is the user's, so it may fail itself."""
+    try:
+        return shortened(str(error), LONGEST_MESSAGE)
+    except Exception as second:
+        return f"{type(error).__name__}, which cannot be printed ({type(second).__name__})"
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return a text without its middle, where it has more than ``longest`` characters."""
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]}… ({len(text) - 2 * half} more characters) …{text[-half:]}"

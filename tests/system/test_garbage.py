@@ -1,0 +1,61 @@
+"""Frames that are none, on both sockets."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import zmq
+
+from chronopype_mp.core.codec import command_topic, encode_report
+from chronopype_mp.core.messages import GuardBeat
+from chronopype_mp.events import FramesDropped
+from tests.system.clocks import Watched, closes, run
+from tests.system.processors import Scribe, ticks_in
+
+GARBAGE = [b"", b"\x00", b"\xc1" * 50, b"t", os.urandom(4000), b"\x93\x01\x02", b"x" * 100_000]
+
+
+def test_garbage_is_counted_and_changes_nothing(tmp_path: Path) -> None:
+    run(_garbage(tmp_path / "ticks"))
+
+
+async def _garbage(path: Path) -> None:
+    watched = Watched()
+    async with watched.clock as clock:
+        handle = clock.add_processor(Scribe(path), name="a")
+        await handle.wait_ready()
+        coordinator = clock._coordinator
+        assert coordinator is not None
+        hub = coordinator._hub
+        directory = os.path.dirname(hub.up.removeprefix("ipc://"))
+        assert stat.S_IMODE(os.stat(directory).st_mode) == 0o700
+
+        with zmq.Context() as context, context.socket(zmq.PUSH) as push:
+            push.connect(hub.up)
+            for frame in GARBAGE:
+                push.send(frame)
+            push.send_multipart([b"two", b"parts"])
+            push.send(encode_report(GuardBeat(worker="nobody", incarnation=1, stalled=0.0)))
+            push.send(encode_report(GuardBeat(worker="a", incarnation=99, stalled=0.0)))
+        for address in (hub.up, hub.down):
+            with socket.socket(socket.AF_UNIX) as raw:
+                raw.connect(address.removeprefix("ipc://"))
+                raw.sendall(os.urandom(1000))
+        for body in GARBAGE:
+            for topic in (b"t", command_topic("a")):
+                coordinator.ticker._jobs.put(lambda frame=topic + body: hub.publish(frame))
+        await watched.run_for(1.0)
+        await watched.events.wait_for(FramesDropped)
+        dropped = coordinator.dropped
+        # To libzmq the junk on the bare socket may look like frames of its oldest protocol.
+        assert dropped.garbage >= len(GARBAGE) + 1
+        assert (dropped.foreign, dropped.stale) == (1, 1)
+    statistics = handle.statistics()
+    # A run of ticks is read as one, by its last, so not all of those are even looked at.
+    assert len(GARBAGE) <= statistics.frames_dropped <= 2 * len(GARBAGE)
+    assert ticks_in(path) == watched.published
+    assert (statistics.missed, handle.restarts) == (0, 0)
+    assert closes(handle)
