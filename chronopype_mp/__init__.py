@@ -7,6 +7,7 @@ only a part of it.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -117,6 +118,11 @@ __all__ = [
     "WorkerStatus",
     "__version__",
 ]
+
+
+# A reload looks the version up anew, as chronopype's does.
+globals().pop("__version__", None)
+sys.modules.pop("chronopype_mp.version", None)
 
 
 def __getattr__(name: str) -> object:

@@ -32,6 +32,7 @@ from chronopype_mp.core.messages import Configure, Stop, Uplink, Welcome
 from chronopype_mp.core.supervisor import (
     Action,
     Added,
+    Beaten,
     CheckDeadlines,
     Exited,
     Kill,
@@ -308,8 +309,7 @@ class Coordinator:
         if life.kill_asked:
             life.process.kill()
         code = await life.process.wait()
-        # Children that it left behind are in its process group.
-        life.process.kill()
+        life.process.clean_up()
         await self._hear_last(life, code)
         record.life = None
         self._note_network_gone(record, life)
@@ -423,12 +423,20 @@ class Coordinator:
             await self._timing.sleep_until(due)
             now = self._timing.monotonic()
             self._inbox.drain()
+            self._vouch_for_inline()
             self._stimulate(CheckDeadlines(lateness=now - due))
             self._repeat_commands()
             if now - self._told_drops_at >= DROPS_INTERVAL:
                 self._told_drops_at = now
                 self._tell_drops()
             due = now + CHECK_INTERVAL
+
+    def _vouch_for_inline(self) -> None:
+        """Beat for the workers in this loop, which turns: their own beats come in real time."""
+        for record in self._records.values():
+            life = record.life
+            if life and life.ready and life.process and life.process.pid == os.getpid():
+                self._stimulate(Beaten(record.name, life.incarnation))
 
     def _tell_drops(self) -> None:
         told, now = self._told_drops, self._inbox.dropped

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable
 
 import msgspec
@@ -173,6 +174,7 @@ def _log(report: LogLine) -> None:
     target = logging.getLogger(report.logger)
     if not target.isEnabledFor(report.level):
         return
+    filename = os.path.basename(report.pathname)
     target.handle(
         logging.makeLogRecord(
             {
@@ -183,6 +185,8 @@ def _log(report: LogLine) -> None:
                 "created": report.created,
                 "msecs": report.created % 1 * 1000,
                 "pathname": report.pathname,
+                "filename": filename,
+                "module": os.path.splitext(filename)[0],
                 "lineno": report.lineno,
                 "funcName": report.function,
                 "threadName": report.thread,

@@ -73,8 +73,9 @@ class Ledger:
         account, self._open = self._open, None
         end = seq
         if self._stops is not None:
-            # Stop is repeated until it is acknowledged; the worker ends with the one it saw.
-            end = min(max(account.through, self._stops[0]), self._stops[1])
+            # Stop is repeated until it is acknowledged; the worker ends with the one it saw. One
+            # that died before it saw any may have run ticks that came later.
+            end = max(account.through, self._stops[0])
         lost = max(0, end - account.through)
         self._closed = self._sum(account, end, lost)
         return lost

@@ -30,7 +30,11 @@ class WorkerProcess(Protocol):
         ...
 
     def kill(self) -> None:
-        """Kill it and its children. What is gone already is no error."""
+        """Kill it and its descendants. What is gone already is no error."""
+        ...
+
+    def clean_up(self) -> None:
+        """Kill the children that it left behind; called once after its end."""
         ...
 
     def exception(self, serial: int) -> BaseException | None:

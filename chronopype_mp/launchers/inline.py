@@ -60,6 +60,9 @@ class _InlineWorker:
         if self._task is not None:
             self._task.cancel()
 
+    def clean_up(self) -> None:
+        """Nothing to do: children of this process are not the worker's alone."""
+
     def exception(self, serial: int) -> BaseException | None:
         """Return the exception of failure ``serial``, if it is still kept."""
         return self._exceptions.pop(serial, None)

@@ -26,6 +26,7 @@ from typing import Any
 
 import msgspec
 import multiprocess
+import psutil
 
 from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.processors import TickProcessor
@@ -93,12 +94,25 @@ class _ProcessWorker:
         return code
 
     def kill(self) -> None:
-        """Kill the process group; before the child leads one, the process."""
+        """Kill the process and all its descendants, those in sessions of their own included."""
+        if self._reaped:
+            return
+        try:
+            # Looked for first: once their parent is dead, they are somebody else's children.
+            descendants = psutil.Process(self.pid).children(recursive=True)
+        except psutil.Error:
+            descendants = []
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        self.clean_up()
+        for descendant in descendants:
+            with contextlib.suppress(psutil.Error):
+                descendant.kill()
+
+    def clean_up(self) -> None:
+        """Kill what is left of the process group; the child leads it from its first code on."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        if not self._reaped:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
 
     def exception(self, serial: int) -> BaseException | None:
         """Return None: exceptions stay in the worker."""

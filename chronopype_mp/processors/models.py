@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from chronopype_mp.core.state import TickState
+from chronopype_mp.core.state import TickState, local_time
 
 __all__ = ["ProcessorState"]
 
@@ -43,14 +43,14 @@ class ProcessorState(TickState, frozen=True, kw_only=True):
 
         Args:
             error: what it failed with.
-            timestamp: the tick's, seconds; kept as naive local time.
+            timestamp: the tick's, seconds; kept as naive local time, where it is one.
         """
         return msgspec.structs.replace(
             self,
             error_count=self.error_count + 1,
             consecutive_errors=self.consecutive_errors + 1,
             last_error=str(error),
-            last_error_time=datetime.fromtimestamp(timestamp),
+            last_error_time=local_time(timestamp),
         )
 
     def update_retry_count(self, count: int) -> ProcessorState:

@@ -128,7 +128,6 @@ class NetworkProcessor(TickProcessor):
 
     def on_connected(self) -> None:
         """Run when the status has become CONNECTED."""
-        self._last_connected_timestamp = time.time()
         self.logger().info("Network connected")
 
     def on_disconnected(self) -> None:
@@ -220,7 +219,8 @@ class NetworkProcessor(TickProcessor):
         first = self._connection.begin()
         self._changed(None)
         self._loop_task = loop.create_task(
-            self._network_loop(self._connection, first), name=f"network loop of {type(self).__name__}"
+            self._network_loop(self._connection, first),
+            name=f"network loop of {type(self).__name__}",
         )
 
     def pause(self) -> None:
@@ -260,6 +260,13 @@ class NetworkProcessor(TickProcessor):
         if not task.done():
             task.cancel()
 
+    def _drop(self) -> None:
+        """Leave the network as a killed process would: no hook is called any more."""
+        if self._loop_task is not None:
+            self._loop_task.cancel()
+        # No trace of the event loop either, so that the object can be added to a clock again.
+        self._loop_task = self._connection = self._stop_task = self._held = self._wake = None
+
     async def _end(self, loop_task: asyncio.Task[None], connection: Connection) -> None:
         loop_task.cancel()
         await asyncio.wait({loop_task})
@@ -275,6 +282,8 @@ class NetworkProcessor(TickProcessor):
         while True:
             if connection.status is not shown:
                 shown = connection.status
+                if shown is NetworkStatus.CONNECTED:
+                    self._last_connected_timestamp = time.time()
                 self._changed(self._last_network_error if shown is NetworkStatus.ERROR else None)
             outcome = await self._perform(operation)
             operation = connection.handle(outcome)
@@ -312,7 +321,6 @@ class NetworkProcessor(TickProcessor):
         return status
 
     async def _on_connected(self) -> None:
-        self._last_connected_timestamp = time.time()
         self.on_connected()
 
     async def _on_disconnected(self) -> None:

@@ -76,7 +76,7 @@ class LogForwarder(logging.Handler):
         """Send what is queued; in the loop's thread."""
         self._told = False
         while self._waiting:
-            self._outbox.post(self._waiting.popleft())
+            self._outbox.post_if_free(self._waiting.popleft())
 
 
 def set_levels(levels: dict[str, int]) -> None:

@@ -40,7 +40,7 @@ class Outbox:
             self._kept.append(frame)
 
     def post_if_free(self, report: Uplink) -> None:
-        """Send a report that the next one of its kind replaces, or drop it."""
+        """Send a report that can be spared (a beat, a log line), or drop and count it."""
         self.flush()
         if self._kept or not self._sender.send(encode_report(report)):
             self.lost += 1

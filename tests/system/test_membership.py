@@ -76,6 +76,8 @@ async def _setting(path: Path) -> None:
         processor.check_network_interval = 30.0
         handle = clock.add_processor(processor)
         await handle.wait_ready()
+        await asyncio.to_thread(
+            wait_until, lambda: path.exists() and "check 30.0" in path.read_text(), 10.0
+        )
         processor.check_network_interval = 0.1
         await asyncio.to_thread(wait_until, lambda: "check 0.1" in path.read_text(), 10.0)
-        assert "check 30.0" in await asyncio.to_thread(path.read_text)

@@ -183,8 +183,12 @@ class BlocksWithChild(Scribe):
     """Starts a child, then blocks its event loop."""
 
     def tick(self, timestamp: float) -> None:
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
-        self.note(str(child.pid))
+        for new_session in (False, True):
+            child = subprocess.Popen(
+                [sys.executable, "-c", "import time; time.sleep(300)"],
+                start_new_session=new_session,
+            )
+            self.note(str(child.pid))
         print("about to block", flush=True)
         time.sleep(300)  # the fault under test
 

@@ -1,0 +1,141 @@
+"""Events as log records: the right level, and what an operator needs to know."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from chronopype_mp.coordinator.event_log import log_event
+from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.events import (
+    DeathReason,
+    Event,
+    FramesDropped,
+    NetworkChanged,
+    ProcessorFailed,
+    WorkerBackingOff,
+    WorkerDied,
+    WorkerQuarantined,
+    WorkerReady,
+    WorkerStarting,
+    WorkerStopped,
+)
+
+CASES: list[tuple[Event, int, list[str]]] = [
+    (
+        WorkerDied(
+            worker="a",
+            incarnation=2,
+            pid=77,
+            reason=DeathReason.SIGNALLED,
+            exitcode=-9,
+            uptime=1.5,
+            output=("last words",),
+            error="ValueError: no",
+        ),
+        logging.ERROR,
+        ["'a'", "incarnation 2", "pid 77", "signalled", "-9", "last words", "ValueError: no"],
+    ),
+    (
+        WorkerQuarantined(worker="a", restarts=5),
+        logging.ERROR,
+        ["'a'", "quarantined", "handle.restart()"],
+    ),
+    (
+        ProcessorFailed(
+            worker="a",
+            incarnation=1,
+            hook="async_tick",
+            type_name="KeyError",
+            message="'price'",
+            traceback="Traceback …",
+        ),
+        logging.WARNING,
+        ["'a'", "async_tick", "KeyError: 'price'"],
+    ),
+    (
+        FramesDropped(garbage=3, foreign=4, stale=5),
+        logging.WARNING,
+        ["3 garbage", "4 of unknown workers", "5 of earlier incarnations"],
+    ),
+    (
+        NetworkChanged(
+            worker="a",
+            incarnation=1,
+            before=NetworkStatus.CONNECTED,
+            after=NetworkStatus.ERROR,
+            error="reset by peer",
+        ),
+        logging.INFO,
+        ["'a'", "CONNECTED → ERROR", "(reset by peer)"],
+    ),
+    (
+        WorkerReady(worker="a", incarnation=2, pid=77, seconds=0.1),
+        logging.INFO,
+        ["'a' is ready", "incarnation 2", "pid 77"],
+    ),
+    (
+        WorkerBackingOff(worker="a", delay=1.25, restarts=1),
+        logging.INFO,
+        ["'a' starts again in 1.2 s"],
+    ),
+    (WorkerStarting(worker="a", incarnation=1), logging.DEBUG, ["WorkerStarting", "'a'"]),
+    (WorkerStopped(worker="a"), logging.DEBUG, ["WorkerStopped", "'a'"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("event", "level", "parts"), CASES, ids=[type(event).__name__ for event, _, _ in CASES]
+)
+def test_an_event_is_one_record_that_says_what_happened(
+    caplog: pytest.LogCaptureFixture, event: Event, level: int, parts: list[str]
+) -> None:
+    with caplog.at_level(level, logger="chronopype_mp.events"):
+        log_event("market", event)
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("chronopype_mp.events", level)
+    text = record.getMessage()
+    assert text.startswith("market: ")
+    for part in parts:
+        assert part in text
+
+
+def test_a_change_without_an_error_says_no_more() -> None:
+    records: list[logging.LogRecord] = []
+    logger = logging.getLogger("chronopype_mp.events")
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    before, logger.level = logger.level, logging.INFO
+    try:
+        log_event(
+            "market",
+            NetworkChanged(
+                worker="a",
+                incarnation=1,
+                before=NetworkStatus.CONNECTING,
+                after=NetworkStatus.CONNECTED,
+            ),
+        )
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+    assert records[0].getMessage() == "market: worker 'a': network CONNECTING → CONNECTED"
+
+
+def test_the_traceback_of_a_failed_hook_is_for_those_who_look_closer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    event = ProcessorFailed(
+        worker="a",
+        incarnation=1,
+        hook="start_network",
+        type_name="KeyError",
+        message="'price'",
+        traceback="Traceback …\nthe last line",
+    )
+    with caplog.at_level(logging.DEBUG, logger="chronopype_mp.events"):
+        log_event("market", event)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.DEBUG]
+    assert "the last line" in caplog.records[1].getMessage()

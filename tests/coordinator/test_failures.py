@@ -1,0 +1,132 @@
+"""Which events are failures of a processor, and what stands for each."""
+
+from __future__ import annotations
+
+import pytest
+
+from chronopype_mp.coordinator.failures import failure_of
+from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.events import (
+    DeathReason,
+    Event,
+    FramesDropped,
+    NetworkChanged,
+    ProcessorFailed,
+    WorkerBackingOff,
+    WorkerDied,
+    WorkerQuarantined,
+    WorkerReady,
+    WorkerStarting,
+    WorkerStopped,
+    WorkerStopping,
+)
+from chronopype_mp.exceptions import ProcessorError, ProcessorTimeoutError
+
+
+def failed(
+    hook: str = "async_tick", *, timeout: bool = False, exception: BaseException | None = None
+) -> ProcessorFailed:
+    return ProcessorFailed(
+        worker="a",
+        incarnation=1,
+        hook=hook,
+        type_name="TimeoutError" if timeout else "KeyError",
+        message="timed out after 0.5s" if timeout else "'price'",
+        traceback="Traceback …\nthe last line",
+        timeout=timeout,
+        timestamp=7.0,
+        exception=exception,
+    )
+
+
+def died(reason: DeathReason, exitcode: int | None, error: str | None = None) -> WorkerDied:
+    return WorkerDied(
+        worker="a",
+        incarnation=1,
+        pid=1,
+        reason=reason,
+        exitcode=exitcode,
+        uptime=1.0,
+        error=error,
+    )
+
+
+@pytest.mark.parametrize("hook", ["async_tick", "start", "stop", "pause", "await_cleanup"])
+def test_a_failed_hook_is_a_failure_that_prints_like_the_exception(hook: str) -> None:
+    failure = failure_of(failed(hook))
+    assert failure is not None
+    assert failure.worker == "a"
+    error = failure.error
+    assert type(error) is ProcessorError
+    assert (error.worker, error.type_name, error.message) == ("a", "KeyError", "'price'")
+    assert str(error).startswith("KeyError: 'price'\n\nin worker 'a':\nTraceback …")
+    assert str(error).endswith("the last line")
+
+
+def test_a_tick_that_timed_out_is_a_timeout_even_where_the_exception_is_at_hand() -> None:
+    for exception in (None, TimeoutError("timed out after 0.5s")):
+        failure = failure_of(failed(timeout=True, exception=exception))
+        assert failure is not None
+        assert type(failure.error) is ProcessorTimeoutError
+        assert "timed out after 0.5s" in str(failure.error)
+
+
+def test_where_the_exception_never_left_the_process_it_stands_for_itself() -> None:
+    exception = KeyError("price")
+    failure = failure_of(failed(exception=exception))
+    assert failure is not None
+    assert failure.error is exception
+
+
+@pytest.mark.parametrize(
+    "hook", ["check_network", "start_network", "stop_network", "on_connected", "on_disconnected"]
+)
+def test_what_fails_in_the_network_loop_is_tried_again_and_no_failure(hook: str) -> None:
+    assert failure_of(failed(hook)) is None
+
+
+def test_a_death_is_a_failure_and_says_how() -> None:
+    failure = failure_of(died(DeathReason.EXITED, 3))
+    assert failure is not None
+    assert failure.worker == "a"
+    assert isinstance(failure.error, ProcessorError)
+    assert str(failure.error) == "worker 'a' died (exited, exit status 3)"
+
+
+def test_a_death_carries_the_traceback_that_the_worker_could_send() -> None:
+    failure = failure_of(died(DeathReason.EXITED, 1, error="Traceback …\nValueError: no"))
+    assert failure is not None
+    assert "worker 'a' died" in str(failure.error)
+    assert str(failure.error).endswith("ValueError: no")
+
+
+def test_a_worker_that_never_was_could_not_be_started() -> None:
+    failure = failure_of(died(DeathReason.START_FAILED, None, error="OSError: no memory"))
+    assert failure is not None
+    assert "worker 'a' could not be started" in str(failure.error)
+    assert "OSError: no memory" in str(failure.error)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Event(),
+        WorkerStarting(worker="a", incarnation=1),
+        WorkerReady(worker="a", incarnation=1, pid=1, seconds=0.1),
+        WorkerBackingOff(worker="a", delay=1.0, restarts=1),
+        WorkerQuarantined(worker="a", restarts=1),
+        WorkerStopping(worker="a", incarnation=1),
+        WorkerStopped(worker="a"),
+        NetworkChanged(
+            worker="a",
+            incarnation=1,
+            before=NetworkStatus.CONNECTED,
+            after=NetworkStatus.ERROR,
+            error="gone",
+        ),
+        FramesDropped(garbage=1, foreign=1, stale=1),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_everything_else_is_no_failure(event: Event) -> None:
+    assert failure_of(event) is None

@@ -1,0 +1,106 @@
+"""The inbox: reports are delivered, everything else is counted and dropped."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chronopype_mp.coordinator.inbox import BATCH, DropCounts, Inbox
+from chronopype_mp.core.codec import encode_report
+from chronopype_mp.core.messages import GuardBeat, Uplink
+from chronopype_mp.transport.memory import MemoryHub
+from tests.waiting import Noticeboard, run
+
+GARBAGE = b"\xc1 is no msgpack"
+
+
+def frame(worker: str, incarnation: int = 1) -> bytes:
+    return encode_report(GuardBeat(worker=worker, incarnation=incarnation, stalled=0.0))
+
+
+class Rig:
+    """An inbox that knows incarnation 1 of a worker ``a``."""
+
+    def __init__(self) -> None:
+        self.hub = MemoryHub()
+        self.link = self.hub.connect("a")
+        self.inbox = Inbox(self.hub, self._deliver)
+        self.delivered: list[Uplink] = []
+        self.board = Noticeboard()
+
+    def _deliver(self, report: Uplink) -> str | None:
+        self.board.notify()
+        if report.worker != "a":
+            return "foreign"
+        if report.incarnation != 1:
+            return "stale"
+        self.delivered.append(report)
+        return None
+
+
+def test_reports_are_delivered_in_order() -> None:
+    rig = Rig()
+    reports = [GuardBeat(worker="a", incarnation=1, stalled=float(n)) for n in range(5)]
+    for report in reports:
+        rig.link.send(encode_report(report))
+    rig.inbox.drain()
+    assert rig.delivered == reports
+    assert rig.inbox.dropped == DropCounts()
+
+
+def test_what_is_no_report_of_a_present_worker_is_counted_by_kind() -> None:
+    rig = Rig()
+    for each in (
+        GARBAGE,
+        frame("b"),
+        frame("a", 2),
+        b"",
+        frame("a"),
+        frame("a")[:-3],
+        frame("b"),
+        frame("a", 0),
+        GARBAGE,
+        frame("b", 7),
+        frame("a", 9),
+    ):
+        rig.link.send(each)
+    rig.inbox.drain()
+    assert rig.inbox.dropped == DropCounts(garbage=4, foreign=3, stale=3)
+    assert len(rig.delivered) == 1
+
+
+@given(st.lists(st.binary(max_size=40), max_size=20))
+def test_no_garbage_stops_what_comes_after_it(frames: list[bytes]) -> None:
+    rig = Rig()
+    for each in frames:
+        rig.link.send(each)
+    rig.link.send(frame("a"))
+    rig.inbox.drain()
+    assert len(rig.delivered) >= 1
+    dropped = rig.inbox.dropped
+    assert dropped.garbage + dropped.foreign + dropped.stale + len(rig.delivered) == len(frames) + 1
+
+
+def test_one_turn_handles_one_batch_and_drain_handles_all() -> None:
+    rig = Rig()
+    for _ in range(3 * BATCH):
+        rig.link.send(frame("a"))
+    assert rig.inbox.read() == BATCH
+    assert len(rig.delivered) == BATCH
+    rig.inbox.drain()
+    assert len(rig.delivered) == 3 * BATCH
+    assert rig.inbox.read() == 0
+
+
+def test_a_flood_is_read_in_turns_until_nothing_is_left() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        for _ in range(3 * BATCH + 7):
+            rig.link.send(frame("a"))
+        rig.hub.attach(asyncio.get_running_loop(), rig.inbox.on_readable)
+        await rig.board.until(lambda: len(rig.delivered) == 3 * BATCH + 7)
+        rig.hub.close()
+
+    run(scenario())

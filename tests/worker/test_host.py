@@ -1,0 +1,929 @@
+"""The host over the in-memory transport; the coordinator's side is played by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+
+from chronopype_mp.core.backoff import BackoffPolicy
+from chronopype_mp.core.boot import TickRules, WorkerBoot
+from chronopype_mp.core.codec import (
+    MAX_FRAME,
+    command_topic,
+    decode_report,
+    encode_command,
+    encode_report,
+    encode_tick,
+)
+from chronopype_mp.core.messages import (
+    PROTOCOL,
+    STOP_ID,
+    Beat,
+    Bye,
+    Command,
+    CommandDone,
+    Configure,
+    Failure,
+    Hello,
+    Ready,
+    Report,
+    Status,
+    Stop,
+    Tick,
+    Welcome,
+    WorkerSettings,
+)
+from chronopype_mp.core.state import TickAccount
+from chronopype_mp.exceptions import ConfigError
+from chronopype_mp.processors import NetworkProcessor, NetworkStatus, TickProcessor, hooks
+from chronopype_mp.transport.memory import MemoryHub
+from chronopype_mp.worker import host as host_module
+from chronopype_mp.worker.host import EXIT_FAILED, EXIT_OK, EXIT_STUCK, WorkerHost
+from tests.waiting import Noticeboard, run, turns
+
+R = TypeVar("R", bound=Report)
+
+PID = 4711
+SETTINGS = WorkerSettings()
+
+
+class Noted(TickProcessor):
+    """Notes what is called; ``behave`` is what a tick does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+        self.behave: Callable[[float], Awaitable[object]] | None = None
+
+    def start(self, timestamp: float) -> None:
+        super().start(timestamp)
+        self.calls.append(f"start {timestamp:g}")
+
+    async def async_tick(self, timestamp: float) -> None:
+        self.calls.append(f"tick {timestamp:g}")
+        if self.behave is not None:
+            await self.behave(timestamp)
+
+    def pause(self) -> None:
+        self.calls.append("pause")
+
+    def resume(self) -> None:
+        self.calls.append("resume")
+
+    def stop(self) -> None:
+        super().stop()
+        self.calls.append("stop")
+
+    async def await_cleanup(self) -> None:
+        await asyncio.sleep(0)
+        self.calls.append("cleaned up")
+
+
+class Coordinator:
+    """The other side of the link, and the host at work."""
+
+    def __init__(
+        self, make: Callable[[], TickProcessor], timeout: float = 5.0, stop_grace: float = 5.0
+    ) -> None:
+        self.boot = WorkerBoot(
+            worker="a",
+            incarnation=2,
+            payload=b"",
+            down="memory",
+            up="memory",
+            rules=TickRules(processor_timeout=timeout, max_retries=0, stats_window_size=50),
+            beat_interval=0.02,
+            stop_grace=stop_grace,
+        )
+        self.hub = MemoryHub()
+        self.link = self.hub.connect("a")
+        self.exceptions: dict[int, BaseException] = {}
+        self.host = WorkerHost(self.boot, self.link, PID, make, self.exceptions.__setitem__)
+        self.reports: list[Report] = []
+        self.board = Noticeboard()
+        self.running: asyncio.Task[int] | None = None
+
+    def begin(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.hub.attach(loop, self._read)
+        self.running = loop.create_task(self.host.run())
+
+    def _read(self) -> None:
+        for frame in self.hub.receive(1000):
+            report = decode_report(frame)
+            assert report.worker == "a"
+            assert report.incarnation == 2
+            assert len(frame) < MAX_FRAME
+            self.reports.append(report)
+        self.board.notify()
+
+    def got(self, kind: type[R], where: Callable[[R], bool] = lambda _: True) -> list[R]:
+        return [report for report in self.reports if isinstance(report, kind) and where(report)]
+
+    async def wait_for(
+        self, kind: type[R], where: Callable[[R], bool] = lambda _: True, count: int = 1
+    ) -> R:
+        """Return the ``count``-th report of a kind, as soon as it is there."""
+        await self.board.until(lambda: len(self.got(kind, where)) >= count)
+        return self.got(kind, where)[count - 1]
+
+    def command(self, command: Command) -> None:
+        self.hub.publish(encode_command("a", command))
+
+    def tick(self, *seqs: int) -> None:
+        """Publish ticks; tick n has the timestamp 10·n."""
+        for seq in seqs:
+            self.hub.publish(encode_tick(Tick(seq, 10.0 * seq)))
+
+    async def welcome(self, seq: int = 0, settings: WorkerSettings = SETTINGS) -> Ready:
+        await self.wait_for(Hello)
+        self.command(Welcome(2, seq, 10.0 * seq, settings))
+        return await self.wait_for(Ready)
+
+    async def run_to(self, account: TickAccount) -> Beat:
+        return await self.wait_for(Beat, lambda beat: beat.account == account)
+
+    async def stop(self, seq: int) -> Bye:
+        self.command(Stop(2, seq))
+        assert await self.ended() == EXIT_OK
+        return await self.wait_for(Bye)
+
+    async def ended(self) -> int:
+        assert self.running is not None
+        code = await self.running
+        await turns()
+        left = {task.get_name() for task in asyncio.all_tasks()}
+        assert not [name for name in left if name.endswith(" of a")], "tasks left behind"
+        return code
+
+
+@contextlib.asynccontextmanager
+async def hosting(
+    processor: TickProcessor, timeout: float = 5.0, stop_grace: float = 5.0
+) -> AsyncIterator[Coordinator]:
+    """Host a processor; whatever the test does not end is cancelled."""
+    coordinator = Coordinator(lambda: processor, timeout, stop_grace)
+    coordinator.begin()
+    yield coordinator
+    assert coordinator.running is not None
+    coordinator.running.cancel()
+    await asyncio.wait({coordinator.running})
+    coordinator.link.close(0)
+    coordinator.hub.close()
+
+
+def test_a_worker_says_hello_until_it_is_welcomed_and_then_that_it_is_ready() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+        async with hosting(processor) as coordinator:
+            hello = await coordinator.wait_for(Hello, count=3)
+            assert (hello.pid, hello.protocol) == (PID, PROTOCOL)
+            assert processor.calls == [], "nothing starts before the welcome"
+            ready = await coordinator.welcome(seq=7)
+            assert ready.base == 7
+            assert processor.calls == ["start 70"]
+            hellos = len(coordinator.got(Hello))
+            await coordinator.wait_for(Beat, count=len(coordinator.got(Beat)) + 5)
+            assert len(coordinator.got(Hello)) == hellos
+            coordinator.command(Welcome(2, 9, 90.0, SETTINGS))
+            await turns()
+            assert len(coordinator.got(Ready)) == 1
+            assert processor.calls == ["start 70"]
+
+    run(scenario())
+
+
+def test_what_was_published_before_ready_is_before_the_base_of_the_account() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+        async with hosting(processor) as coordinator:
+            await coordinator.wait_for(Hello)
+            coordinator.tick(1, 2, 3)
+            ready = await coordinator.welcome(seq=1)
+            assert ready.base == 3
+            coordinator.tick(4)
+            await coordinator.run_to(TickAccount(base=3, run=1))
+            assert processor.calls == ["start 10", "tick 40"]
+
+    run(scenario())
+
+
+def test_what_is_published_while_the_processor_starts_is_before_the_base_too() -> None:
+    class Slow(Noted):
+        def start(self, timestamp: float) -> None:
+            super().start(timestamp)
+            coordinator.tick(5)
+
+    coordinator = Coordinator(Slow)
+
+    async def scenario() -> None:
+        coordinator.begin()
+        ready = await coordinator.welcome(seq=4)
+        assert ready.base == 5
+        assert coordinator.running is not None
+        coordinator.running.cancel()
+
+    run(scenario())
+
+
+def test_beats_carry_the_account_and_the_state() -> None:
+    async def scenario() -> None:
+        async with hosting(Noted()) as coordinator:
+            await coordinator.welcome()
+            coordinator.tick(1)
+            await coordinator.run_to(TickAccount(base=0, run=1))
+            coordinator.tick(4)
+            beat = await coordinator.run_to(TickAccount(base=0, run=2, missed=2))
+            assert beat.state.is_active
+            assert beat.state.last_timestamp == 40.0
+            assert beat.state.success_count == 2
+            assert len(beat.state.execution_times) == 2
+            assert beat.largest_gap == 30.0
+            assert beat.lag >= 0
+            assert (beat.reports_lost, beat.frames_dropped) == (0, 0)
+
+    run(scenario())
+
+
+def test_the_hosted_processor_sees_the_hosts_counters_as_its_state() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome(seq=3)
+            assert processor.current_timestamp == 30.0
+            coordinator.tick(4)
+            await coordinator.run_to(TickAccount(base=3, run=1))
+            assert processor.current_timestamp == 40.0
+            assert processor.state.success_count == 1
+            assert processor._stats_window_size == 50
+            await coordinator.stop(4)
+            assert processor.state.success_count == 0, "its own again"
+
+    run(scenario())
+
+
+def test_a_tick_that_fails_is_reported_with_its_traceback_and_the_next_one_runs() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+
+        async def behave(timestamp: float) -> None:
+            if timestamp == 10.0:
+                raise ValueError("no")
+
+        processor.behave = behave
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome()
+            coordinator.tick(1)
+            failure = await coordinator.wait_for(Failure)
+            assert (failure.hook, failure.serial) == ("async_tick", 1)
+            assert (failure.type_name, failure.message) == ("ValueError", "no")
+            assert "in behave" in failure.traceback
+            assert failure.timestamp == 10.0
+            assert not failure.fatal
+            assert not failure.timeout
+            assert isinstance(coordinator.exceptions[1], ValueError)
+            coordinator.tick(2)
+            beat = await coordinator.run_to(TickAccount(base=0, run=2))
+            assert (beat.state.error_count, beat.state.success_count) == (1, 1)
+
+    run(scenario())
+
+
+def test_a_tick_that_times_out_is_reported_as_the_clocks_timeout() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+        processor.behave = lambda _: asyncio.get_running_loop().create_future()
+        async with hosting(processor, timeout=0.02) as coordinator:
+            await coordinator.welcome()
+            coordinator.tick(1)
+            failure = await coordinator.wait_for(Failure)
+            assert failure.timeout
+            assert failure.message == "timed out after 0.02s"
+            assert not failure.fatal
+
+    run(scenario())
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text for you")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("\udce9"), Unprintable(), ValueError("x" * 2 * MAX_FRAME)],
+    ids=["no UTF-8", "unprintable", "endless"],
+)
+def test_an_error_that_cannot_travel_as_it_is_is_reported_and_the_next_tick_runs(
+    error: Exception,
+) -> None:
+    async def scenario() -> None:
+        processor = Noted()
+
+        async def behave(timestamp: float) -> None:
+            if timestamp == 10.0:
+                raise error
+
+        processor.behave = behave
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome()
+            coordinator.tick(1)
+            failure = await coordinator.wait_for(Failure)
+            assert failure.type_name == type(error).__name__
+            assert failure.traceback
+            coordinator.tick(2)
+            await coordinator.run_to(TickAccount(base=0, run=2))
+
+    run(scenario())
+
+
+def test_a_tick_that_ends_the_execution_of_ticks_ends_the_process_and_says_so() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+
+        async def behave(_: float) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)  # where the cancellation arrives
+
+        processor.behave = behave
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome()
+            coordinator.tick(1)
+            assert await coordinator.ended() == EXIT_FAILED
+            failure = await coordinator.wait_for(Failure)
+            assert failure.fatal
+            assert failure.hook == "async_tick"
+
+    run(scenario())
+
+
+def test_a_tick_that_outlives_its_timeout_and_swallows_its_cancellation_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(host_module, "CANCEL_GRACE", 0.05)
+
+    async def scenario() -> None:
+        processor = Noted()
+        let_go = asyncio.Event()
+
+        async def behave(_: float) -> None:
+            while not let_go.is_set():
+                try:
+                    await let_go.wait()
+                except asyncio.CancelledError:
+                    continue
+
+        processor.behave = behave
+        async with hosting(processor, timeout=0.02) as coordinator:
+            await coordinator.welcome()
+            coordinator.tick(1)
+            assert coordinator.running is not None
+            assert await coordinator.running == EXIT_STUCK
+            failure = await coordinator.wait_for(Failure, lambda failure: failure.fatal)
+            assert failure.hook == "async_tick"
+            assert "swallowed its cancellation" in failure.message
+            let_go.set()
+
+    run(scenario())
+
+
+def test_settings_are_applied_and_acknowledged() -> None:
+    async def scenario() -> None:
+        processor = Feed()
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome()
+            coordinator.command(Configure(2, 1, WorkerSettings(check_network_interval=0.5)))
+            await coordinator.wait_for(CommandDone, lambda done: done.id == 1)
+            assert processor.check_network_interval == 0.5
+            assert processor.check_network_timeout == 5.0, "None leaves the processor's own"
+
+    run(scenario())
+
+
+def test_repeated_and_overtaken_settings_are_acknowledged_but_not_applied_again() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome()
+            paused = Configure(2, 2, WorkerSettings(paused=True))
+            coordinator.command(paused)
+            coordinator.command(paused)
+            coordinator.command(Configure(2, 1, SETTINGS))
+            await coordinator.wait_for(CommandDone, lambda done: done.id == 1)
+            assert [done.id for done in coordinator.got(CommandDone)] == [2, 2, 1]
+            assert processor.calls == ["start 0", "pause"]
+
+    run(scenario())
+
+
+def test_a_paused_worker_skips_ticks_until_it_is_resumed() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome()
+            coordinator.command(Configure(2, 1, WorkerSettings(paused=True)))
+            coordinator.tick(1, 2)
+            beat = await coordinator.run_to(TickAccount(base=0, skipped=2))
+            assert not beat.state.is_active
+            coordinator.command(Configure(2, 2, SETTINGS))
+            coordinator.tick(3)
+            beat = await coordinator.run_to(TickAccount(base=0, run=1, skipped=2))
+            assert beat.state.is_active
+            assert processor.calls == ["start 0", "pause", "resume", "tick 30"]
+
+    run(scenario())
+
+
+def test_ticks_that_came_before_a_pause_are_dealt_with_before_it() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome()
+            coordinator.tick(1)
+            coordinator.command(Configure(2, 1, WorkerSettings(paused=True)))
+            coordinator.command(Configure(2, 2, SETTINGS))
+            await coordinator.wait_for(CommandDone, lambda done: done.id == 2)
+            await coordinator.run_to(TickAccount(base=0, skipped=1))
+
+    run(scenario())
+
+
+def test_a_worker_welcomed_as_paused_is_paused_once_it_has_started() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome(settings=WorkerSettings(paused=True))
+            coordinator.tick(1)
+            await coordinator.run_to(TickAccount(base=0, skipped=1))
+            assert processor.calls == ["start 0", "pause"]
+
+    run(scenario())
+
+
+def test_a_pause_hook_that_raises_is_reported_and_the_pause_holds() -> None:
+    class Rude(Noted):
+        def pause(self) -> None:
+            raise ValueError("no")
+
+    async def scenario() -> None:
+        async with hosting(Rude()) as coordinator:
+            await coordinator.welcome()
+            coordinator.command(Configure(2, 1, WorkerSettings(paused=True)))
+            failure = await coordinator.wait_for(Failure)
+            assert failure.hook == "pause"
+            await coordinator.wait_for(CommandDone)
+            coordinator.tick(1)
+            await coordinator.run_to(TickAccount(base=0, skipped=1))
+
+    run(scenario())
+
+
+def test_a_stop_runs_the_last_tick_stops_cleans_up_and_closes_the_account() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+        processor.behave = lambda _: turns(5)
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome(seq=10)
+            coordinator.tick(11, 12)
+            bye = await coordinator.stop(12)
+            assert processor.calls == ["start 100", "tick 120", "stop", "cleaned up"]
+            assert bye.account == TickAccount(base=10, run=1, missed=1)
+            assert not bye.state.is_active
+            assert bye.state.success_count == 1
+            assert coordinator.reports[-1] is bye, "nothing comes after it"
+            assert [done.id for done in coordinator.got(CommandDone)] == [STOP_ID]
+
+    run(scenario())
+
+
+def test_ticks_that_never_arrived_are_missed_in_the_account_of_a_stop() -> None:
+    async def scenario() -> None:
+        async with hosting(Noted()) as coordinator:
+            await coordinator.welcome(seq=10)
+            bye = await coordinator.stop(15)
+            assert bye.account == TickAccount(base=10, missed=5)
+
+    run(scenario())
+
+
+def test_a_stop_that_is_repeated_is_acknowledged_and_stops_once() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+        gate = asyncio.Event()
+        processor.behave = lambda _: gate.wait()
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome()
+            coordinator.tick(1)
+            for _ in range(3):
+                coordinator.command(Stop(2, 1))
+            await coordinator.wait_for(CommandDone, count=3)
+            coordinator.tick(2)
+            await turns()
+            gate.set()
+            assert await coordinator.ended() == EXIT_OK
+            assert processor.calls == ["start 0", "tick 10", "stop", "cleaned up"]
+            bye = await coordinator.wait_for(Bye)
+            assert bye.account == TickAccount(base=0, run=1)
+
+    run(scenario())
+
+
+def test_a_tick_that_does_not_end_gets_half_of_the_grace_and_no_more() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+        processor.behave = lambda _: asyncio.get_running_loop().create_future()
+        async with hosting(processor, timeout=60.0, stop_grace=0.1) as coordinator:
+            await coordinator.welcome()
+            coordinator.tick(1)
+            await turns()
+            coordinator.tick(2)
+            bye = await coordinator.stop(2)
+            assert processor.calls[-2:] == ["stop", "cleaned up"]
+            assert bye.account == TickAccount(base=0, run=0, missed=1), "the first one is lost"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("hook", ["stop", "await_cleanup"])
+def test_a_hook_that_raises_at_the_end_is_reported_before_the_bye(hook: str) -> None:
+    class Rude(Noted):
+        def stop(self) -> None:
+            super().stop()
+            if hook == "stop":
+                raise ValueError("no")
+
+        async def await_cleanup(self) -> None:
+            if hook == "await_cleanup":
+                raise ValueError("no")
+
+    async def scenario() -> None:
+        async with hosting(Rude()) as coordinator:
+            await coordinator.welcome()
+            bye = await coordinator.stop(0)
+            (failure,) = coordinator.got(Failure)
+            assert failure.hook == hook
+            assert not failure.fatal
+            assert bye.account == TickAccount()
+
+    run(scenario())
+
+
+def test_a_clean_up_that_awaits_something_cancelled_does_not_keep_the_worker_alive() -> None:
+    class Cancelling(Noted):
+        async def await_cleanup(self) -> None:
+            other = asyncio.get_running_loop().create_future()
+            other.cancel()
+            await other
+
+    async def scenario() -> None:
+        async with hosting(Cancelling()) as coordinator:
+            await coordinator.welcome()
+            await coordinator.stop(0)
+            (failure,) = coordinator.got(Failure)
+            assert failure.hook == "await_cleanup"
+
+    run(scenario())
+
+
+def test_a_host_told_to_stop_from_its_own_process_stops_after_the_newest_tick() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome()
+            coordinator.tick(1, 3)
+            await coordinator.run_to(TickAccount(base=0, run=1, missed=2))
+            coordinator.host.stop()
+            coordinator.host.stop()
+            assert await coordinator.ended() == EXIT_OK
+            bye = await coordinator.wait_for(Bye)
+            assert bye.account == TickAccount(base=0, run=1, missed=2)
+            assert processor.calls.count("stop") == 1
+
+    run(scenario())
+
+
+def test_a_host_told_to_stop_before_its_welcome_ends_without_having_started_anything() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+        async with hosting(processor) as coordinator:
+            await coordinator.wait_for(Hello)
+            coordinator.host.stop()
+            assert await coordinator.ended() == EXIT_OK
+            assert processor.calls == []
+            bye = await coordinator.wait_for(Bye)
+            assert bye.account is None
+
+    run(scenario())
+
+
+def test_a_processor_that_cannot_be_made_is_a_fatal_failure() -> None:
+    error = ValueError("no such thing")
+
+    def make() -> TickProcessor:
+        raise error
+
+    async def scenario() -> None:
+        coordinator = Coordinator(make)
+        coordinator.begin()
+        assert await coordinator.ended() == EXIT_FAILED
+        failure = await coordinator.wait_for(Failure)
+        assert failure.fatal
+        assert (failure.type_name, failure.message) == ("ValueError", "no such thing")
+        assert "in make" in failure.traceback
+        assert coordinator.exceptions == {1: error}
+        assert coordinator.got(Hello) == []
+
+    run(scenario())
+
+
+def test_a_start_that_raises_is_a_fatal_failure_and_what_it_made_is_stopped() -> None:
+    class Rude(Noted):
+        def start(self, timestamp: float) -> None:
+            super().start(timestamp)
+            raise ValueError("no")
+
+    async def scenario() -> None:
+        processor = Rude()
+        async with hosting(processor) as coordinator:
+            await coordinator.wait_for(Hello)
+            coordinator.command(Welcome(2, 1, 10.0, SETTINGS))
+            assert await coordinator.ended() == EXIT_FAILED
+            failure = await coordinator.wait_for(Failure)
+            assert (failure.hook, failure.fatal) == ("start", True)
+            assert coordinator.got(Ready) == []
+            assert processor.calls == ["start 10", "stop"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"t",
+        b"t\xff",
+        encode_tick(Tick(99, 1.0)) + b"x",
+        command_topic("a"),
+        command_topic("a") + b"\x91" * 10_000,
+        command_topic("a") + encode_report(Hello(worker="a", incarnation=2, pid=1)),
+    ],
+)
+def test_garbage_on_the_link_is_counted_and_dropped(frame: bytes) -> None:
+    async def scenario() -> None:
+        processor = Noted()
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome()
+            coordinator.hub.publish(frame)
+            await coordinator.wait_for(Beat, lambda beat: beat.frames_dropped == 1)
+            coordinator.tick(1)
+            await coordinator.run_to(TickAccount(base=0, run=1))
+            assert coordinator.got(Failure) == []
+
+    run(scenario())
+
+
+def test_what_is_meant_for_another_incarnation_changes_nothing() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+        async with hosting(processor) as coordinator:
+            await coordinator.wait_for(Hello)
+            coordinator.command(Welcome(1, 5, 50.0, SETTINGS))
+            coordinator.command(Welcome(3, 6, 60.0, SETTINGS))
+            ready = await coordinator.welcome(seq=2)
+            assert ready.base == 2
+            coordinator.command(Configure(1, 9, WorkerSettings(paused=True)))
+            coordinator.command(Stop(1, 2))
+            coordinator.command(Configure(2, 1, SETTINGS))
+            await coordinator.wait_for(CommandDone)
+            assert [done.id for done in coordinator.got(CommandDone)] == [1]
+            assert processor.calls == ["start 20"]
+
+    run(scenario())
+
+
+def test_a_command_that_arrives_before_the_start_is_obeyed_after_it() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+        async with hosting(processor) as coordinator:
+            await coordinator.wait_for(Hello)
+            coordinator.command(Configure(2, 1, WorkerSettings(paused=True)))
+            await turns()
+            assert processor.calls == []
+            await coordinator.welcome()
+            await coordinator.wait_for(CommandDone, lambda done: done.id == 1)
+            assert processor.calls == ["start 0", "pause"]
+
+    run(scenario())
+
+
+def test_a_coordinator_that_does_not_read_costs_beats_and_their_number_is_told_later() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome()
+            refused = Refusing(coordinator.link.send)
+            coordinator.host.outbox._sender = refused
+            coordinator.tick(1)
+            await refused.board.until(lambda: refused.count >= 3)
+            coordinator.command(Configure(2, 1, SETTINGS))
+            await turns()
+            assert coordinator.got(CommandDone) == []
+            refused.refusing = False
+            await coordinator.wait_for(CommandDone)
+            beat = await coordinator.wait_for(Beat, lambda beat: beat.reports_lost >= 3)
+            assert beat.account == TickAccount(base=0, run=1)
+
+    run(scenario())
+
+
+class Refusing:
+    """A sender that takes nothing for a while."""
+
+    def __init__(self, take: Callable[[bytes], bool]) -> None:
+        self.refusing = True
+        self.count = 0
+        self.board = Noticeboard()
+        self._take = take
+
+    def send(self, frame: bytes) -> bool:
+        if not self.refusing:
+            return self._take(frame)
+        self.count += 1
+        self.board.notify()
+        return False
+
+    def close(self, linger: float) -> None:
+        """Nothing to close."""
+
+
+class Feed(NetworkProcessor):
+    """A connection that works once it is started, as long as ``up``."""
+
+    network_backoff = BackoffPolicy(minimum=0.01, maximum=0.02)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+        self.made = False
+        self.up = True
+        self.check_network_interval = 0.1
+
+    @classmethod
+    def logger(cls) -> logging.Logger:
+        return logging.getLogger("tests.feed")
+
+    async def check_network(self) -> NetworkStatus:
+        connected = self.made and self.up
+        return NetworkStatus.CONNECTED if connected else NetworkStatus.NOT_CONNECTED
+
+    async def start_network(self) -> None:
+        self.calls.append("start_network")
+        self.made = True
+
+    async def stop_network(self) -> None:
+        self.calls.append("stop_network")
+        self.made = False
+
+    def tick(self, timestamp: float) -> None:
+        self.calls.append(f"tick {timestamp:g}")
+
+
+def connected(status: Status) -> bool:
+    return status.network is NetworkStatus.CONNECTED
+
+
+def test_every_change_of_the_network_status_is_reported_once_and_in_order() -> None:
+    async def scenario() -> None:
+        feed = Feed()
+        async with hosting(feed) as coordinator:
+            await coordinator.welcome()
+            status = await coordinator.wait_for(Status, connected)
+            assert status.last_connected is not None
+            assert status.at >= status.last_connected
+            await coordinator.stop(0)
+            shown = [status.network for status in coordinator.got(Status)]
+            assert shown == [
+                NetworkStatus.NOT_CONNECTED,
+                NetworkStatus.CONNECTING,
+                NetworkStatus.CONNECTED,
+                NetworkStatus.DISCONNECTING,
+                NetworkStatus.STOPPED,
+            ]
+            assert coordinator.got(Status)[0].last_connected is None
+
+    run(scenario())
+
+
+def test_a_network_processor_gets_ticks_only_while_connected_and_the_others_are_skipped() -> None:
+    async def scenario() -> None:
+        feed = Feed()
+        feed.up = False
+        async with hosting(feed) as coordinator:
+            await coordinator.welcome()
+            coordinator.tick(1, 2)
+            await coordinator.run_to(TickAccount(base=0, skipped=2))
+            feed.up = True
+            await coordinator.wait_for(Status, connected)
+            await turns()  # on_connected comes after the status and before any tick
+            coordinator.tick(3)
+            await coordinator.run_to(TickAccount(base=0, run=1, skipped=2))
+            assert feed.calls[-1] == "tick 30"
+            bye = await coordinator.stop(3)
+            assert feed.calls[-1] == "stop_network", "the worker waits for it"
+            assert bye.account is not None
+            assert bye.account.through == 3
+
+    run(scenario())
+
+
+def test_a_network_hook_that_raises_is_reported_and_shown_as_the_reason_of_the_error() -> None:
+    class Refused(Feed):
+        async def start_network(self) -> None:
+            raise ConnectionRefusedError("nobody there")
+
+    async def scenario() -> None:
+        async with hosting(Refused()) as coordinator:
+            await coordinator.welcome()
+            failure = await coordinator.wait_for(Failure)
+            assert (failure.hook, failure.message) == ("start_network", "nobody there")
+            assert not failure.fatal
+            status = await coordinator.wait_for(
+                Status, lambda status: status.network is NetworkStatus.ERROR
+            )
+            assert status.error == "start_network: ConnectionRefusedError: nobody there"
+
+    run(scenario())
+
+
+def test_a_network_hook_that_swallows_its_cancellation_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hooks, "CANCEL_GRACE", 0.02)
+
+    class Stubborn(Feed):
+        start_network_timeout = 0.02
+
+        async def start_network(self) -> None:
+            while not let_go.is_set():
+                try:
+                    await let_go.wait()
+                except asyncio.CancelledError:
+                    continue
+
+    let_go = asyncio.Event()
+
+    async def scenario() -> None:
+        async with hosting(Stubborn()) as coordinator:
+            await coordinator.welcome()
+            assert coordinator.running is not None
+            assert await coordinator.running == EXIT_STUCK
+            failure = await coordinator.wait_for(Failure, lambda failure: failure.fatal)
+            assert failure.hook == "start_network"
+            let_go.set()
+
+    run(scenario())
+
+
+def test_the_owners_network_settings_hold_from_the_start() -> None:
+    class Asking(Feed):
+        def start(self, timestamp: float) -> None:
+            self.calls.append(f"interval {self.check_network_interval:g}")
+            super().start(timestamp)
+
+    async def scenario() -> None:
+        feed = Asking()
+        async with hosting(feed) as coordinator:
+            await coordinator.welcome(settings=WorkerSettings(check_network_interval=7.0))
+            assert feed.calls[0] == "interval 7"
+
+    run(scenario())
+
+
+def test_a_setting_that_is_no_number_is_refused_before_it_travels() -> None:
+    with pytest.raises(ConfigError):
+        Feed().check_network_interval = math.nan
+
+
+def test_a_killed_inline_worker_leaves_no_task_and_no_trace_on_the_processor() -> None:
+    async def scenario() -> None:
+        feed = Feed()
+        async with hosting(feed) as coordinator:
+            await coordinator.welcome()
+            await coordinator.wait_for(Status, connected)
+            assert coordinator.running is not None
+            coordinator.running.cancel()
+            await asyncio.wait({coordinator.running})
+            await turns()
+            assert feed._host is None
+            assert feed.network_status is NetworkStatus.STOPPED
+            names = {task.get_name() for task in asyncio.all_tasks()}
+            assert not [name for name in names if name.endswith((" of a", " of Feed"))]
+
+    run(scenario())

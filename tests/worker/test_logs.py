@@ -1,0 +1,195 @@
+"""Log records of a worker, on their way to the coordinator."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from chronopype_mp.core.boot import TickRules, WorkerBoot
+from chronopype_mp.core.codec import decode_report
+from chronopype_mp.core.messages import LogLine
+from chronopype_mp.worker.logs import BOUND, LONGEST, LogForwarder, set_levels
+from chronopype_mp.worker.outbox import Outbox
+from tests.waiting import Noticeboard, run, turns
+
+BOOT = WorkerBoot(
+    worker="a",
+    incarnation=3,
+    payload=b"",
+    down="",
+    up="",
+    rules=TickRules(processor_timeout=1.0, max_retries=0, stats_window_size=1),
+    beat_interval=0.5,
+    stop_grace=1.0,
+)
+
+
+class Kept:
+    """A sender that keeps what it is given, and knows in which thread it was."""
+
+    def __init__(self) -> None:
+        self.lines: list[LogLine] = []
+        self.threads: set[int] = set()
+        self.board = Noticeboard()
+
+    def send(self, frame: bytes) -> bool:
+        line = decode_report(frame)
+        assert isinstance(line, LogLine)
+        self.lines.append(line)
+        self.threads.add(threading.get_ident())
+        self.board.notify()
+        return True
+
+    def close(self, linger: float) -> None:
+        """Nothing to close."""
+
+
+class Rig:
+    """A logger of its own, forwarded; in the running loop."""
+
+    def __init__(self) -> None:
+        self.kept = Kept()
+        self.outbox = Outbox(self.kept)
+        self.forwarder = LogForwarder(BOOT, self.outbox, asyncio.get_running_loop())
+        self.logger = logging.Logger("tests.forwarded")  # known to nobody else
+        self.logger.addHandler(self.forwarder)
+
+    @property
+    def messages(self) -> list[str]:
+        return [line.message for line in self.kept.lines]
+
+
+def test_a_record_travels_with_all_that_the_coordinators_logger_needs() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        rig.logger.warning("%s of %d", "one", 3)
+        (line,) = rig.kept.lines
+        assert (line.worker, line.incarnation) == ("a", 3)
+        assert (line.logger, line.level) == ("tests.forwarded", logging.WARNING)
+        assert line.message == "one of 3"
+        assert line.pathname == __file__
+        assert line.function == "scenario"
+        assert line.thread == threading.current_thread().name
+        assert line.created > 1e9
+        assert line.lineno > 0
+
+    run(scenario())
+
+
+def test_an_exception_travels_as_text_after_the_message() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        try:
+            raise ValueError("no")
+        except ValueError:
+            rig.logger.exception("it failed")
+        (message,) = rig.messages
+        assert message.startswith("it failed\nTraceback")
+        assert message.endswith("ValueError: no")
+
+    run(scenario())
+
+
+def test_a_record_of_another_thread_is_sent_by_the_loops_own() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+
+        def log() -> None:
+            for number in range(5):
+                rig.logger.info("line %d", number)
+
+        thread = threading.Thread(target=log, name="other")
+        thread.start()
+        await rig.kept.board.until(lambda: len(rig.kept.lines) == 5)
+        thread.join()
+        assert rig.messages == [f"line {n}" for n in range(5)]
+        assert rig.kept.threads == {threading.get_ident()}
+        assert {line.thread for line in rig.kept.lines} == {"other"}
+
+    run(scenario())
+
+
+def test_a_log_storm_while_the_loop_is_blocked_is_bounded_and_counted() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+
+        def storm() -> None:
+            for number in range(BOUND + 500):
+                rig.logger.info("line %d", number)
+
+        thread = threading.Thread(target=storm)
+        thread.start()
+        thread.join()  # the loop is blocked meanwhile, on purpose
+        assert rig.kept.lines == []
+        await rig.kept.board.until(lambda: len(rig.kept.lines) == BOUND)
+        await turns()
+        assert rig.messages == [f"line {n}" for n in range(BOUND)]
+        assert rig.outbox.lost == 500
+        rig.logger.info("after the storm")
+        assert rig.messages[-1] == "after the storm"
+
+    run(scenario())
+
+
+def test_an_endless_message_is_cut_and_says_so() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        rig.logger.info("x" * (LONGEST + 5))
+        assert rig.messages == ["x" * LONGEST + "… (5 more characters)"]
+
+    run(scenario())
+
+
+def test_text_that_is_no_utf8_is_no_error_in_the_users_call() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        rig.logger.info("cannot open %s", "caf\udce9.txt")
+        assert rig.messages == ["cannot open caf\\udce9.txt"]
+
+    run(scenario())
+
+
+def test_a_record_that_cannot_be_formatted_is_reported_as_logging_does_and_not_raised(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        rig.logger.info("%d", "no number")
+        rig.logger.info("and on")
+        assert rig.messages == ["and on"]
+
+    run(scenario())
+    assert "--- Logging error ---" in capsys.readouterr().err
+
+
+def test_a_record_after_the_end_of_the_loop_is_no_error() -> None:
+    async def scenario() -> Rig:
+        return Rig()
+
+    rig = run(scenario())
+    thread = threading.Thread(target=rig.logger.info, args=("too late",))
+    thread.start()
+    thread.join()
+    assert rig.messages == []
+
+
+@pytest.fixture
+def levels() -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for name in ("", "tests.levels.one"):
+            logger = logging.getLogger(name)
+            stack.callback(logger.setLevel, logger.level)
+        yield
+
+
+@pytest.mark.usefixtures("levels")
+def test_loggers_get_the_levels_that_they_have_in_the_coordinator() -> None:
+    set_levels({"": logging.ERROR, "tests.levels.one": logging.DEBUG})
+    assert logging.getLogger().level == logging.ERROR
+    assert logging.getLogger("tests.levels.one").level == logging.DEBUG
+    assert not logging.getLogger("tests.levels.two").isEnabledFor(logging.WARNING)
