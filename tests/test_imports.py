@@ -8,14 +8,15 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "chronopype_mp"
 
 ORDER = [
-    {"exceptions"},
+    {"exceptions", "timing", "version"},
     {"core"},
     {"processors"},
     {"transport", "launchers"},
     {"worker", "coordinator"},
     {"clocks"},
-    {"runtime", "fleet"},
+    {"events", "testing", "runtime", "fleet"},
     {"console"},
+    {"__init__", "__main__"},
 ]
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 SIDE_BY_SIDE = {frozenset({"worker", "coordinator"})}
@@ -58,7 +59,7 @@ def test_imports_point_from_the_edges_to_the_core() -> None:
             if not name.startswith("chronopype_mp."):
                 continue
             other = name.split(".")[1]
-            if part not in RANK or other not in RANK or part == other:
+            if part == other:
                 continue
             if RANK[other] > RANK[part] or frozenset({part, other}) in SIDE_BY_SIDE:
                 wrong.append(f"{path.relative_to(PACKAGE)} imports {name}")
@@ -71,6 +72,22 @@ def test_the_core_reads_no_clock_and_touches_no_socket_process_or_file() -> None
         for path in sorted((PACKAGE / "core").rglob("*.py"))
         for name in imports(path)
         if name.split(".")[0] in IMPURE
+    ]
+    assert not wrong
+
+
+def test_workers_and_examples_import_public_names_only() -> None:
+    public = {
+        "chronopype_mp",
+        *(f"chronopype_mp.{name}" for name in ("clocks", "events", "exceptions", "processors")),
+        "chronopype_mp.testing",
+    }
+    wrong = [
+        f"{path.name} imports {name}"
+        for folder in ("workers", "examples")
+        for path in sorted((PACKAGE.parent / folder).glob("*.py"))
+        for name in imports(path)
+        if name.split(".")[0] == "chronopype_mp" and name not in public
     ]
     assert not wrong
 

@@ -1,0 +1,255 @@
+"""The demo: eight workers over real servers, three of them in trouble, and a verdict.
+
+Its pure twins: `demo_course` says who takes part and when trouble comes, `demo_record` gathers
+what happened, `verdict` judges it. This file starts the servers and the clock, and stops both
+whatever happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+from chronopype_mp import ClockConfig, ClockMode, ProcessorSpec, WorkerHandle
+from chronopype_mp.clocks import RealtimeClock
+from chronopype_mp.console.demo_course import Cast, DemoError, DemoOptions, cast, outage
+from chronopype_mp.console.demo_record import History, worker_of
+from chronopype_mp.console.demo_servers import DemoServers, find_examples
+from chronopype_mp.console.demo_table import LiveRow
+from chronopype_mp.console.demo_view import DemoView, LogLines, captured, make_view
+from chronopype_mp.console.verdict import Role, Verdict, WorkerRecord, judge
+from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.events import Event
+from chronopype_mp.exceptions import ClockError
+
+__all__ = ["run"]
+
+REFRESH_INTERVAL = 0.25
+"""Seconds between two pictures of the live table."""
+
+
+def run(options: DemoOptions) -> int:
+    """Run the demo.
+
+    Args:
+        options: what the user chose.
+
+    Returns:
+        The exit status: 0, 1 after a bad verdict, 128 and the signal's number after a signal.
+
+    Raises:
+        DemoError: it cannot run; says why.
+    """
+    if os.environ.get("CHRONOPYPE_MP_LAUNCHER") == "inline":
+        raise DemoError(
+            "CHRONOPYPE_MP_LAUNCHER=inline: a segmentation fault would end the demo itself; "
+            "it needs forkserver (the default) or spawn"
+        )
+    find_examples()
+    view = make_view(options.plain)
+    with quiet_logging(view):
+        try:
+            return asyncio.run(_Demo(options, view).run())
+        except ClockError as error:
+            raise DemoError(str(error), status=1) from error
+
+
+@contextlib.contextmanager
+def quiet_logging(view: DemoView) -> Iterator[None]:
+    """Show warnings as lines of the view, and nothing below, here and in the workers."""
+    root, handler = logging.getLogger(), LogLines(view)
+    events = logging.getLogger("chronopype_mp.events")
+    levels = root.level, events.level
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    events.setLevel(logging.CRITICAL)  # the view shows the events themselves
+    try:
+        yield
+    finally:
+        root.setLevel(levels[0])
+        events.setLevel(levels[1])
+        root.removeHandler(handler)
+
+
+class _Demo:
+    """One run of the demo."""
+
+    def __init__(self, options: DemoOptions, view: DemoView) -> None:
+        self._options = options
+        self._view = view
+        self._servers = DemoServers()
+        self._history: dict[str, History] = {}
+        self._handles: dict[str, WorkerHandle] = {}
+        self._cast: tuple[Cast, ...] = ()
+        self._began: float | None = None
+        self._at_end: dict[str, NetworkStatus] | None = None
+        self._unpublished = 0
+        self._signal: int | None = None
+        self._stop = asyncio.Event()
+
+    async def run(self) -> int:
+        """Run it; return the exit status."""
+        with self._signals_stop(), self._view.shown():
+            async with self._servers as servers:
+                main, second = servers.main, servers.second
+                self._view.note(f"servers listen: {main.http} {main.ws}, second {second.ws}")
+                self._cast = cast(self._options.seconds, main.http, main.ws, second.ws)
+                self._history = {member.name: History() for member in self._cast}
+                silent = [member.name for member in self._cast if member.role is Role.CRASHES]
+                with captured(self._view, silent):
+                    await self._clock()
+        verdict = self._judge()
+        self._view.verdict(verdict)
+        if self._signal is not None:
+            return 128 + self._signal
+        return 0 if verdict.ok else 1
+
+    @contextlib.contextmanager
+    def _signals_stop(self) -> Iterator[None]:
+        """Let the first Ctrl-C or SIGTERM end the run in order; a second one as ever."""
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+
+        def stop(number: int) -> None:
+            self._signal = number
+            self._stop.set()
+            for each in numbers:
+                loop.remove_signal_handler(each)
+
+        for number in numbers:
+            loop.add_signal_handler(number, stop, number)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    async def _clock(self) -> None:
+        """Run the clock, from its entry to the end of the last worker."""
+        config = ClockConfig(
+            clock_mode=ClockMode.REALTIME,
+            tick_size=self._options.tick_size,
+            start_time=time.time(),
+        )
+        async with RealtimeClock(config) as clock:
+            clock.events.subscribe(self._take)
+            for member in self._cast:
+                self._handles[member.name] = clock.add_processor(
+                    ProcessorSpec(target=member.target, options=member.options),
+                    name=member.name,
+                    supervision=member.supervision,
+                )
+            await self._until_stopped(self._course(clock))
+            self._at_end = {name: each.network_status for name, each in self._handles.items()}
+            self._unpublished = clock.position.skipped
+
+    async def _until_stopped(self, course: Coroutine[Any, Any, None]) -> None:
+        """Await the course of the demo, or cancel it when a signal comes; redraw meanwhile."""
+        running = asyncio.create_task(course)
+        stopped = asyncio.create_task(self._stop.wait())
+        redrawing = asyncio.create_task(self._redraw())
+        tasks: set[asyncio.Task[Any]] = {running, stopped, redrawing}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
+
+    async def _course(self, clock: RealtimeClock) -> None:
+        """Wait for the workers, then tick them; take a server away meanwhile."""
+        await asyncio.gather(*(handle.wait_ready() for handle in self._handles.values()))
+        self._began = time.time()
+        self._view.note(f"all workers are ready; {self._options.seconds:g} s begin")
+        away = asyncio.create_task(self._outage())
+        try:
+            await clock.run_til(self._began + self._options.seconds)
+        finally:
+            away.cancel()
+            await asyncio.wait({away})
+        if not away.cancelled():
+            away.result()
+
+    async def _outage(self) -> None:
+        """Take the second server away and bring it back on its port."""
+        plan = outage(self._options.seconds)
+        await asyncio.sleep(plan.kill_at)
+        self._view.note("kills the second server (SIGKILL)")
+        await self._servers.kill_second()
+        await asyncio.sleep(plan.restart_at - plan.kill_at)
+        try:
+            await self._servers.revive_second()
+        except DemoError as error:
+            self._view.note(str(error))  # the verdict will say what came of it
+        else:
+            self._view.note("has started the second server again")
+
+    async def _redraw(self) -> None:
+        while True:
+            elapsed = 0.0 if self._began is None else time.time() - self._began
+            self._view.refresh(self._rows(), elapsed, self._options.seconds)
+            await asyncio.sleep(REFRESH_INTERVAL)
+
+    def _take(self, event: Event) -> None:
+        """Take in an event; how the workers stop is shown, but is no part of their history."""
+        history = self._history.get(worker_of(event))
+        if history is not None and self._at_end is None:
+            history.take(event)
+        self._view.event(event)
+
+    def _rows(self) -> Iterator[LiveRow]:
+        for member in self._cast:
+            handle = self._handles[member.name]
+            yield LiveRow(
+                worker=member.name,
+                role=member.role,
+                status=handle.status,
+                network=handle.network_status,
+                **_counts(handle),
+            )
+
+    def _judge(self) -> Verdict:
+        at_end = self._at_end or {}
+        records = []
+        for member in self._cast:
+            history = self._history[member.name]
+            records.append(
+                WorkerRecord(
+                    worker=member.name,
+                    role=member.role,
+                    readies=history.readies,
+                    deaths=tuple(history.deaths),
+                    statuses=tuple(history.statuses),
+                    at_end=at_end.get(member.name, NetworkStatus.STOPPED),
+                    **_counts(self._handles[member.name]),
+                )
+            )
+        return judge(
+            records,
+            self._options.seconds,
+            complete=self._signal is None,
+            unpublished=self._unpublished,
+        )
+
+
+def _counts(handle: WorkerHandle) -> dict[str, Any]:
+    """Return a worker's account under the names that the records use."""
+    statistics = handle.statistics()
+    return {
+        "due": statistics.published,
+        "run": statistics.run,
+        "missed": statistics.missed,
+        "skipped": statistics.skipped,
+        "lost": statistics.lost,
+        "largest_gap": statistics.largest_gap,
+        "restarts": statistics.restarts,
+    }

@@ -1,0 +1,117 @@
+"""What the demo's workers went through, gathered from the clock's events. Pure."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Iterable
+
+from chronopype_mp.clocks import ClockStopEvent
+from chronopype_mp.console.verdict import Death
+from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.events import (
+    DeathReason,
+    Event,
+    NetworkChanged,
+    ProcessorFailed,
+    WorkerBackingOff,
+    WorkerDied,
+    WorkerQuarantined,
+    WorkerReady,
+    WorkerStarting,
+    WorkerStopped,
+    WorkerStopping,
+)
+
+__all__ = ["History", "brief", "describe", "worker_of"]
+
+KILLED_BECAUSE = {
+    DeathReason.LOOP_STALLED: "killed: its event loop stood still",
+    DeathReason.START_TIMEOUT: "killed: it took too long to start",
+    DeathReason.STOP_TIMEOUT: "killed: it did not stop in time",
+    DeathReason.START_FAILED: "could not start",
+}
+
+
+class History:
+    """What one worker went through so far."""
+
+    def __init__(self) -> None:
+        self.readies = 0
+        self.deaths: list[Death] = []
+        self.statuses: list[NetworkStatus] = []
+
+    def take(self, event: Event) -> None:
+        """Take in an event of this worker's."""
+        match event:
+            case WorkerReady():
+                self.readies += 1
+            case WorkerDied():
+                self.deaths.append(Death(event.reason, event.exitcode))
+            case NetworkChanged():
+                self.statuses.append(event.after)
+
+
+def worker_of(event: Event) -> str:
+    """Return the name of the worker that an event is about, or ``"clock"``."""
+    return str(getattr(event, "worker", "clock"))
+
+
+def describe(event: Event) -> str:
+    """Return an event in a line of words, without its time and its worker."""
+    match event:
+        case WorkerStarting():
+            return f"process {event.incarnation} is being started"
+        case WorkerReady():
+            return f"ready after {event.seconds:.2f} s, pid {event.pid}"
+        case WorkerDied():
+            return _death(event)
+        case WorkerBackingOff():
+            return f"starts again in {event.delay:.1f} s"
+        case WorkerQuarantined():
+            return f"quarantined after {event.restarts} restarts"
+        case WorkerStopping():
+            return "is asked to stop"
+        case WorkerStopped():
+            return "stopped"
+        case NetworkChanged():
+            why = f" ({_first_line(event.error)})" if event.error else ""
+            return f"network {event.before.name} -> {event.after.name}{why}"
+        case ProcessorFailed():
+            return f"{event.hook} failed: {event.type_name}: {_first_line(event.message)}"
+        case ClockStopEvent():
+            return f"stopped after {event.total_ticks} ticks"
+        case _:
+            return repr(event)
+
+
+def _death(event: WorkerDied) -> str:
+    how = KILLED_BECAUSE.get(event.reason) or f"died: {_exit(event.exitcode)}"
+    lost = f"; {event.ticks_lost} ticks lost with it" if event.ticks_lost else ""
+    error = f"; {_last_line(event.error)}" if event.error else ""
+    return f"{how}, {event.uptime:.1f} s after its start{lost}{error}"
+
+
+def _exit(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"exit status {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
+
+
+def _last_line(text: str) -> str:
+    return text.rstrip().rpartition("\n")[2]
+
+
+def brief(statuses: Iterable[NetworkStatus]) -> str:
+    """Return the statuses passed through, each once, with how often: ``CONNECTED x2``."""
+    return ", ".join(
+        status.name if times == 1 else f"{status.name} x{times}"
+        for status, times in Counter(statuses).items()
+    )

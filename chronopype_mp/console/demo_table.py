@@ -1,0 +1,136 @@
+"""The demo's tables: the live one, and the verdict. Pure: values in, renderables out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from chronopype_mp.console.demo_record import brief
+from chronopype_mp.console.verdict import TROUBLE_DUE, Judgement, Role, Verdict
+from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.events import WorkerStatus
+
+__all__ = ["LiveRow", "conclusion", "live_table", "verdict_table"]
+
+COUNTS = ("due", "run", "missed", "skipped", "lost")
+
+
+class LiveRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker at one moment."""
+
+    worker: str
+    role: Role
+    status: WorkerStatus
+    network: NetworkStatus
+    due: int
+    run: int
+    missed: int
+    skipped: int
+    lost: int
+    largest_gap: float
+    restarts: int
+
+
+def live_table(rows: Iterable[LiveRow], elapsed: float, seconds: float) -> Table:
+    """Return the table shown while the demo runs.
+
+    Args:
+        rows: one a worker.
+        elapsed: seconds since the run began.
+        seconds: how long it takes.
+    """
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=0,  # so that it fits 80 columns
+        show_edge=False,
+        title=f"chronopype-mp demo, {min(elapsed, seconds):.0f} of {seconds:g} s",
+        title_justify="left",
+    )
+    for name in ("worker", "process", "network"):
+        table.add_column(name, no_wrap=True)
+    for name in (*COUNTS, "gap", "restarts"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.worker,
+            Text(row.status.value, "" if row.status is WorkerStatus.READY else "red"),
+            Text(row.network.name, "green" if row.network is NetworkStatus.CONNECTED else "yellow"),
+            *(str(getattr(row, name)) for name in COUNTS),
+            f"{row.largest_gap:.2f}",
+            str(row.restarts),
+        )
+    return table
+
+
+def verdict_table(verdict: Verdict) -> Table:
+    """Return the table that ends the demo: what became of each worker."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="Verdict", title_justify="left")
+    table.add_column("worker", no_wrap=True)
+    for name in (*COUNTS, "gap s", "restarts"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for judgement in verdict.judgements:
+        record = judgement.record
+        table.add_row(
+            record.worker,
+            *(str(getattr(record, name)) for name in COUNTS),
+            f"{record.largest_gap:.3f}",
+            str(record.restarts),
+            _word(judgement, verdict.trouble_due),
+        )
+    return table
+
+
+def _word(judgement: Judgement, trouble_due: bool) -> Text:
+    if judgement.problems:
+        return Text("BAD", "bold red")
+    if judgement.record.role is Role.HEALTHY or trouble_due:
+        return Text("good", "green")
+    return Text("not judged", "yellow")
+
+
+def conclusion(verdict: Verdict) -> list[str]:
+    """Return the verdict in words, a line each."""
+    healthy = _names(verdict, Role.HEALTHY)
+    lines = ["What was expected of each, and what its network passed through:"]
+    lines += [
+        f"  {record.worker}: {record.role.value}: {brief(record.statuses) or 'nothing'}"
+        for record in (judgement.record for judgement in verdict.judgements)
+    ]
+    lines += [
+        f"Expected healthy: {healthy}: no tick missed or lost, no restart, connected throughout "
+        "(ticks skipped before the first connection are no harm).",
+        "gap: the longest between two ticks that one process ran one after the other; those it "
+        "held back while not connected make none.",
+    ]
+    if verdict.unpublished:
+        lines.append(
+            f"The machine was too busy for the clock itself: {verdict.unpublished} ticks were "
+            "never published, to anybody."
+        )
+    if not verdict.trouble_due:
+        lines.append(
+            f"The trouble of the others was not judged: that takes a full run of {TROUBLE_DUE:g} s "
+            "or more."
+        )
+    lines += [
+        f"BAD: {judgement.record.worker} ({judgement.record.role.value}): {problem}"
+        for judgement in verdict.judgements
+        for problem in judgement.problems
+    ]
+    if verdict.ok and verdict.trouble_due:
+        lines.append("GOOD: the trouble happened, was overcome, and reached no healthy worker.")
+    elif verdict.ok and not any(judgement.record.due for judgement in verdict.judgements):
+        lines.append("No tick was due; there is nothing to judge.")
+    elif verdict.ok:
+        lines.append("GOOD: no healthy worker came to harm.")
+    return lines
+
+
+def _names(verdict: Verdict, role: Role) -> str:
+    records = [judgement.record for judgement in verdict.judgements]
+    return ", ".join(record.worker for record in records if record.role is role)

@@ -1,0 +1,170 @@
+"""A processor over a WebSocket feed, which reconnects by itself and never holds up a tick.
+
+    python examples/websocket_feed.py [--url ws://host:port] [--seconds 10]
+
+Without ``--url`` it starts `servers.py` as a server of its own. In chronopype's documentation
+the tick awaits ``recv()``, so a silent server stops the ticks. Here a reader task keeps the newest
+quote and a tick takes what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import math
+import sys
+import time
+
+from servers import ServerProcess
+from websockets import ConnectionClosed, State
+from websockets.asyncio.client import ClientConnection, connect
+
+from chronopype_mp import ClockConfig, ClockMode, NetworkProcessor, NetworkStatus
+from chronopype_mp.clocks import RealtimeClock
+from chronopype_mp.events import Event, NetworkChanged, WorkerDied, WorkerReady
+
+LOG_EVERY = 20
+"""Messages between two lines about the price."""
+
+
+class WebSocketProcessor(NetworkProcessor):
+    """Processes the newest quote at every tick.
+
+    Args:
+        url: the feed's address.
+        check_interval: seconds between two looks at the connection.
+        stale_after: a feed that was silent for so many seconds counts as lost.
+    """
+
+    LOGGER_NAME = "WebSocketProcessor"
+    start_network_timeout = 5.0
+
+    def __init__(self, url: str, check_interval: float = 0.5, stale_after: float = 5.0) -> None:
+        super().__init__()
+        self.url = url
+        self.stale_after = stale_after
+        self.check_network_interval = check_interval
+        self.ws: ClientConnection | None = None
+        self.reader: asyncio.Task[None] | None = None
+        self.newest: str | bytes | None = None
+        self.heard_at = 0.0
+        self.processed = 0
+
+    @classmethod
+    def logger(cls) -> logging.Logger:
+        """Return the logger; its records come out in the clock's process."""
+        return logging.getLogger(cls.LOGGER_NAME)
+
+    async def check_network(self) -> NetworkStatus:
+        """Look whether the connection is open and the feed is speaking."""
+        if self.ws is None or self.ws.state is not State.OPEN:
+            return NetworkStatus.NOT_CONNECTED
+        if asyncio.get_running_loop().time() - self.heard_at > self.stale_after:
+            return NetworkStatus.NOT_CONNECTED
+        return NetworkStatus.CONNECTED
+
+    async def start_network(self) -> None:
+        """Connect, and start to read; a server that is not there is tried again later."""
+        self.ws = await connect(self.url, open_timeout=3.0, close_timeout=1.0)
+        self.heard_at = asyncio.get_running_loop().time()
+        self.reader = asyncio.create_task(self.read(self.ws))
+
+    async def stop_network(self) -> None:
+        """Close the connection, after a loss too."""
+        ws, self.ws = self.ws, None
+        reader, self.reader = self.reader, None
+        self.newest = None
+        if reader is not None:
+            reader.cancel()
+            await asyncio.wait({reader})
+        if ws is not None:
+            await ws.close()
+
+    def on_connected(self) -> None:
+        """Say so."""
+        super().on_connected()
+        self.logger().info("WebSocket connected to %s", self.url)
+
+    async def read(self, ws: ClientConnection) -> None:
+        """Keep the newest message until the connection is lost, which check_network() sees."""
+        try:
+            async for message in ws:
+                self.newest = message
+                self.heard_at = asyncio.get_running_loop().time()
+        except ConnectionClosed as error:
+            self.logger().info("feed lost: %s", error)
+
+    async def async_tick(self, timestamp: float) -> None:
+        """Process the newest message, if one came since the last tick."""
+        message, self.newest = self.newest, None
+        if message is not None:
+            self.process_message(message, timestamp)
+
+    def process_message(self, message: str | bytes, timestamp: float) -> None:
+        """Take in a quote."""
+        quote = json.loads(message)
+        self.processed += 1
+        if self.processed % LOG_EVERY == 0:
+            age = time.time() - quote["at"]
+            self.logger().info("price %s, %.0f ms old", quote["price"], 1000 * age)
+
+
+def show(event: Event) -> None:
+    """Print what happened."""
+    match event:
+        case NetworkChanged():
+            print(f"{event.worker}: network {event.before.name} -> {event.after.name}", flush=True)
+        case WorkerReady():
+            print(f"{event.worker}: ready, pid {event.pid}", flush=True)
+        case WorkerDied():
+            print(event, flush=True)
+
+
+async def run(url: str, seconds: float) -> None:
+    """Tick the processor for a while; print what happens and what came of it."""
+    config = ClockConfig(clock_mode=ClockMode.REALTIME, tick_size=0.1, start_time=time.time())
+    async with RealtimeClock(config) as clock:
+        clock.events.subscribe(show, NetworkChanged, WorkerReady, WorkerDied)
+        handle = clock.add_processor(WebSocketProcessor(url), name="feed")
+        await handle.wait_ready()
+        await clock.run_til(time.time() + seconds)
+    account = handle.statistics()
+    print(
+        f"{handle.name}: {account.published} ticks due: {account.run} run, "
+        f"{account.missed} missed, {account.skipped} skipped, {account.lost} lost; "
+        f"largest gap {account.largest_gap:.3f} s, {account.restarts} restarts"
+    )
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    """Run against the server asked for, or against one of our own."""
+    if arguments.url:
+        await run(arguments.url, arguments.seconds)
+        return
+    server = await ServerProcess.start()
+    try:
+        await run(server.ws, arguments.seconds)
+    finally:
+        await server.close()
+
+
+def parse() -> argparse.Namespace:
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(description="A processor over a WebSocket feed.")
+    parser.add_argument("--url", help="the feed's address; default: a server of our own")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    arguments = parser.parse_args()
+    if not 0.0 < arguments.seconds < math.inf:
+        parser.error(f"--seconds {arguments.seconds}: must be above 0 and finite")
+    return arguments
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(name)s: %(message)s")
+    WebSocketProcessor.logger().setLevel(logging.INFO)
+    try:
+        asyncio.run(main(parse()))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,80 @@
+"""The examples and the demo, run as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.system.scripts import Scripts
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_every_example_has_its_test_here() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "http_api.py",
+        "servers.py",
+        "troubled.py",
+        "websocket_feed.py",
+    }
+
+
+@pytest.mark.parametrize(("example", "worker"), [("http_api", "api"), ("websocket_feed", "feed")])
+def test_an_example_runs_alone_connects_and_ticks(
+    scripts: Scripts, example: str, worker: str
+) -> None:
+    script = scripts.run([sys.executable, str(EXAMPLES / f"{example}.py"), "--seconds", "2"])
+    assert script.wait() == 0, script.output
+    assert f"{worker}: network CONNECTING -> CONNECTED" in script.output
+    account = re.search(r"(\d+) ticks due: (\d+) run, (\d+) missed", script.output)
+    assert account is not None, script.output
+    assert int(account[2]) >= 15
+    assert "Traceback" not in script.output
+
+
+def test_the_servers_run_alone_and_end_with_ctrl_c(scripts: Scripts) -> None:
+    script = scripts.run([sys.executable, str(EXAMPLES / "servers.py")])
+    script.wait_for("}")
+    addresses = json.loads(script.output)
+    assert set(addresses) == {"http", "ws"}
+    script.signal_group(signal.SIGINT)
+    assert script.wait() == 130
+    assert "Traceback" not in script.output
+
+
+def test_the_troubled_ones_die_and_come_back_beside_a_healthy_one(scripts: Scripts) -> None:
+    script = scripts.run([sys.executable, str(EXAMPLES / "troubled.py"), "--seconds", "8"])
+    assert script.wait() == 0, script.output
+    assert re.search(r"healthy: \d+ ticks run, 0 restarts", script.output), script.output
+    assert re.search(r"crashes: \d+ ticks run, [1-9]\d* restarts", script.output), script.output
+    assert "Fatal Python error: Segmentation fault" in script.output
+
+
+@pytest.mark.quiet
+def test_the_demo_ends_with_a_good_verdict(scripts: Scripts) -> None:
+    script = scripts.run([sys.executable, "-m", "chronopype_mp", "demo", "--seconds", "15"])
+    assert script.wait() == 0, script.output
+    assert "GOOD: the trouble happened, was overcome" in script.output
+    assert "Traceback" not in script.output
+
+
+def test_ctrl_c_in_the_demo_gives_a_verdict_of_what_ran_and_status_130(scripts: Scripts) -> None:
+    script = scripts.run([sys.executable, "-m", "chronopype_mp", "demo"])
+    script.wait_for("all workers are ready")
+    script.signal_group(signal.SIGINT)
+    assert script.wait() == 130, script.output
+    assert "Verdict" in script.output
+    assert "Traceback" not in script.output
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+def test_a_users_mistake_is_one_clear_line_and_status_2(scripts: Scripts, seconds: str) -> None:
+    script = scripts.run([sys.executable, "-m", "chronopype_mp", "demo", "--seconds", seconds])
+    assert script.wait() == 2
+    assert re.search(rf"--seconds: '{seconds}': must be a number", script.output), script.output
+    assert "Traceback" not in script.output
