@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from chronopype_mp.coordinator.handle import WorkerHandle, WorkerStatistics
     from chronopype_mp.core.backoff import BackoffPolicy
     from chronopype_mp.core.events import WorkerStatus
-    from chronopype_mp.core.policy import Supervision
+    from chronopype_mp.core.limits import Limits
+    from chronopype_mp.core.policy import GroupStrategy, RestartType, Supervision
+    from chronopype_mp.core.resources import Resources
     from chronopype_mp.core.restart import RestartBudget
     from chronopype_mp.exceptions import (
         ClockContextError,
@@ -61,7 +63,9 @@ _HOMES = {
     "chronopype_mp.coordinator.handle": ("WorkerHandle", "WorkerStatistics"),
     "chronopype_mp.core.backoff": ("BackoffPolicy",),
     "chronopype_mp.core.events": ("WorkerStatus",),
-    "chronopype_mp.core.policy": ("Supervision",),
+    "chronopype_mp.core.limits": ("Limits",),
+    "chronopype_mp.core.policy": ("GroupStrategy", "RestartType", "Supervision"),
+    "chronopype_mp.core.resources": ("Resources",),
     "chronopype_mp.core.restart": ("RestartBudget",),
     "chronopype_mp.exceptions": (
         "ClockContextError",
@@ -98,6 +102,8 @@ __all__ = [
     "ClockStopEvent",
     "ClockTickEvent",
     "ConfigError",
+    "GroupStrategy",
+    "Limits",
     "NetworkProcessor",
     "NetworkStatus",
     "ProcessorError",
@@ -106,7 +112,9 @@ __all__ = [
     "ProcessorStats",
     "ProcessorTimeoutError",
     "RealtimeClock",
+    "Resources",
     "RestartBudget",
+    "RestartType",
     "StartWhen",
     "Supervision",
     "TickProcessor",

@@ -17,6 +17,7 @@ from chronopype_mp.core.events import (
     WorkerStatus,
     WorkerStopped,
     WorkerStopping,
+    WorkerUnkillable,
 )
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "WorkerStatus",
     "WorkerStopped",
     "WorkerStopping",
+    "WorkerUnkillable",
 ]

@@ -5,25 +5,32 @@ from __future__ import annotations
 import abc
 import asyncio
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
+from chronopype_mp.clocks.checks import checked_state_dir
 from chronopype_mp.clocks.config import ClockConfig
 from chronopype_mp.clocks.events import ClockStartEvent, ClockStopEvent, ClockTickEvent
 from chronopype_mp.clocks.modes import ClockMode
 from chronopype_mp.clocks.publication import Publication
 from chronopype_mp.clocks.registry import Member, ProcessorRegistry, ProcessorStats
 from chronopype_mp.coordinator.coordinator import Coordinator
+from chronopype_mp.coordinator.dossiers import DossierFiles
 from chronopype_mp.coordinator.event_log import log_event
 from chronopype_mp.coordinator.failures import ProcessorFailure, failure_of
+from chronopype_mp.coordinator.rolling import roll
 from chronopype_mp.coordinator.stream import EventStream
 from chronopype_mp.coordinator.ticker import Position
 from chronopype_mp.core.boot import TickRules
-from chronopype_mp.core.events import Event
-from chronopype_mp.core.policy import Supervision
+from chronopype_mp.core.checks import positive, whole
+from chronopype_mp.core.events import Event, WorkerDied
+from chronopype_mp.core.policy import GroupStrategy, Supervision
+from chronopype_mp.core.restart import RestartBudget
+from chronopype_mp.core.supervisor import CLOCK_BUDGET
 from chronopype_mp.exceptions import ClockContextError, ClockError, ConfigError
 from chronopype_mp.launchers import Launcher, get_launcher
 from chronopype_mp.timing import SYSTEM_TIME, TimeSource
@@ -56,6 +63,11 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             launcher; None is what the environment variable ``CHRONOPYPE_MP_LAUNCHER`` names, else
             forkserver.
         supervision: how workers are supervised, unless ``add_processor`` says otherwise.
+        groups: strategies by group name, for ``add_processor(group=…)``: ``"one_for_one"``,
+            ``"one_for_all"``, ``"rest_for_one"``.
+        restart_budget: restarts of all workers together; those beyond it are put off. None is 10
+            in a second.
+        state_dir: a directory for one JSON file per death, the newest 20 of each worker.
         name: the clock's, for logs.
         timing: where time comes from; for tests.
 
@@ -75,12 +87,20 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         *,
         launcher: str | Launcher | None = None,
         supervision: Supervision | None = None,
+        groups: Mapping[str, GroupStrategy | str] | None = None,
+        restart_budget: RestartBudget | None = None,
+        state_dir: str | os.PathLike[str] | None = None,
         name: str | None = None,
         timing: TimeSource = SYSTEM_TIME,
     ) -> None:
         if not isinstance(config, ClockConfig):
             raise ConfigError(type(self).__name__, "config", config, "must be a ClockConfig")
-        super().__init__(supervision)
+        if restart_budget is not None and not isinstance(restart_budget, RestartBudget):
+            raise ConfigError("clock", "restart_budget", restart_budget, "must be a RestartBudget")
+        super().__init__(supervision, groups)
+        self._restart_budget = restart_budget or CLOCK_BUDGET
+        directory = checked_state_dir(state_dir)
+        self._dossiers = None if directory is None else DossierFiles(directory)
         self._config = config
         self._error_callback = error_callback
         self._launcher = get_launcher(launcher)
@@ -164,7 +184,9 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             max_retries=self._config.max_retries,
             stats_window_size=self._config.stats_window_size,
         )
-        coordinator = Coordinator(self._launcher, self._timing, rules, timestamp, self._take)
+        coordinator = Coordinator(
+            self._launcher, self._timing, rules, timestamp, self._take, self._restart_budget
+        )
         self._coordinator = coordinator
         self._in_context = True
         self._failure = None
@@ -257,6 +279,27 @@ class BaseClock(ProcessorRegistry, abc.ABC):
                 failure, self._failure = self._failure, None
                 raise ClockError(f"Failed to start processor {failure.worker!r}") from failure.error
 
+    async def restart_all(self, *, max_unavailable: int = 1, timeout: float = 60.0) -> None:
+        """Restart all workers, a few at a time: each must be back before the next goes.
+
+        Back is READY, and CONNECTED for a `NetworkProcessor` that was so before. Cancelling stops
+        rolling; a restart that is under way goes on.
+
+        Args:
+            max_unavailable: how many may be down at the same time.
+            timeout: seconds for each to come back.
+
+        Raises:
+            WorkerError: one did not come back; those that were not restarted yet stay as they are.
+            ClockContextError: the clock is not entered.
+            ConfigError: ``max_unavailable`` or ``timeout`` is out of range.
+        """
+        whole("restart_all", "max_unavailable", max_unavailable, 1)
+        positive("restart_all", "timeout", timeout)
+        if self._coordinator is None or not self._coordinator.is_open:
+            raise ClockContextError("Clock must be started in a context")
+        await roll(self._coordinator, self._records, max_unavailable, timeout)
+
     # Running
 
     @abc.abstractmethod
@@ -292,6 +335,8 @@ class BaseClock(ProcessorRegistry, abc.ABC):
     def _take(self, event: Event) -> None:
         """Hand one event to all sinks."""
         log_event(self.name, event)
+        if self._dossiers is not None and isinstance(event, WorkerDied):
+            self._dossiers.write(event)
         self.events.publish(event)
         failure = failure_of(event)
         if failure is None:

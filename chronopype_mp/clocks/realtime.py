@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Mapping
 
 from chronopype_mp.clocks.base import BaseClock, ErrorCallback
 from chronopype_mp.clocks.config import ClockConfig
 from chronopype_mp.clocks.modes import ClockMode
 from chronopype_mp.coordinator.ticker import Run
 from chronopype_mp.core.checks import finite
-from chronopype_mp.core.policy import Supervision
+from chronopype_mp.core.policy import GroupStrategy, Supervision
+from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.schedule import Schedule, on_loop_time
 from chronopype_mp.exceptions import ClockContextError, ClockError
 from chronopype_mp.launchers import Launcher
@@ -43,6 +46,9 @@ class RealtimeClock(BaseClock):
         *,
         launcher: str | Launcher | None = None,
         supervision: Supervision | None = None,
+        groups: Mapping[str, GroupStrategy | str] | None = None,
+        restart_budget: RestartBudget | None = None,
+        state_dir: str | os.PathLike[str] | None = None,
         name: str | None = None,
         timing: TimeSource = SYSTEM_TIME,
     ) -> None:
@@ -51,6 +57,9 @@ class RealtimeClock(BaseClock):
             error_callback,
             launcher=launcher,
             supervision=supervision,
+            groups=groups,
+            restart_budget=restart_budget,
+            state_dir=state_dir,
             name=name,
             timing=timing,
         )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypedDict
 
+from chronopype_mp.clocks.checks import check_cores, checked_groups
 from chronopype_mp.clocks.publication import Publisher
 from chronopype_mp.coordinator.coordinator import Coordinator
 from chronopype_mp.coordinator.handle import WorkerHandle
 from chronopype_mp.coordinator.payload import pack
 from chronopype_mp.coordinator.record import WorkerRecord, checked_name
-from chronopype_mp.core.policy import Supervision
+from chronopype_mp.core.policy import GroupStrategy, Supervision
 from chronopype_mp.exceptions import ClockError, ConfigError
 from chronopype_mp.processors import ProcessorSpec, ProcessorState, TickProcessor
 
@@ -45,8 +47,14 @@ class ProcessorRegistry(Publisher):
     What is told of its state is what its worker reported last.
     """
 
-    def __init__(self, supervision: Supervision | None) -> None:
+    def __init__(
+        self,
+        supervision: Supervision | None,
+        groups: Mapping[str, GroupStrategy | str] | None = None,
+    ) -> None:
         super().__init__()
+        self._groups = checked_groups(groups or {})
+        self._added = 0
         self._supervision = _checked_policy(supervision) or Supervision()
         self._records: list[WorkerRecord] = []
         self._handles: dict[str, WorkerHandle] = {}
@@ -74,6 +82,7 @@ class ProcessorRegistry(Publisher):
         *,
         name: str | None = None,
         supervision: Supervision | None = None,
+        group: str | None = None,
     ) -> WorkerHandle:
         """Give a processor a worker; in an entered clock the worker is started at once.
 
@@ -82,13 +91,14 @@ class ProcessorRegistry(Publisher):
                 `ProcessorSpec`, from which it is made there.
             name: the worker's, unique in the clock; None makes one of the class name.
             supervision: how it is supervised; None is the clock's way.
+            group: one of the clock's ``groups``, whose members are restarted together.
 
         Returns:
             The worker's handle.
 
         Raises:
             ClockError: it is in a clock already, or the name is taken.
-            ConfigError: the name or ``supervision`` is none.
+            ConfigError: the name, ``supervision`` or ``group`` is none, or a core is not there.
             TransferError: it cannot travel; says which attribute stops it.
             TypeError: it is no processor.
         """
@@ -101,13 +111,19 @@ class ProcessorRegistry(Publisher):
             raise ClockError(f"{processor!r} is already registered to this clock")
         if isinstance(processor, TickProcessor) and processor._mirror is not None:
             raise ClockError(f"{processor!r} is already registered to another clock")
+        policy = _checked_policy(supervision) or self._supervision
+        check_cores(policy)
         record = WorkerRecord(
             self._free_name(processor, name),
             processor,
             pack(processor),
-            _checked_policy(supervision) or self._supervision,
+            policy,
             self._settings_changed,
+            number=self._added,
+            group=group,
+            strategy=self._strategy(group),
         )
+        self._added += 1
         handle = WorkerHandle(record)
         self._records.append(record)
         self._handles[record.name] = handle
@@ -209,6 +225,14 @@ class ProcessorRegistry(Publisher):
         record.begin()
         self._handles[record.name].attach(coordinator)
         coordinator.add(record)
+
+    def _strategy(self, group: str | None) -> GroupStrategy:
+        if group is None:
+            return GroupStrategy.ONE_FOR_ONE
+        if group not in self._groups:
+            known = ", ".join(map(repr, self._groups)) or "none; give the clock groups={...}"
+            raise ConfigError("add_processor", "group", group, f"no such group; known are: {known}")
+        return self._groups[group]
 
     def _settings_changed(self, record: WorkerRecord) -> None:
         if self._coordinator is not None and self._coordinator.is_open:

@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 
-from chronopype_mp.console import demo
+from chronopype_mp.console import chaos, demo
 from chronopype_mp.console.demo_course import DemoError, DemoOptions
 
 __all__ = ["EXIT_INTERRUPTED", "EXIT_USAGE", "main"]
@@ -50,6 +50,8 @@ def _demo(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int
             f"--tick-size {arguments.tick_size:g}: must not be above --seconds "
             f"{arguments.seconds:g}, or no tick is due"
         )
+    if arguments.chaos:
+        return chaos.run()
     options = DemoOptions(
         seconds=arguments.seconds, tick_size=arguments.tick_size, plain=arguments.plain
     )
@@ -92,6 +94,11 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     )
     demo_parser.add_argument(
         "--plain", action="store_true", help="a line for each event instead of a live table"
+    )
+    demo_parser.add_argument(
+        "--chaos",
+        action="store_true",
+        help="instead, hurt one worker in ten ways, one after another, and show what was found",
     )
     return parser, demo_parser
 

@@ -26,8 +26,11 @@ from chronopype_mp.core.events import (
 __all__ = ["History", "brief", "describe", "worker_of"]
 
 KILLED_BECAUSE = {
-    DeathReason.LOOP_STALLED: "killed: its event loop stood still",
-    DeathReason.START_TIMEOUT: "killed: it took too long to start",
+    DeathReason.LOOP_BLOCKED: "killed: its event loop stood still",
+    DeathReason.GIL_STUCK: "killed: no thread of it could run Python",
+    DeathReason.STOPPED: "killed: its process was stopped",
+    DeathReason.UNREACHABLE: "ended: it was not heard of any more",
+    DeathReason.LIMIT_EXCEEDED: "ended: it exceeded a limit",
     DeathReason.STOP_TIMEOUT: "killed: it did not stop in time",
     DeathReason.START_FAILED: "could not start",
 }

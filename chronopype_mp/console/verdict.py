@@ -174,7 +174,7 @@ def _unreconnected(record: WorkerRecord) -> list[str]:
 def _unrestarted(record: WorkerRecord) -> list[str]:
     problems = []
     if record.role is Role.BLOCKS:
-        happened = any(death.reason is DeathReason.LOOP_STALLED for death in record.deaths)
+        happened = any(death.reason is DeathReason.LOOP_BLOCKED for death in record.deaths)
         if not happened:
             problems.append("was never killed for its blocked loop")
     else:

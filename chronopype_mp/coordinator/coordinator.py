@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from chronopype_mp.coordinator.evidence import cores_of, gather, has_stacks, is_stopped
 from chronopype_mp.coordinator.inbox import DropCounts, Inbox
 from chronopype_mp.coordinator.output import OutputReader
 from chronopype_mp.coordinator.record import Life, WorkerRecord
@@ -26,10 +27,12 @@ from chronopype_mp.core.events import (
     Event,
     FramesDropped,
     NetworkChanged,
+    WorkerDied,
     WorkerStatus,
 )
-from chronopype_mp.core.messages import Configure, Stop, Uplink, Welcome
-from chronopype_mp.core.supervisor import (
+from chronopype_mp.core.messages import Configure, Rehearse, Stop, Uplink, Welcome
+from chronopype_mp.core.restart import RestartBudget
+from chronopype_mp.core.stimuli import (
     Action,
     Added,
     Beaten,
@@ -38,13 +41,14 @@ from chronopype_mp.core.supervisor import (
     Kill,
     Launch,
     LaunchFailed,
+    Probe,
+    Probed,
     RestartAsked,
     SendStop,
     Stimulus,
     StopAsked,
-    Supervisor,
-    WorkerView,
 )
+from chronopype_mp.core.supervisor import CLOCK_BUDGET, Supervisor, WorkerView
 from chronopype_mp.exceptions import WorkerError
 from chronopype_mp.launchers import Launcher
 from chronopype_mp.timing import TimeSource
@@ -54,7 +58,13 @@ __all__ = ["Coordinator"]
 logger = logging.getLogger("chronopype_mp.coordinator")
 
 CHECK_INTERVAL = 0.1
-"""Seconds between two looks at deadlines and unacknowledged commands."""
+"""Seconds between two looks at deadlines and unacknowledged commands, at the most."""
+
+SHORTEST_CHECK = 0.005
+"""And at the least."""
+
+TERMINATE_AFTER = 1.0
+"""Seconds without an answer after which SIGTERM asks for the stop, too."""
 
 LAST_REPORTS = 0.25
 """Seconds to wait for the last report of a process that has ended by itself."""
@@ -78,6 +88,7 @@ class Coordinator:
         rules: how they execute ticks.
         timestamp: the clock's time on entry.
         emit: called with each event, in the event loop.
+        budget: the restarts of all workers together.
 
     Raises:
         TransportError: the sockets cannot be bound.
@@ -90,12 +101,13 @@ class Coordinator:
         rules: TickRules,
         timestamp: float,
         emit: Callable[[Event], None],
+        budget: RestartBudget = CLOCK_BUDGET,
     ) -> None:
         self._launcher = launcher
         self._timing = timing
         self._rules = rules
         self._emit = emit
-        self._supervisor = Supervisor()
+        self._supervisor = Supervisor(budget)
         self._records: dict[str, WorkerRecord] = {}
         self._lives: set[asyncio.Task[None]] = set()
         self._waiters: list[asyncio.Future[None]] = []
@@ -127,7 +139,10 @@ class Coordinator:
 
     def emit(self, event: Event) -> None:
         """Publish an event, stamped with the wall clock."""
-        self._emit(msgspec.structs.replace(event, at=self._timing.wall()))
+        event = msgspec.structs.replace(event, at=self._timing.wall())
+        if isinstance(event, WorkerDied):
+            self._records[event.worker].last_failure = event
+        self._emit(event)
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -138,7 +153,15 @@ class Coordinator:
     def add(self, record: WorkerRecord) -> None:
         """Start a worker."""
         self._records[record.name] = record
-        self._stimulate(Added(record.name, record.policy, seed=f"{os.getpid()} {record.name}"))
+        self._stimulate(
+            Added(
+                record.name,
+                record.policy,
+                seed=f"{os.getpid()} {record.name}",
+                group=record.group,
+                strategy=record.strategy,
+            )
+        )
 
     def has(self, record: WorkerRecord) -> bool:
         """Whether ``record`` is the one that goes by its name here."""
@@ -272,7 +295,8 @@ class Coordinator:
         record = self._records[action.worker]
         match action:
             case Launch():
-                record.life = Life(action.incarnation)
+                stacks = f"{record.number}-{action.incarnation}.stacks"
+                record.life = Life(action.incarnation, self._hub.file(stacks))
                 task = asyncio.create_task(
                     self._live(record, record.life), name=f"life of {record.name}"
                 )
@@ -281,10 +305,20 @@ class Coordinator:
             case SendStop():
                 if record.life is not None:
                     record.life.stopping = True
+                    record.life.stop_asked_at = self._timing.monotonic()
                     self._send_stop(record, record.life)
             case Kill():
                 if record.life is not None:
                     self._kill(record.life)
+            case Probe():
+                if record.life is not None and record.life.process is not None:
+                    stopped = is_stopped(record.life.process.pid)
+                    written = has_stacks(record.life)
+                    self._later(Probed(record.name, action.incarnation, stopped, written))
+
+    def _later(self, stimulus: Stimulus) -> None:
+        """Hand a stimulus to the supervisor once it is done with the present one."""
+        asyncio.get_running_loop().call_soon(self._stimulate, stimulus)
 
     def _kill(self, life: Life) -> None:
         life.kill_asked = True
@@ -312,19 +346,11 @@ class Coordinator:
         life.process.clean_up()
         await self._hear_last(life, code)
         record.life = None
-        self._note_network_gone(record, life)
-        lost = record.ledger.close(self.position.seq)
-        self._stimulate(
-            Exited(
-                record.name,
-                life.incarnation,
-                life.process.pid,
-                code,
-                output=() if life.output is None else life.output.finish(),
-                error=None if life.fatal is None else life.fatal.traceback,
-                ticks_lost=lost,
-            )
+        evidence = gather(
+            record, life, code, record.ledger.close(self.position.seq, life.stop_begun)
         )
+        self._note_network_gone(record, life)
+        self._stimulate(Exited(record.name, life.incarnation, evidence))
 
     async def _hear_last(self, life: Life, code: int | None) -> None:
         """Wait for what an ended process has sent; it may still be in the socket."""
@@ -363,6 +389,13 @@ class Coordinator:
             rules=self._rules,
             beat_interval=record.policy.beat_interval,
             stop_grace=record.policy.stop_grace,
+            loop_stall_timeout=record.policy.loop_stall_timeout,
+            start_network_timeout=record.policy.start_network_timeout,
+            stop_network_timeout=record.policy.stop_network_timeout,
+            stacks=life.stacks,
+            nice=record.policy.resources.nice,
+            cores=cores_of(record),
+            rlimits=record.policy.resources.rlimits,
             path=list(sys.path),
             directory=os.getcwd(),
             environment=dict(os.environ),
@@ -396,6 +429,13 @@ class Coordinator:
         command = Configure(life.incarnation, record.version, record.settings)
         self.ticker.send(record.name, lambda _: command)
 
+    def rehearse(self, record: WorkerRecord, fault: str, amount: float) -> None:
+        """Have a worker do itself harm, once."""
+        life = record.life
+        if life is not None:
+            command = Rehearse(life.incarnation, fault, amount)
+            self.ticker.send(record.name, lambda _: command)
+
     def _send_stop(self, record: WorkerRecord, life: Life) -> None:
         incarnation, ledger = life.incarnation, record.ledger
 
@@ -413,6 +453,8 @@ class Coordinator:
             if life.stopping:
                 if not life.stop_begun:
                     self._send_stop(record, life)
+                    if self._timing.monotonic() >= life.stop_asked_at + TERMINATE_AFTER:
+                        life.terminate()
             elif life.settings_done < record.version:
                 self._configure(record)
 
@@ -429,7 +471,10 @@ class Coordinator:
             if now - self._told_drops_at >= DROPS_INTERVAL:
                 self._told_drops_at = now
                 self._tell_drops()
+            next_one = self._supervisor.next_deadline()
             due = now + CHECK_INTERVAL
+            if next_one is not None:
+                due = min(due, max(next_one, now + SHORTEST_CHECK))
 
     def _vouch_for_inline(self) -> None:
         """Beat for the workers in this loop, which turns: their own beats come in real time."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import WorkerStatus
+from chronopype_mp.core.events import WorkerDied, WorkerStatus
 from chronopype_mp.exceptions import WorkerError
 from chronopype_mp.processors import ProcessorState
 
@@ -105,6 +105,11 @@ class WorkerHandle:
         """The processor's state that the worker reported last."""
         return self._record.state
 
+    @property
+    def last_failure(self) -> WorkerDied | None:
+        """The dossier of the worker's last death; None if it has not died."""
+        return self._record.last_failure
+
     def statistics(self) -> WorkerStatistics:
         """Return the figures now; while the worker runs, those it reported last."""
         snapshot = self._record.snapshot
@@ -151,6 +156,10 @@ class WorkerHandle:
             WorkerError: it was stopped or quarantined, or its clock is not entered.
         """
         await self._running("restart").restart(self.name)
+
+    def _rehearse(self, fault: str, amount: float) -> None:
+        """Have the worker do itself harm; see `chronopype_mp.testing.faults`."""
+        self._running("a fault").rehearse(self._record, fault, amount)
 
     def _view(self) -> WorkerView | None:
         """Return what the supervisor knows, unless another worker has taken the name since."""

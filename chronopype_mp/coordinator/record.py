@@ -9,9 +9,10 @@ import msgspec
 
 from chronopype_mp.coordinator.output import OutputReader
 from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.events import WorkerDied
 from chronopype_mp.core.ledger import Ledger
 from chronopype_mp.core.messages import Failure, WorkerSettings
-from chronopype_mp.core.policy import Supervision
+from chronopype_mp.core.policy import GroupStrategy, Supervision
 from chronopype_mp.exceptions import ConfigError
 from chronopype_mp.launchers import WorkerProcess
 from chronopype_mp.processors import NetworkProcessor, ProcessorSpec, ProcessorState, TickProcessor
@@ -38,6 +39,8 @@ class Life:
     """One incarnation's process, from the order to launch it to its end.
 
     Attributes:
+        stacks: the file to which its watchdog writes; "" for none.
+        stop_asked_at: when it was told to stop, monotonic.
         process: once it is there.
         kill_asked: it is to be killed as soon as it is there.
         output: reads its pipes.
@@ -51,8 +54,10 @@ class Life:
         settings_done: the version of the settings that it has confirmed.
     """
 
-    def __init__(self, incarnation: int) -> None:
+    def __init__(self, incarnation: int, stacks: str = "") -> None:
         self.incarnation = incarnation
+        self.stacks = stacks
+        self.stop_asked_at = 0.0
         self.process: WorkerProcess | None = None
         self.kill_asked = False
         self.output: OutputReader | None = None
@@ -65,6 +70,11 @@ class Life:
         self.welcomed_with: int | None = None
         self.settings_done = 0
 
+    def terminate(self) -> None:
+        """Ask for an orderly stop by SIGTERM."""
+        if self.process is not None:
+            self.process.terminate()
+
 
 class WorkerRecord:
     """One worker, over all its incarnations.
@@ -74,6 +84,9 @@ class WorkerRecord:
         source: what was added.
         payload: the same as bytes.
         policy: how it is supervised.
+        number: counts the workers of its clock from 0.
+        group: the name of its group, if it is in one.
+        strategy: the group's.
         changed: called with this record when a setting changed that a running worker must hear of.
 
     Attributes:
@@ -82,6 +95,8 @@ class WorkerRecord:
         version: counts the changes of ``settings``.
         ledger: the account of its ticks since the clock was entered.
         launched: it has had a process since the clock was entered.
+        network_error: the last error of its network, of the present process.
+        last_failure: the dossier of its last death.
         life: its present process, if there is one.
     """
 
@@ -92,6 +107,9 @@ class WorkerRecord:
         payload: bytes,
         policy: Supervision,
         changed: Callable[[WorkerRecord], None],
+        number: int = 0,
+        group: str | None = None,
+        strategy: GroupStrategy = GroupStrategy.ONE_FOR_ONE,
     ) -> None:
         self.name = name
         self.source = source
@@ -102,6 +120,11 @@ class WorkerRecord:
         self.version = 1
         self.ledger = Ledger()
         self.launched = False
+        self.number = number
+        self.group = group
+        self.strategy = strategy
+        self.network_error: str | None = None
+        self.last_failure: WorkerDied | None = None
         self.life: Life | None = None
         self._changed = changed
         if isinstance(source, NetworkProcessor):

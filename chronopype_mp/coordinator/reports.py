@@ -25,7 +25,7 @@ from chronopype_mp.core.messages import (
     Status,
     Uplink,
 )
-from chronopype_mp.core.supervisor import Beaten, GotReady, Stimulus
+from chronopype_mp.core.stimuli import Beaten, GotReady, GuardBeaten, Stimulus
 from chronopype_mp.processors import ProcessorState
 
 __all__ = ["ReportHandler"]
@@ -67,9 +67,7 @@ class ReportHandler:
             case Ready():
                 self._ready(record, life, report)
             case GuardBeat():
-                # The guard vouches for a loop whose own beats do not get through.
-                if report.stalled <= record.policy.beat_interval:
-                    self._stimulate(Beaten(record.name, report.incarnation))
+                self._stimulate(GuardBeaten(record.name, report.incarnation, report.stalled))
             case CommandDone():
                 if report.id == STOP_ID:
                     life.stop_begun = True
@@ -127,7 +125,7 @@ class ReportHandler:
             reports_lost=report.reports_lost,
             frames_dropped=report.frames_dropped,
         )
-        self._stimulate(Beaten(record.name, report.incarnation))
+        self._stimulate(Beaten(record.name, report.incarnation, report.rss, report.cpu))
 
     def _status(self, record: WorkerRecord, report: Status) -> None:
         before = record.network_status
@@ -137,6 +135,8 @@ class ReportHandler:
                 math.nan if report.last_connected is None else report.last_connected
             ),
         )
+        if report.error is not None:
+            record.network_error = report.error
         if report.network is not before:
             self._emit(
                 NetworkChanged(

@@ -27,6 +27,10 @@ __all__ = ["Position", "Run", "Ticker"]
 
 PR_SET_TIMERSLACK = 29
 
+ROUNDING = 1e-6
+"""Seconds; a deadline is a difference of two numbers in the billions, which are coarser than a
+clock that is moved by one tick size at a time: that must not come a hair too early for its tick."""
+
 
 class Position(NamedTuple):
     """Where the clock stands.
@@ -157,7 +161,7 @@ class Ticker:
         if run is None:
             return None
         due = run.schedule.deadline(self._number)
-        return due if run.until is None else min(due, run.until)
+        return (due if run.until is None else min(due, run.until)) - ROUNDING
 
     def _fire(self) -> None:
         run = self._run

@@ -27,6 +27,14 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
         rules: how ticks are executed.
         beat_interval: how often to report, seconds.
         stop_grace: how long an orderly stop may take, seconds.
+        loop_stall_timeout: for how long its event loop may stand still, seconds.
+        start_network_timeout: bound of that hook, seconds; None leaves the class's.
+        stop_network_timeout: likewise.
+        stacks: the file for the stacks of all threads when the loop stands still or a fatal
+            signal comes; "" for none.
+        nice: niceness to add.
+        cores: those that it may run on; none given is no restriction.
+        rlimits: soft limits by name.
         path: the coordinator's ``sys.path``.
         directory: its working directory.
         environment: its environment variables.
@@ -41,6 +49,13 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
     rules: TickRules
     beat_interval: float
     stop_grace: float
+    loop_stall_timeout: float = 10.0
+    start_network_timeout: float | None = None
+    stop_network_timeout: float | None = None
+    stacks: str = ""
+    nice: int = 0
+    cores: list[int] = []
+    rlimits: dict[str, int] = {}
     path: list[str] = []
     directory: str = ""
     environment: dict[str, str] = {}

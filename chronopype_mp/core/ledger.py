@@ -59,11 +59,12 @@ class Ledger:
         first = seq if self._stops is None else self._stops[0]
         self._stops = (first, seq)
 
-    def close(self, seq: int) -> int:
+    def close(self, seq: int, stopped: bool = False) -> int:
         """End the account of an incarnation whose process has ended.
 
         Args:
             seq: the last tick published up to now.
+            stopped: it has confirmed that it was told to stop, and taken no ticks from then on.
 
         Returns:
             How many ticks were lost with it.
@@ -72,9 +73,8 @@ class Ledger:
             return 0
         account, self._open = self._open, None
         end = seq
-        if self._stops is not None:
-            # Stop is repeated until it is acknowledged; the worker ends with the one it saw. One
-            # that died before it saw any may have run ticks that came later.
+        if stopped and self._stops is not None:
+            # Stop is repeated until it is acknowledged; the worker ends with the one it saw.
             end = max(account.through, self._stops[0])
         lost = max(0, end - account.through)
         self._closed = self._sum(account, end, lost)

@@ -24,6 +24,7 @@ __all__ = [
     "Hello",
     "LogLine",
     "Ready",
+    "Rehearse",
     "Report",
     "Status",
     "Stop",
@@ -80,7 +81,15 @@ class Stop(msgspec.Struct, frozen=True, tag=4):
     seq: int
 
 
-Command = Welcome | Configure | Stop
+class Rehearse(msgspec.Struct, frozen=True, tag=5):
+    """Do yourself harm, so that people can see what comes of it; see `testing.faults`."""
+
+    incarnation: int
+    fault: str
+    amount: float
+
+
+Command = Welcome | Configure | Stop | Rehearse
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +133,8 @@ class Beat(Report, frozen=True, kw_only=True, tag=4):
         largest_gap: between the timestamps of two ticks run in a row, seconds; ticks held back
             on purpose between two make no gap.
         lag: how late this beat was, seconds.
+        rss: resident memory, bytes.
+        cpu: CPU time used so far, seconds.
         reports_lost: reports dropped because the coordinator did not read, log lines included.
         frames_dropped: frames received that did not decode.
     """
@@ -132,6 +143,8 @@ class Beat(Report, frozen=True, kw_only=True, tag=4):
     state: TickState
     largest_gap: float
     lag: float
+    rss: int = 0
+    cpu: float = 0.0
     reports_lost: int = 0
     frames_dropped: int = 0
 

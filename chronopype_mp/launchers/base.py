@@ -33,6 +33,10 @@ class WorkerProcess(Protocol):
         """Kill it and its descendants. What is gone already is no error."""
         ...
 
+    def terminate(self) -> None:
+        """Ask it to stop in order, by another way than the transport."""
+        ...
+
     def clean_up(self) -> None:
         """Kill the children that it left behind; called once after its end."""
         ...

@@ -60,6 +60,9 @@ class _InlineWorker:
         if self._task is not None:
             self._task.cancel()
 
+    def terminate(self) -> None:
+        """Nothing to do: a task in this process hears what it is told."""
+
     def clean_up(self) -> None:
         """Nothing to do: children of this process are not the worker's alone."""
 

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import importlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -65,33 +66,31 @@ class _ProcessWorker:
         self.pid: int = process.pid
         self.pipes: tuple[int, int] | None = pipes
         self._reaped = False
+        self._pidfd: int | None = None
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and was reaped, already
+                self._pidfd = os.pidfd_open(self.pid)
 
     async def wait(self) -> int | None:
-        """Wait for the end through a file descriptor; nothing polls."""
-        loop = asyncio.get_running_loop()
-        ended = loop.create_future()
-        # Under spawn the sentinel is a pipe that a grandchild may hold open; a pidfd is exact.
-        fd, own = self._process.sentinel, False
-        if self._process._start_method == "spawn" and hasattr(os, "pidfd_open"):
-            fd, own = os.pidfd_open(self.pid), True
-
-        def on_end() -> None:
-            loop.remove_reader(fd)
-            if not ended.done():
-                ended.set_result(None)
-
-        loop.add_reader(fd, on_end)
-        try:
-            await ended
-        finally:
-            loop.remove_reader(fd)
-            if own:
-                os.close(fd)
+        """Wait for the end through file descriptors; nothing polls."""
+        # Under spawn the sentinel is a pipe that a grandchild may hold open; under the forkserver
+        # it tells the exit status, but also ends with the forkserver. A pidfd tells the truth.
+        forked = self._process._start_method == "forkserver"
+        if forked or self._pidfd is None:
+            await _readable(self._process.sentinel)
+        orphaned = False
+        if self._pidfd is not None:
+            orphaned = forked and not _is_readable(self._pidfd)
+            if orphaned:
+                self.kill()
+            await _readable(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
         self._reaped = True
         self._process.join()
         code: int | None = self._process.exitcode
         self._process.close()
-        return code
+        return None if orphaned else code
 
     def kill(self) -> None:
         """Kill the process and all its descendants, those in sessions of their own included."""
@@ -114,9 +113,37 @@ class _ProcessWorker:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
+    def terminate(self) -> None:
+        """Send SIGTERM, which stops the worker in order."""
+        if not self._reaped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+
     def exception(self, serial: int) -> BaseException | None:
         """Return None: exceptions stay in the worker."""
         return None
+
+
+async def _readable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+
+    def on_readable() -> None:
+        loop.remove_reader(fd)
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(fd, on_readable)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(fd)
+
+
+def _is_readable(fd: int) -> bool:
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 class _ProcessLauncher:

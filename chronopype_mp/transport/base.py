@@ -25,6 +25,10 @@ class Hub(Protocol):
     down: str
     up: str
 
+    def file(self, name: str) -> str:
+        """Return a path that a worker may write to, gone with the hub; "" if there is none."""
+        ...
+
     def publish(self, frame: bytes) -> None:
         """Send a frame to every worker subscribed to its topic; never blocks."""
         ...

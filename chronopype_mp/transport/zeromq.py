@@ -135,6 +135,10 @@ class ZmqHub:
             raise TransportError(address, f"cannot be bound: {error}") from error
         return socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
+    def file(self, name: str) -> str:
+        """Return a path in the private directory; "" if there is none."""
+        return "" if self.directory is None else os.path.join(self.directory, name)
+
     def publish(self, frame: bytes) -> None:
         """Send a frame; it is dropped for a worker whose queue is full."""
         self._pub.send(frame, zmq.DONTWAIT)

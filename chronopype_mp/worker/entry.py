@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import faulthandler
 import logging
 import os
 import signal
@@ -22,6 +21,8 @@ from chronopype_mp.transport.zeromq import ZmqLink
 from chronopype_mp.worker.guard import Guard
 from chronopype_mp.worker.host import WorkerHost
 from chronopype_mp.worker.logs import LogForwarder, set_levels
+from chronopype_mp.worker.resources import apply_resources, usage
+from chronopype_mp.worker.watchdog import Watchdog
 
 __all__ = ["load", "main"]
 
@@ -52,8 +53,10 @@ def main(boot_frame: bytes, stdout: Connection, stderr: Connection) -> None:
     _become_leader()
     _redirect(stdout, stderr)
     _take_surroundings(boot)
-    faulthandler.enable(file=sys.stderr, all_threads=True)
-    code = asyncio.run(_work(boot))
+    watchdog = Watchdog(boot.stacks, boot.loop_stall_timeout)
+    apply_resources(boot)
+    code = asyncio.run(_work(boot, watchdog))
+    watchdog.close()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     sys.exit(code)
@@ -66,13 +69,14 @@ def _become_leader() -> None:
     if sys.platform == "linux":
         # A second line behind the guard: under spawn it tells of the coordinator's end, under the
         # forkserver of the forkserver's.
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, _death_signal())
-
-
-def _death_signal() -> int:
-    """SIGKILL from the forkserver, which waits for orderly ends first; else SIGTERM."""
-    forked = multiprocess.process.parent_process().pid != os.getppid()
-    return signal.SIGKILL if forked else signal.SIGTERM
+        libc = ctypes.CDLL(None)
+        forked = multiprocess.process.parent_process().pid != os.getppid()
+        if not forked:
+            # alarm(2) itself is the handler: it is called with the signal's number, 3, and the
+            # process ends 3 s later, orderly or not, even if it cannot run Python any more.
+            libc.signal(signal.SIGQUIT, ctypes.cast(libc.alarm, ctypes.c_void_p))
+        # The forkserver waits for orderly ends before it exits itself.
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL if forked else signal.SIGQUIT)
 
 
 def _redirect(stdout: Connection, stderr: Connection) -> None:
@@ -95,10 +99,17 @@ def _take_surroundings(boot: WorkerBoot) -> None:
     set_levels(boot.log_levels)
 
 
-async def _work(boot: WorkerBoot) -> int:
+async def _work(boot: WorkerBoot, watchdog: Watchdog) -> int:
     loop = asyncio.get_running_loop()
     link = ZmqLink(boot.down, boot.up, boot.worker)
-    host = WorkerHost(boot, link, os.getpid(), lambda: load(boot.payload))
+    host = WorkerHost(
+        boot,
+        link,
+        os.getpid(),
+        lambda: load(boot.payload),
+        on_turn=watchdog.turned,
+        usage=usage,
+    )
     logs = LogForwarder(boot, host.outbox, loop)
     logging.getLogger().addHandler(logs)
     loop.add_signal_handler(signal.SIGTERM, host.stop)

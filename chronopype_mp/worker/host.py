@@ -12,6 +12,7 @@ The same host runs in a worker process and, with the inline launcher, in the coo
 from __future__ import annotations
 
 import asyncio
+import importlib
 import math
 import time
 import traceback
@@ -31,6 +32,7 @@ from chronopype_mp.core.messages import (
     Failure,
     Hello,
     Ready,
+    Rehearse,
     Status,
     Stop,
     Welcome,
@@ -46,6 +48,9 @@ from chronopype_mp.worker.failures import LONGEST_TRACEBACK, message_of, shorten
 from chronopype_mp.worker.outbox import Outbox
 
 __all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_STUCK", "WorkerHost"]
+
+FAULTS = "chronopype_mp.testing.inflict"
+"""Not imported before somebody rehearses a fault."""
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -84,6 +89,12 @@ class WorkerHost:
         make_processor: makes the processor, once, in `run`.
         keep_exception: called with a failure's serial number and exception, so that who shares
             this process can have the exception itself.
+        on_turn: called before every beat.
+        usage: returns resident memory in bytes and CPU time in seconds, for the beats.
+
+    Attributes:
+        outbox: where its reports go.
+        turned_at: when its event loop turned last, monotonic seconds.
     """
 
     def __init__(
@@ -93,12 +104,16 @@ class WorkerHost:
         pid: int,
         make_processor: Callable[[], TickProcessor],
         keep_exception: Callable[[int, BaseException], None] | None = None,
+        on_turn: Callable[[], None] = lambda: None,
+        usage: Callable[[], tuple[int, float]] = lambda: (0, 0.0),
     ) -> None:
         self._boot = boot
         self._link = link
         self._pid = pid
         self._make_processor = make_processor
         self._keep_exception = keep_exception
+        self._on_turn = on_turn
+        self._usage = usage
         self.outbox = Outbox(link)
         self._recorder = TickRecorder(boot.rules.stats_window_size)
         self._processor: TickProcessor | None = None
@@ -109,6 +124,7 @@ class WorkerHost:
         self._early: list[Command] = []
         self._settings_id = 0
         self._started = False
+        self._over = False
         self._failures = 0
         self._garbage = 0
         self._newest_tick = 0
@@ -145,6 +161,7 @@ class WorkerHost:
             ticks.add_done_callback(self._ticks_ended)
             return await self._end
         finally:
+            self._over = True
             for task in (beats, ticks, self._stopping):
                 if task is not None:
                     task.remove_done_callback(self._ticks_ended)
@@ -161,6 +178,9 @@ class WorkerHost:
         processor._stats_window_size = self._boot.rules.stats_window_size
         processor._host = _HostMirror(self._recorder)
         if isinstance(processor, NetworkProcessor):
+            for name in ("start_network_timeout", "stop_network_timeout"):
+                if getattr(self._boot, name) is not None:
+                    setattr(processor, name, getattr(self._boot, name))
             processor._listener = NetworkListener(
                 self._network_changed, self._hook_failed, self._hook_stuck
             )
@@ -272,6 +292,8 @@ class WorkerHost:
             self._done(STOP_ID)
             if self._stopping is None:
                 self._begin_stop(command.seq)
+        elif isinstance(command, Rehearse):
+            importlib.import_module(FAULTS).inflict(command.fault, command.amount, self)
 
     def _done(self, command: int) -> None:
         self.outbox.post(
@@ -365,12 +387,14 @@ class WorkerHost:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             now = time.monotonic()
             self.turned_at = now
+            self._on_turn()
             self._post_beat(now - due)
             self._watch_tick(now)
             due = max(due + interval, now)
 
     def _post_beat(self, lag: float) -> None:
         assert self._dispatcher is not None
+        rss, cpu = self._usage()
         self.outbox.post_if_free(
             Beat(
                 worker=self._boot.worker,
@@ -379,6 +403,8 @@ class WorkerHost:
                 state=self._recorder.state,
                 largest_gap=self._dispatcher.largest_gap,
                 lag=lag,
+                rss=rss,
+                cpu=cpu,
                 reports_lost=self.outbox.lost,
                 frames_dropped=self._garbage,
             )
@@ -394,6 +420,8 @@ class WorkerHost:
 
     def _ticks_ended(self, ticks: asyncio.Task[None]) -> None:
         """End the process: what ends the execution of ticks must not do so silently."""
+        if self._over:
+            return  # cancelled with all the rest, by a SystemExit that ended the loop
         error = None if ticks.cancelled() else ticks.exception()
         self._report(
             "async_tick", error or RuntimeError("a tick cancelled its own task"), fatal=True

@@ -76,7 +76,7 @@ def test_a_death_is_told_with_its_signal_and_its_error() -> None:
     assert describe(died(DeathReason.SIGNALLED, -11, ticks_lost=3)) == (
         "died: SIGSEGV, 2.5 s after its start; 3 ticks lost with it"
     )
-    assert "killed: its event loop stood still" in describe(died(DeathReason.LOOP_STALLED, -9))
+    assert "killed: its event loop stood still" in describe(died(DeathReason.LOOP_BLOCKED, -9))
     assert "signal 99" in describe(died(DeathReason.SIGNALLED, -99))
     assert describe(died(DeathReason.EXITED, 1, error="Traceback\n  x\nE: why\n")).endswith(
         "exit status 1, 2.5 s after its start; E: why"

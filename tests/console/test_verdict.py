@@ -13,7 +13,7 @@ from chronopype_mp.core.events import DeathReason
 CONNECTING = (NetworkStatus.NOT_CONNECTED, NetworkStatus.CONNECTING, NetworkStatus.CONNECTED)
 LOST = (NetworkStatus.DISCONNECTING, NetworkStatus.NOT_CONNECTED)
 SEGFAULT = Death(DeathReason.SIGNALLED, -11)
-STALL = Death(DeathReason.LOOP_STALLED, -9)
+STALL = Death(DeathReason.LOOP_BLOCKED, -9)
 
 
 def healthy(**changes: Any) -> WorkerRecord:
@@ -83,7 +83,7 @@ def test_ticks_skipped_before_the_first_connection_are_no_harm() -> None:
     [
         ({"run": 299, "missed": 1}, "missed 1 tick"),
         ({"run": 298, "lost": 2}, "lost 2 ticks"),
-        ({"restarts": 1, "deaths": (STALL,)}, "was restarted (loop_stalled)"),
+        ({"restarts": 1, "deaths": (STALL,)}, "was restarted (loop_blocked)"),
         ({"restarts": 1}, "was restarted (no death seen)"),
         ({"deaths": (SEGFAULT,)}, "was restarted (signalled)"),
         ({"statuses": (*CONNECTING, *LOST, *CONNECTING)}, "lost its connection"),

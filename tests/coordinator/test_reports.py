@@ -29,7 +29,7 @@ from chronopype_mp.core.messages import (
 )
 from chronopype_mp.core.policy import Supervision
 from chronopype_mp.core.state import TickAccount, TickState
-from chronopype_mp.core.supervisor import Beaten, GotReady, Stimulus
+from chronopype_mp.core.stimuli import Beaten, GotReady, GuardBeaten, Stimulus
 from chronopype_mp.processors import TickProcessor
 
 
@@ -192,13 +192,11 @@ def test_a_worker_that_is_not_ready_is_not_active_whatever_is_asked_of_it() -> N
     assert not rig.record.state.is_active
 
 
-def test_the_guard_vouches_for_a_loop_that_turns_and_only_for_that() -> None:
+def test_what_the_guard_says_is_for_the_supervisor() -> None:
     rig = Rig()
     rig.get_ready()
-    rig.take(GuardBeat, stalled=rig.record.policy.beat_interval)
-    assert rig.stimuli == [Beaten("a", 2)]
-    rig.take(GuardBeat, stalled=rig.record.policy.beat_interval + 0.1)
-    assert rig.stimuli == [Beaten("a", 2)]
+    rig.take(GuardBeat, stalled=0.7)
+    assert rig.stimuli[-1] == GuardBeaten("a", 2, 0.7)
 
 
 def test_a_status_is_an_event_when_it_is_new() -> None:

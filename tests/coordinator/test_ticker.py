@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chronopype_mp.coordinator.ticker import Position, Run, Ticker
+from chronopype_mp.coordinator.ticker import ROUNDING, Position, Run, Ticker
 from chronopype_mp.core.codec import TICK_TOPIC, decode_command, decode_tick
 from chronopype_mp.core.messages import Command, Stop, Tick
 from chronopype_mp.core.schedule import Schedule
@@ -119,6 +119,16 @@ def test_ticks_come_at_their_deadline_and_not_before() -> None:
         assert rig.ticker.position == Position(2, WALL + 2)
 
 
+@pytest.mark.parametrize("tick_size", [0.1, 0.3, 0.7])
+def test_time_that_moves_by_one_tick_size_at_a_time_meets_every_tick(tick_size: float) -> None:
+    with started(tick_size) as rig:
+        rig.begin()
+        for number in range(1, 200):
+            rig.advance(tick_size)
+            assert rig.ticker.position.seq == number
+        assert rig.ticker.position.skipped == 0
+
+
 @settings(max_examples=30)
 @given(
     tick_size=st.sampled_from([0.1, 0.25, 0.3, 1.0, 7.0]),
@@ -139,7 +149,8 @@ def test_timestamps_are_multiples_that_rise_and_every_boundary_is_ticked_or_skip
     assert [tick.timestamp for tick in ticks] == [rig.schedule.timestamp(n) for n in numbers]
     assert all(before < after for before, after in itertools.pairwise(numbers))
     passed = itertools.takewhile(
-        lambda n: rig.schedule.deadline(n) <= rig.time.monotonic(), itertools.count(first)
+        lambda n: rig.schedule.deadline(n) - ROUNDING <= rig.time.monotonic(),
+        itertools.count(first),
     )
     assert position.seq + position.skipped == len(list(passed))
 

@@ -1,18 +1,8 @@
-"""The supervisor: each transition by example, then any sequence of them by property."""
+"""The supervisor: each transition by example."""
 
 from __future__ import annotations
 
-import msgspec
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
 
 from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.events import (
@@ -26,25 +16,31 @@ from chronopype_mp.core.events import (
     WorkerStatus,
     WorkerStopped,
     WorkerStopping,
+    WorkerUnkillable,
 )
-from chronopype_mp.core.policy import Supervision
+from chronopype_mp.core.limits import Limits
+from chronopype_mp.core.policy import GroupStrategy, RestartType, Supervision
 from chronopype_mp.core.restart import RestartBudget
-from chronopype_mp.core.supervisor import (
+from chronopype_mp.core.stimuli import (
     Action,
     Added,
     Beaten,
     CheckDeadlines,
+    Evidence,
     Exited,
     GotReady,
+    GuardBeaten,
     Kill,
     Launch,
     LaunchFailed,
+    Probe,
+    Probed,
     RestartAsked,
     SendStop,
     Stimulus,
     StopAsked,
-    Supervisor,
 )
+from chronopype_mp.core.supervisor import REAP_TIMEOUT, Supervisor
 
 POLICY = Supervision(
     start_timeout=30.0,
@@ -54,6 +50,10 @@ POLICY = Supervision(
     healthy_after=60.0,
     budget=RestartBudget(max_restarts=3, window=100.0),
 )
+
+
+def exit_of(name: str, incarnation: int, exitcode: int | None) -> Exited:
+    return Exited(name, incarnation, Evidence(pid=4000 + incarnation, exitcode=exitcode))
 
 
 class Told:
@@ -72,7 +72,7 @@ class Told:
         self.tell(GotReady("a", incarnation, 4000 + incarnation), now)
 
     def exited(self, now: float, incarnation: int = 1, exitcode: int | None = 1) -> None:
-        self.tell(Exited("a", incarnation, 4000 + incarnation, exitcode), now)
+        self.tell(exit_of("a", incarnation, exitcode), now)
 
     @property
     def status(self) -> WorkerStatus:
@@ -107,7 +107,6 @@ def test_a_second_ready_changes_nothing() -> None:
     assert told.nothing_happened
 
 
-@pytest.mark.parametrize("was_ready", [False, True])
 @pytest.mark.parametrize(
     ("exitcode", "reason"),
     [
@@ -117,14 +116,17 @@ def test_a_second_ready_changes_nothing() -> None:
         (-9, DeathReason.SIGNALLED),
     ],
 )
-def test_a_worker_that_dies_unasked_is_started_again_after_the_backoff(
-    was_ready: bool, exitcode: int | None, reason: DeathReason
+def test_a_worker_that_dies_unasked_is_started_again_at_once_the_first_time(
+    exitcode: int | None, reason: DeathReason
 ) -> None:
     told = Told()
-    if was_ready:
-        told.ready(1.0)
-    told.tell(Exited("a", 1, 4001, exitcode, ("last words",), "Traceback", 7), 2.0)
-    assert told.actions == []
+    told.ready(1.0)
+    told.tell(Beaten("a", 1, rss=5, cpu=0.5), 1.5)
+    evidence = Evidence(
+        pid=4001, exitcode=exitcode, output=("last words",), error="Traceback", ticks_lost=7
+    )
+    told.tell(Exited("a", 1, evidence), 2.0)
+    assert told.actions == [Launch("a", 2)]
     assert told.events == [
         WorkerDied(
             worker="a",
@@ -133,30 +135,48 @@ def test_a_worker_that_dies_unasked_is_started_again_after_the_backoff(
             reason=reason,
             exitcode=exitcode,
             uptime=2.0,
+            rss=5,
+            cpu=0.5,
             output=("last words",),
             error="Traceback",
             ticks_lost=7,
         ),
-        WorkerBackingOff(worker="a", delay=1.0, restarts=0),
+        WorkerBackingOff(worker="a", delay=0.0, restarts=0),
+        WorkerStarting(worker="a", incarnation=2),
     ]
-    assert told.status is WorkerStatus.BACKOFF
-    told.tell(CheckDeadlines(), 2.9)
-    assert told.nothing_happened
-    told.tell(CheckDeadlines(), 3.0)
-    assert told.actions == [Launch("a", 2)]
     view = told.supervisor.view("a")
     assert (view.status, view.restarts, view.pid) == (WorkerStatus.STARTING, 1, None)
 
 
-def test_a_process_that_could_not_be_launched_is_tried_again_after_the_backoff() -> None:
+def test_the_second_failure_in_a_row_waits_for_the_backoff() -> None:
+    told = Told()
+    told.exited(1.0)
+    told.exited(2.0, 2)
+    assert told.actions == []
+    assert told.events[1] == WorkerBackingOff(worker="a", delay=1.0, restarts=1)
+    assert told.status is WorkerStatus.BACKOFF
+    assert told.supervisor.next_deadline() == 3.0
+    told.tell(CheckDeadlines(), 2.9)
+    assert told.nothing_happened
+    told.tell(CheckDeadlines(), 3.0)
+    assert told.actions == [Launch("a", 3)]
+
+
+def test_an_end_before_ready_is_a_failed_start() -> None:
+    told = Told()
+    told.exited(1.0, exitcode=1)
+    death = told.events[0]
+    assert isinstance(death, WorkerDied)
+    assert death.reason is DeathReason.START_FAILED
+
+
+def test_a_process_that_could_not_be_launched_is_tried_again() -> None:
     told = Told()
     told.tell(LaunchFailed("a", 1, "no memory"), 0.5)
     death = told.events[0]
     assert isinstance(death, WorkerDied)
     assert (death.reason, death.pid, death.exitcode) == (DeathReason.START_FAILED, None, None)
     assert death.error == "no memory"
-    assert told.status is WorkerStatus.BACKOFF
-    told.tell(CheckDeadlines(), 1.5)
     assert told.actions == [Launch("a", 2)]
 
 
@@ -168,42 +188,169 @@ def test_a_worker_that_does_not_get_ready_in_time_is_killed_and_its_exit_is_its_
     assert told.actions == [Kill("a", 1)]
     assert told.events == []
     assert told.status is WorkerStatus.STARTING
-    told.tell(CheckDeadlines(), 1000.0)
-    assert told.nothing_happened
-    told.exited(1000.0, exitcode=-9)
-    death = told.events[0]
-    assert isinstance(death, WorkerDied)
-    assert death.reason is DeathReason.START_TIMEOUT
-    assert told.status is WorkerStatus.BACKOFF
-
-
-def test_a_ready_that_comes_after_the_kill_does_not_make_the_worker_ready() -> None:
-    told = Told()
-    told.tell(CheckDeadlines(), 30.0)
     told.ready(30.1)
-    assert told.nothing_happened
-    assert told.status is WorkerStatus.STARTING
+    assert told.nothing_happened, "too late"
     told.exited(30.2, exitcode=-9)
     death = told.events[0]
     assert isinstance(death, WorkerDied)
-    assert death.reason is DeathReason.START_TIMEOUT
+    assert death.reason is DeathReason.START_FAILED
+    assert death.detail == "not ready within the start_timeout of 30 s"
 
 
-def test_a_worker_whose_loop_does_not_turn_is_killed() -> None:
+def stalled(signs: Probed, guard: GuardBeaten | None = None) -> Told:
+    """Return a supervisor whose worker was not heard of and has been probed."""
     told = Told()
     told.ready(1.0)
+    if guard is not None:
+        told.tell(guard, 10.8)
     told.tell(CheckDeadlines(), 10.9)
     assert told.nothing_happened
     told.tell(CheckDeadlines(), 11.0)
+    assert told.actions == [Probe("a", 1)]
+    told.tell(signs, 11.0)
+    return told
+
+
+BLOCKED = GuardBeaten("a", 1, stalled=9.0)
+TURNING = GuardBeaten("a", 1, stalled=0.0)
+
+
+@pytest.mark.parametrize(
+    ("signs", "guard", "reason"),
+    [
+        (Probed("a", 1, True, False), None, DeathReason.STOPPED),
+        (Probed("a", 1, True, True), BLOCKED, DeathReason.STOPPED),
+        (Probed("a", 1, False, True), BLOCKED, DeathReason.LOOP_BLOCKED),
+        (Probed("a", 1, False, True), None, DeathReason.GIL_STUCK),
+    ],
+)
+def test_a_worker_that_hangs_is_killed_for_what_the_probe_found(
+    signs: Probed, guard: GuardBeaten | None, reason: DeathReason
+) -> None:
+    told = stalled(signs, guard)
     assert told.actions == [Kill("a", 1)]
     assert told.status is WorkerStatus.READY
     told.tell(Beaten("a", 1), 11.1)
-    told.tell(CheckDeadlines(), 100.0)
-    assert told.nothing_happened, "what is killed already is not killed again"
-    told.exited(100.0, exitcode=-9)
+    told.exited(11.2, exitcode=-9)
     death = told.events[0]
     assert isinstance(death, WorkerDied)
-    assert death.reason is DeathReason.LOOP_STALLED
+    assert death.reason is reason
+    assert death.detail
+    assert told.actions == [Launch("a", 2)]
+
+
+@pytest.mark.parametrize("guard", [None, TURNING])
+def test_a_worker_that_lives_but_is_not_heard_of_is_stopped_in_order_first(
+    guard: GuardBeaten | None,
+) -> None:
+    told = stalled(Probed("a", 1, False, False), guard)
+    assert told.actions == [SendStop("a", 1)]
+    assert told.status is WorkerStatus.STOPPING
+    told.exited(12.0, exitcode=0)
+    death = told.events[0]
+    assert isinstance(death, WorkerDied)
+    assert death.reason is DeathReason.UNREACHABLE
+    assert told.actions == [Launch("a", 2)]
+
+
+def test_an_unreachable_worker_that_does_not_stop_is_killed_at_its_grace() -> None:
+    told = stalled(Probed("a", 1, False, False))
+    told.tell(CheckDeadlines(), 16.0)
+    assert told.actions == [Kill("a", 1)]
+    told.exited(16.1, exitcode=-9)
+    death = told.events[0]
+    assert isinstance(death, WorkerDied)
+    assert death.reason is DeathReason.UNREACHABLE
+
+
+def test_a_beat_during_the_probe_saves_the_worker() -> None:
+    told = Told()
+    told.ready(1.0)
+    told.tell(CheckDeadlines(), 11.0)
+    told.tell(Beaten("a", 1), 11.1)
+    told.tell(Probed("a", 1, False, True), 11.2)
+    told.tell(CheckDeadlines(), 20.0)
+    assert told.nothing_happened
+    assert told.status is WorkerStatus.READY
+
+
+def test_a_probe_without_an_answer_ends_in_a_kill() -> None:
+    told = Told()
+    told.ready(1.0)
+    told.tell(CheckDeadlines(), 11.0)
+    told.tell(CheckDeadlines(), 12.0)
+    assert told.actions == [Kill("a", 1)]
+
+
+def test_a_process_that_does_not_die_is_told_of_once_and_waited_for() -> None:
+    told = Told()
+    told.tell(CheckDeadlines(), 30.0)
+    told.tell(CheckDeadlines(), 30.0 + REAP_TIMEOUT)
+    assert told.events == [WorkerUnkillable(worker="a", incarnation=1, pid=None)]
+    told.tell(CheckDeadlines(), 1000.0)
+    assert told.nothing_happened
+    told.exited(1001.0, exitcode=-9)
+    assert told.actions == [Launch("a", 2)]
+
+
+def test_a_limit_exceeded_restarts_the_worker_in_order_with_the_reason() -> None:
+    told = Told(POLICY.model_copy(update={"limits": Limits(max_rss=1000)}))
+    told.ready(0.0)
+    told.tell(Beaten("a", 1, rss=1000), 1.0)
+    assert told.nothing_happened
+    told.tell(Beaten("a", 1, rss=1001), 2.0)
+    assert told.actions == [SendStop("a", 1)]
+    told.exited(3.0, exitcode=0)
+    death = told.events[0]
+    assert isinstance(death, WorkerDied)
+    assert death.reason is DeathReason.LIMIT_EXCEEDED
+    assert death.detail == "RSS of 1,001 bytes is above max_rss = 1,000"
+    assert told.actions == [Launch("a", 2)]
+
+
+def test_the_end_of_a_lifetime_is_not_charged() -> None:
+    limits = Limits(max_lifetime=10.0, lifetime_jitter=0.0)
+    budget = RestartBudget(max_restarts=0)
+    told = Told(POLICY.model_copy(update={"limits": limits, "budget": budget}))
+    for incarnation in (1, 2, 3):
+        now = 20.0 * incarnation
+        told.ready(now, incarnation)
+        told.tell(Beaten("a", incarnation), now + 9.9)
+        assert told.nothing_happened
+        told.tell(Beaten("a", incarnation), now + 10.0)
+        assert told.actions == [SendStop("a", incarnation)]
+        told.exited(now + 10.1, incarnation, exitcode=0)
+        assert told.actions == [Launch("a", incarnation + 1)]
+
+
+ALL_RESTARTS = list(RestartType)
+
+
+@pytest.mark.parametrize(
+    ("exitcode", "ready", "restarted"),
+    [
+        (0, True, {RestartType.PERMANENT}),
+        (3, True, {RestartType.PERMANENT, RestartType.TRANSIENT}),
+        (-11, True, {RestartType.PERMANENT, RestartType.TRANSIENT}),
+        (1, False, {RestartType.PERMANENT, RestartType.TRANSIENT}),
+        (42, True, set()),
+    ],
+)
+@pytest.mark.parametrize("restart", ALL_RESTARTS)
+def test_the_restart_matrix(
+    restart: RestartType, exitcode: int, ready: bool, restarted: set[RestartType]
+) -> None:
+    told = Told(POLICY.model_copy(update={"restart": restart, "no_restart_exit_codes": (42,)}))
+    if ready:
+        told.ready(1.0)
+    told.exited(2.0, exitcode=exitcode)
+    assert isinstance(told.events[0], WorkerDied)
+    if restart in restarted:
+        assert told.actions == [Launch("a", 2)]
+    else:
+        assert told.actions == []
+        assert told.status is WorkerStatus.STOPPED
+        assert told.events[-1] == WorkerStopped(worker="a")
 
 
 def test_every_beat_puts_the_stall_off() -> None:
@@ -214,7 +361,7 @@ def test_every_beat_puts_the_stall_off() -> None:
         told.tell(CheckDeadlines(), now + 4.9)
         assert told.nothing_happened
     told.tell(CheckDeadlines(), 195.0 + 10.0)
-    assert told.actions == [Kill("a", 1)]
+    assert told.actions == [Probe("a", 1)]
 
 
 def test_time_that_the_coordinator_slept_through_counts_against_nobody() -> None:
@@ -225,7 +372,7 @@ def test_time_that_the_coordinator_slept_through_counts_against_nobody() -> None
     told.tell(CheckDeadlines(), 69.9)
     assert told.nothing_happened
     told.tell(CheckDeadlines(), 70.0)
-    assert told.actions == [Kill("a", 1)]
+    assert told.actions == [Probe("a", 1)]
 
 
 def test_a_ready_worker_is_asked_to_stop_and_its_orderly_end_is_no_death() -> None:
@@ -293,7 +440,8 @@ def test_a_launch_that_fails_while_a_stop_is_asked_for_ends_in_stopped() -> None
 
 def test_a_stop_asked_for_during_the_backoff_is_done_at_once_and_nothing_starts_later() -> None:
     told = Told()
-    told.exited(1.0)
+    told.exited(0.5)
+    told.exited(1.0, 2)
     told.tell(StopAsked("a"), 1.5)
     assert told.actions == []
     assert told.events == [WorkerStopped(worker="a")]
@@ -306,41 +454,53 @@ def test_a_stop_asked_for_during_the_backoff_is_done_at_once_and_nothing_starts_
 
 
 def test_a_stop_asked_for_while_a_stalled_worker_is_killed_waits_for_its_end() -> None:
-    told = Told()
-    told.ready(0.0)
-    told.tell(CheckDeadlines(), 10.0)
-    told.tell(StopAsked("a"), 10.1)
+    told = stalled(Probed("a", 1, False, True), BLOCKED)
+    told.tell(StopAsked("a"), 11.1)
     assert told.actions == []
-    told.exited(10.2, exitcode=-9)
+    told.exited(11.2, exitcode=-9)
     death, stopped = told.events
     assert isinstance(death, WorkerDied)
-    assert death.reason is DeathReason.LOOP_STALLED
+    assert death.reason is DeathReason.LOOP_BLOCKED
     assert stopped == WorkerStopped(worker="a")
 
 
-def spend_the_budget(told: Told) -> float:
+def spend_the_budget(told: Told, now: float = 0.0) -> float:
     """Let the worker die until it is QUARANTINED; return the time."""
-    now, incarnation = 0.0, 1
-    while told.status is not WorkerStatus.QUARANTINED:
-        told.exited(now, incarnation)
+    for _ in range(10):
+        told.exited(now, told.supervisor.view("a").incarnation)
+        if told.status is WorkerStatus.QUARANTINED:
+            return now
         now += 8.0
         told.tell(CheckDeadlines(), now)
-        incarnation += 1
-        assert incarnation < 10
-    return now
+    raise AssertionError("never quarantined")
 
 
 def test_a_worker_that_exhausts_its_restart_budget_is_quarantined() -> None:
     told = Told()
-    for incarnation in (1, 2, 3):
-        told.exited(10.0 * incarnation, incarnation)
-        told.tell(CheckDeadlines(), 10.0 * incarnation + 8)
-        assert told.actions == [Launch("a", incarnation + 1)]
-    told.exited(40.0, 4)
+    now = spend_the_budget(told)
     assert told.events[1:] == [WorkerQuarantined(worker="a", restarts=3)]
-    assert told.status is WorkerStatus.QUARANTINED
-    told.tell(CheckDeadlines(), 1e6)
+    told.tell(CheckDeadlines(), now + 1e6)
     assert told.nothing_happened
+
+
+def test_a_quarantined_worker_on_probation_gets_one_try_each_until_it_is_healthy() -> None:
+    told = Told(POLICY.model_copy(update={"probation_interval": 1000.0}))
+    now = spend_the_budget(told)
+    told.tell(CheckDeadlines(), now + 999.0)
+    assert told.nothing_happened
+    told.tell(CheckDeadlines(), now + 1000.0)
+    assert told.actions == [Launch("a", 5)]
+    told.exited(now + 1001.0, 5)
+    assert told.status is WorkerStatus.QUARANTINED, "one try"
+    now += 2001.0
+    told.tell(CheckDeadlines(), now)
+    told.ready(now, 6)
+    told.exited(now + 60.0, 6)
+    assert told.actions == [Launch("a", 7)], "healthy again: all counters are reset"
+    for incarnation in (7, 8):
+        told.exited(now + 70.0, incarnation)
+        told.tell(CheckDeadlines(), now + 80.0)
+    assert told.status is WorkerStatus.STARTING
 
 
 def test_a_quarantined_worker_asked_to_stop_is_stopped_at_once() -> None:
@@ -350,19 +510,14 @@ def test_a_quarantined_worker_asked_to_stop_is_stopped_at_once() -> None:
     assert told.events == [WorkerStopped(worker="a")]
 
 
-def test_a_restart_asked_for_ends_the_quarantine_with_a_whole_budget_and_the_shortest_wait() -> (
-    None
-):
+def test_a_restart_asked_for_ends_the_quarantine_with_a_whole_budget() -> None:
     told = Told()
     now = spend_the_budget(told)
     told.tell(RestartAsked("a"), now)
     assert told.actions == [Launch("a", 5)]
-    assert told.status is WorkerStatus.STARTING
-    for incarnation, delay in ((5, 1.0), (6, 2.0), (7, 4.0)):
+    for incarnation, delay in ((5, 0.0), (6, 1.0), (7, 2.0)):
         told.exited(now, incarnation)
-        assert told.events[1:] == [
-            WorkerBackingOff(worker="a", delay=delay, restarts=incarnation - 1)
-        ]
+        assert told.events[1] == WorkerBackingOff(worker="a", delay=delay, restarts=incarnation - 1)
         now += delay
         told.tell(CheckDeadlines(), now)
     told.exited(now, 8)
@@ -374,15 +529,16 @@ def test_the_budget_is_whole_again_after_its_window() -> None:
     for incarnation in range(1, 20):
         now = 40.0 * incarnation
         told.exited(now, incarnation)
-        assert told.status is WorkerStatus.BACKOFF
         told.tell(CheckDeadlines(), now + 8)
+        assert told.status is WorkerStatus.STARTING
 
 
 def test_a_restart_asked_for_during_the_backoff_does_not_wait() -> None:
     told = Told()
     told.exited(1.0)
+    told.exited(1.0, 2)
     told.tell(RestartAsked("a"), 1.1)
-    assert told.actions == [Launch("a", 2)]
+    assert told.actions == [Launch("a", 3)]
     told.tell(CheckDeadlines(), 5.0)
     assert told.nothing_happened, "the backoff's own launch does not come on top"
 
@@ -433,23 +589,124 @@ def delays_after(told: Told, ready_for: float, deaths: int) -> list[float]:
 
 def test_the_wait_doubles_up_to_its_maximum_as_long_as_the_worker_keeps_dying() -> None:
     policy = POLICY.model_copy(update={"budget": RestartBudget(max_restarts=99)})
-    assert delays_after(Told(policy), ready_for=59.0, deaths=6) == [1, 2, 4, 8, 8, 8]
+    assert delays_after(Told(policy), ready_for=59.0, deaths=7) == [0, 1, 2, 4, 8, 8, 8]
 
 
 def test_a_healthy_stretch_sets_the_wait_back() -> None:
-    assert delays_after(Told(), ready_for=60.0, deaths=4) == [1, 1, 1, 1]
+    assert delays_after(Told(), ready_for=60.0, deaths=4) == [0, 0, 0, 0]
 
 
-def test_workers_that_die_together_come_back_apart() -> None:
+def test_workers_that_die_together_again_come_back_apart() -> None:
     supervisor = Supervisor()
     policy = POLICY.model_copy(update={"backoff": BackoffPolicy(jitter=0.1)})
     delays = set()
     for name in ("a", "b", "c"):
         supervisor.handle(Added(name, policy, seed=name), 0.0)
-        _, events = supervisor.handle(Exited(name, 1, 1, 1), 1.0)
+        supervisor.handle(exit_of(name, 1, 1), 1.0)
+        _, events = supervisor.handle(exit_of(name, 2, 1), 1.0)
         assert isinstance(events[1], WorkerBackingOff)
         delays.add(events[1].delay)
     assert len(delays) == 3
+
+
+def test_restarts_beyond_the_clocks_budget_are_put_off_and_not_refused() -> None:
+    supervisor = Supervisor(RestartBudget(max_restarts=2, window=1.0))
+    names = [f"w{n}" for n in range(5)]
+    for name in names:
+        supervisor.handle(Added(name, POLICY), 0.0)
+    launched: dict[str, float] = {}
+    for name in names:
+        for action in supervisor.handle(exit_of(name, 1, -9), 10.0)[0]:
+            launched[action.worker] = 10.0
+    for tenth in range(1, 60):
+        now = 10.0 + tenth / 10
+        for action in supervisor.handle(CheckDeadlines(), now)[0]:
+            launched[action.worker] = now
+    assert sorted(launched) == names
+    times = sorted(launched.values())
+    assert times[1] == 10.0
+    assert all(b - a >= 1.0 for a, b in zip(times, times[2:], strict=False))
+
+
+def family(strategy: GroupStrategy) -> Supervisor:
+    """Return a supervisor of a READY group of three, and of one outside it."""
+    supervisor = Supervisor()
+    for name in ("a", "b", "c"):
+        supervisor.handle(Added(name, POLICY, group="g", strategy=strategy), 0.0)
+    supervisor.handle(Added("x", POLICY), 0.0)
+    for name in ("a", "b", "c", "x"):
+        supervisor.handle(GotReady(name, 1, 1), 1.0)
+    return supervisor
+
+
+def statuses(supervisor: Supervisor) -> list[str]:
+    return [supervisor.view(name).status.name for name in ("a", "b", "c", "x")]
+
+
+def test_one_for_all_stops_the_others_and_starts_all_together_once_the_last_has_ended() -> None:
+    supervisor = family(GroupStrategy.ONE_FOR_ALL)
+    actions, _ = supervisor.handle(exit_of("b", 1, -9), 2.0)
+    assert actions == [SendStop("a", 1), SendStop("c", 1)]
+    assert statuses(supervisor) == ["STOPPING", "BACKOFF", "STOPPING", "READY"]
+    assert supervisor.handle(exit_of("c", 1, 0), 2.5)[0] == []
+    assert supervisor.handle(CheckDeadlines(), 3.0)[0] == []
+    actions, events = supervisor.handle(exit_of("a", 1, 0), 3.5)
+    assert actions == [Launch("a", 2), Launch("b", 2), Launch("c", 2)]
+    assert not [event for event in events if isinstance(event, WorkerDied)]
+    assert [supervisor.view(name).restarts for name in ("a", "b", "c", "x")] == [1, 1, 1, 0]
+
+
+def test_rest_for_one_takes_those_along_that_were_added_later() -> None:
+    supervisor = family(GroupStrategy.REST_FOR_ONE)
+    actions, _ = supervisor.handle(exit_of("b", 1, -9), 2.0)
+    assert actions == [SendStop("c", 1)]
+    actions, _ = supervisor.handle(exit_of("c", 1, 0), 2.5)
+    assert actions == [Launch("b", 2), Launch("c", 2)]
+    assert statuses(supervisor) == ["READY", "STARTING", "STARTING", "READY"]
+
+
+def test_one_for_one_takes_nobody_along() -> None:
+    supervisor = family(GroupStrategy.ONE_FOR_ONE)
+    assert supervisor.handle(exit_of("b", 1, -9), 2.0)[0] == [Launch("b", 2)]
+    assert statuses(supervisor) == ["READY", "STARTING", "READY", "READY"]
+
+
+def test_a_member_that_does_not_stop_is_killed_and_holds_up_its_group_no_longer() -> None:
+    supervisor = family(GroupStrategy.REST_FOR_ONE)
+    supervisor.handle(exit_of("b", 1, -9), 2.0)
+    assert supervisor.handle(CheckDeadlines(), 7.0)[0] == [Kill("c", 1)]
+    actions, events = supervisor.handle(exit_of("c", 1, -9), 7.1)
+    assert actions == [Launch("b", 2), Launch("c", 2)]
+    assert isinstance(events[0], WorkerDied)
+    assert events[0].reason is DeathReason.STOP_TIMEOUT
+
+
+def test_members_of_a_group_whose_member_is_quarantined_are_so_too() -> None:
+    supervisor = Supervisor()
+    policy = POLICY.model_copy(update={"budget": RestartBudget(max_restarts=0)})
+    strategy = GroupStrategy.ONE_FOR_ALL
+    for name in ("a", "b", "c", "x"):
+        group = None if name == "x" else "g"
+        supervisor.handle(Added(name, policy, group=group, strategy=strategy), 0.0)
+        supervisor.handle(GotReady(name, 1, 1), 1.0)
+    supervisor.handle(exit_of("b", 1, -9), 2.0)
+    supervisor.handle(exit_of("a", 1, 0), 2.1)
+    supervisor.handle(exit_of("c", 1, 0), 2.2)
+    assert statuses(supervisor) == ["QUARANTINED"] * 3 + ["READY"]
+    actions, _ = supervisor.handle(RestartAsked("c"), 3.0)
+    assert actions == [Launch("a", 2), Launch("b", 2), Launch("c", 2)]
+
+
+@pytest.mark.parametrize("owner", [StopAsked, RestartAsked])
+def test_a_leader_that_the_owner_stops_or_restarts_leaves_no_follower_waiting(
+    owner: type[StopAsked] | type[RestartAsked],
+) -> None:
+    supervisor = family(GroupStrategy.REST_FOR_ONE)
+    supervisor.handle(exit_of("b", 1, -9), 2.0)
+    supervisor.handle(owner("b"), 2.1)
+    supervisor.handle(exit_of("c", 1, 0), 2.2)
+    supervisor.handle(CheckDeadlines(), 3.0)
+    assert statuses(supervisor)[2] == "STARTING"
 
 
 @pytest.mark.parametrize(
@@ -457,10 +714,10 @@ def test_workers_that_die_together_come_back_apart() -> None:
     [
         GotReady("a", 1, 9),
         Beaten("a", 1),
-        Exited("a", 1, 9, 1),
+        exit_of("a", 1, 1),
         LaunchFailed("a", 1, ""),
         GotReady("ghost", 2, 9),
-        Exited("ghost", 2, 9, 1),
+        exit_of("ghost", 2, 1),
         StopAsked("ghost"),
     ],
 )
@@ -469,7 +726,6 @@ def test_what_comes_from_an_earlier_incarnation_or_from_nobody_changes_nothing(
 ) -> None:
     told = Told()
     told.exited(1.0)
-    told.tell(CheckDeadlines(), 2.0)
     before = told.supervisor.view("a")
     told.tell(stimulus, 3.0)
     assert told.nothing_happened
@@ -483,7 +739,7 @@ def test_a_late_beat_of_an_earlier_incarnation_keeps_no_stalled_loop_alive() -> 
     told.ready(1.0, incarnation=2)
     told.tell(Beaten("a", 1), 10.0)
     told.tell(CheckDeadlines(), 11.0)
-    assert told.actions == [Kill("a", 2)]
+    assert told.actions == [Probe("a", 2)]
 
 
 def test_the_death_of_one_worker_is_nothing_to_another() -> None:
@@ -491,8 +747,7 @@ def test_the_death_of_one_worker_is_nothing_to_another() -> None:
     told.ready(1.0)
     told.tell(Added("b", POLICY), 1.0)
     before = told.supervisor.view("a")
-    told.tell(Exited("b", 1, 5, 1), 2.0)
-    told.tell(CheckDeadlines(), 3.0)
+    told.tell(exit_of("b", 1, 1), 2.0)
     assert told.actions == [Launch("b", 2)]
     assert told.supervisor.view("a") == before
 
@@ -521,238 +776,3 @@ def test_only_a_stopped_worker_can_be_forgotten() -> None:
         told.supervisor.view("a")
     with pytest.raises(KeyError):
         told.supervisor.forget("a")
-
-
-class Process(msgspec.Struct):
-    """One launched process, as the simulated coordinator knows it."""
-
-    incarnation: int
-    ready: bool = False
-    killed: bool = False
-    asked_to_stop: bool = False
-    """A stop or a restart was asked for while it lived."""
-    killed_on_request: bool = False
-
-
-class Record(msgspec.Struct):
-    """What the test knows of one worker."""
-
-    process: Process | None = None
-    launches: int = 0
-    launches_before: int = 0
-    """Those from before it was stopped and added again."""
-    stop_asked: bool = False
-    charged: list[float] = []
-    """When restarts were charged to the budget, since the owner last asked for one."""
-    deaths: list[int] = []
-
-
-HAS_PROCESS = (WorkerStatus.STARTING, WorkerStatus.READY, WorkerStatus.STOPPING)
-NAMES = st.sampled_from(["a", "b"])
-EXIT_CODES = st.sampled_from([0, 1, -9, None])
-
-
-class AnyHistory(RuleBasedStateMachine):
-    """Random stimuli, while the coordinator does its duty: each Launch ends exactly once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.supervisor = Supervisor()
-        self.now = 1000.0
-        self.known: dict[str, Record] = {}
-        self.policy = POLICY
-
-    @initialize(
-        most=st.integers(min_value=0, max_value=4),
-        window=st.sampled_from([1.0, 20.0, 500.0]),
-        healthy_after=st.sampled_from([0.0, 30.0]),
-    )
-    def choose_policy(self, most: int, window: float, healthy_after: float) -> None:
-        budget = RestartBudget(max_restarts=most, window=window)
-        self.policy = POLICY.model_copy(update={"budget": budget, "healthy_after": healthy_after})
-
-    def with_process(self, ready: bool | None = None) -> list[str]:
-        return [
-            name
-            for name, record in self.known.items()
-            if record.process is not None and ready in (None, record.process.ready)
-        ]
-
-    def tell(self, stimulus: Stimulus) -> list[Event]:
-        """Hand a stimulus over, perform the actions, and judge what was said."""
-        actions, events = self.supervisor.handle(stimulus, self.now)
-        for action in actions:
-            record = self.known[action.worker]
-            match action:
-                case Launch():
-                    assert record.process is None, "two live incarnations"
-                    assert not record.stop_asked, "a launch after a stop was asked for"
-                    record.launches += 1
-                    assert action.incarnation == record.launches
-                    record.process = Process(action.incarnation)
-                case Kill():
-                    assert record.process is not None, "a kill of what is gone"
-                    assert record.process.incarnation == action.incarnation
-                    assert not record.process.killed, "a second kill"
-                    record.process.killed = True
-                case SendStop():
-                    assert record.process is not None
-                    assert record.process.incarnation == action.incarnation
-        for event in events:
-            match event:
-                case WorkerDied():
-                    assert event.incarnation not in self.known[event.worker].deaths, "died twice"
-                    self.known[event.worker].deaths.append(event.incarnation)
-                case WorkerBackingOff():
-                    self.charge(self.known[event.worker])
-        return events
-
-    def charge(self, record: Record) -> None:
-        record.charged.append(self.now)
-        budget = self.policy.budget
-        recent = [at for at in record.charged if at > self.now - budget.window]
-        assert len(recent) <= budget.max_restarts, "restarts beyond the budget"
-
-    @rule(name=NAMES)
-    def add(self, name: str) -> None:
-        if name in self.known and self.supervisor.view(name).status is not WorkerStatus.STOPPED:
-            with pytest.raises(ValueError, match="there already"):
-                self.supervisor.handle(Added(name, self.policy), self.now)
-            return
-        launches = self.known[name].launches if name in self.known else 0
-        self.known[name] = Record(launches=launches, launches_before=launches)
-        self.tell(Added(name, self.policy, seed=name))
-        assert self.known[name].process is not None
-
-    @rule(
-        seconds=st.sampled_from([0.01, 1.0, 4.0, 11.0, 31.0]),
-        lateness=st.sampled_from([0.0, 0.0, 20.0]),
-    )
-    def let_time_pass(self, seconds: float, lateness: float) -> None:
-        self.now += seconds + lateness
-        killed_before = {n for n in self.known if (p := self.known[n].process) and p.killed}
-        before = {name: record.launches for name, record in self.known.items()}
-        self.tell(CheckDeadlines(lateness))
-        for name, record in self.known.items():
-            assert record.launches - before[name] <= 1
-            if name in killed_before:
-                assert record.launches == before[name]
-
-    @precondition(lambda self: self.with_process(ready=False))
-    @rule(data=st.data())
-    def get_ready(self, data: st.DataObject) -> None:
-        name = data.draw(st.sampled_from(self.with_process(ready=False)))
-        process = self.known[name].process
-        assert process is not None
-        process.ready = True
-        events = self.tell(GotReady(name, process.incarnation, 1))
-        doomed = process.killed or process.asked_to_stop
-        assert [type(event) for event in events] == [WorkerReady] * (not doomed)
-
-    @precondition(lambda self: self.with_process(ready=True))
-    @rule(data=st.data())
-    def beat(self, data: st.DataObject) -> None:
-        name = data.draw(st.sampled_from(self.with_process(ready=True)))
-        process = self.known[name].process
-        assert process is not None
-        assert self.tell(Beaten(name, process.incarnation)) == []
-
-    @precondition(lambda self: self.with_process())
-    @rule(data=st.data(), exitcode=EXIT_CODES)
-    def exit(self, data: st.DataObject, exitcode: int | None) -> None:
-        self.end(data.draw(st.sampled_from(self.with_process())), exitcode)
-
-    def end(self, name: str, exitcode: int | None) -> None:
-        record = self.known[name]
-        process, record.process = record.process, None
-        assert process is not None
-        events = self.tell(Exited(name, process.incarnation, 1, exitcode))
-        died = any(isinstance(event, WorkerDied) for event in events)
-        in_order = process.asked_to_stop and exitcode == 0
-        assert died == (not in_order and not process.killed_on_request)
-
-    @precondition(lambda self: self.with_process(ready=False))
-    @rule(data=st.data())
-    def fail_to_launch(self, data: st.DataObject) -> None:
-        name = data.draw(st.sampled_from(self.with_process(ready=False)))
-        record = self.known[name]
-        process, record.process = record.process, None
-        assert process is not None
-        events = self.tell(LaunchFailed(name, process.incarnation, "no"))
-        assert isinstance(events[0], WorkerDied)
-
-    @rule(name=NAMES)
-    def ask_to_stop(self, name: str) -> None:
-        if name in self.known:
-            record = self.known[name]
-            record.stop_asked = True
-            process = record.process
-            killed_before = process is not None and process.killed
-            self.tell(StopAsked(name))
-            if process is not None:
-                process.asked_to_stop = True
-                process.killed_on_request |= process.killed and not killed_before
-
-    @rule(name=NAMES)
-    def ask_to_restart(self, name: str) -> None:
-        if name not in self.known:
-            return
-        record = self.known[name]
-        status = self.supervisor.view(name).status
-        if status in (WorkerStatus.BACKOFF, WorkerStatus.QUARANTINED):
-            record.charged.clear()
-        elif status is WorkerStatus.READY and record.process is not None:
-            record.process.asked_to_stop = True
-        self.tell(RestartAsked(name))
-        if status in (WorkerStatus.BACKOFF, WorkerStatus.QUARANTINED):
-            assert record.process is not None, "a restart asked for that never came"
-
-    @precondition(lambda self: any(record.launches > 1 for record in self.known.values()))
-    @rule(
-        data=st.data(),
-        kind=st.sampled_from(["ready", "beat", "exited", "launch failed"]),
-    )
-    def hear_of_an_earlier_incarnation(self, data: st.DataObject, kind: str) -> None:
-        names = [name for name, record in self.known.items() if record.launches > 1]
-        name = data.draw(st.sampled_from(names))
-        old = data.draw(st.integers(min_value=1, max_value=self.known[name].launches - 1))
-        stimuli: dict[str, Stimulus] = {
-            "ready": GotReady(name, old, 1),
-            "beat": Beaten(name, old),
-            "exited": Exited(name, old, 1, 1),
-            "launch failed": LaunchFailed(name, old, "no"),
-        }
-        before = self.supervisor.view(name)
-        assert self.supervisor.handle(stimuli[kind], self.now) == ([], [])
-        assert self.supervisor.view(name) == before
-
-    @invariant()
-    def status_says_whether_there_is_a_process(self) -> None:
-        for name, record in self.known.items():
-            view = self.supervisor.view(name)
-            assert (view.status in HAS_PROCESS) == (record.process is not None)
-            assert view.incarnation == record.launches
-            assert view.restarts == record.launches - record.launches_before - 1
-            if view.status is WorkerStatus.STOPPED:
-                assert record.stop_asked, "stopped without having been asked to"
-            if record.stop_asked:
-                assert view.status in (WorkerStatus.STOPPING, WorkerStatus.STOPPED)
-
-    def teardown(self) -> None:
-        """Whatever has happened: silence ends every process, and a stop ends in STOPPED."""
-        self.now += 1e6
-        self.tell(CheckDeadlines())
-        self.now += 1e6
-        self.tell(CheckDeadlines())
-        for name, record in self.known.items():
-            assert record.process is None or record.process.killed, "a silent process lives on"
-            assert self.supervisor.view(name).status is not WorkerStatus.BACKOFF
-            self.ask_to_stop(name)
-            if record.process is not None:
-                self.end(name, -9)
-            assert self.supervisor.view(name).status is WorkerStatus.STOPPED
-            assert self.supervisor.handle(CheckDeadlines(), self.now + 1e6) == ([], [])
-
-
-class TestAnyHistory(AnyHistory.TestCase):  # type: ignore[misc, valid-type]
-    settings = settings(max_examples=150, stateful_step_count=60, deadline=None)

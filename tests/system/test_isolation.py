@@ -54,7 +54,7 @@ async def _five_of_eight(tmp_path: Path) -> None:
     (death,) = events.of(WorkerDied, worker="killed")
     assert (death.reason, death.exitcode) == (DeathReason.SIGNALLED, -signal.SIGKILL)
     (death,) = events.of(WorkerDied, worker="stopped")
-    assert death.reason is DeathReason.LOOP_STALLED
+    assert death.reason is DeathReason.STOPPED
     assert all(closes(handle) for handle in (*healthy, blocker, killed, stopped))
 
 

@@ -204,7 +204,7 @@ async def _stall(path: Path) -> None:
         await watched.events.wait_for(WorkerReady, worker="a")
         await watched.run_for(0.2)
         death = await watched.events.wait_for(WorkerDied, worker="a")
-        assert death.reason is DeathReason.LOOP_STALLED
+        assert death.reason is DeathReason.LOOP_BLOCKED
         assert death.output == ("about to block",)
         await watched.events.wait_for(WorkerReady, worker="a", incarnation=2)
     children = [psutil.Process(pid) for pid in lines_of(path) if psutil.pid_exists(pid)]

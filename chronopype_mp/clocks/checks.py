@@ -1,0 +1,67 @@
+"""Checks of a clock's arguments that look at the machine or at several settings."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+
+from chronopype_mp.core.policy import GroupStrategy, Supervision
+from chronopype_mp.exceptions import ConfigError
+
+__all__ = ["check_cores", "checked_groups", "checked_state_dir"]
+
+
+def checked_groups(groups: Mapping[str, GroupStrategy | str]) -> dict[str, GroupStrategy]:
+    """Return the strategies by group name.
+
+    Raises:
+        ConfigError: a strategy is none.
+    """
+    if not isinstance(groups, Mapping):
+        raise ConfigError("clock", "groups", groups, "must be a dict of strategies by name")
+    checked = {}
+    for name, strategy in groups.items():
+        try:
+            checked[name] = GroupStrategy(strategy)
+        except ValueError:
+            known = ", ".join(repr(each.value) for each in GroupStrategy)
+            raise ConfigError(
+                "clock", f"groups[{name!r}]", strategy, f"must be one of {known}"
+            ) from None
+    return checked
+
+
+def check_cores(policy: Supervision) -> None:
+    """See whether the cores of a policy's affinity are there.
+
+    Raises:
+        ConfigError: one is not, or this system knows no affinity.
+    """
+    cores = policy.resources.cpu_affinity
+    if cores is None:
+        return
+    if not hasattr(os, "sched_getaffinity"):
+        raise ConfigError("Resources", "cpu_affinity", cores, "this system knows no affinity")
+    available = os.sched_getaffinity(0)
+    if not isinstance(cores, str) and not available.issuperset(cores):
+        there = ", ".join(map(str, sorted(available)))
+        raise ConfigError("Resources", "cpu_affinity", cores, f"the cores here are: {there}")
+
+
+def checked_state_dir(state_dir: str | os.PathLike[str] | None) -> str | None:
+    """Return the path of a directory that can be written to, made if it is not there.
+
+    Raises:
+        ConfigError: it cannot be made or written to.
+    """
+    if state_dir is None:
+        return None
+    path = os.path.abspath(os.fspath(state_dir))
+    try:
+        os.makedirs(path, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ConfigError("clock", "state_dir", path, f"cannot be written to: {error}") from error
+    return path

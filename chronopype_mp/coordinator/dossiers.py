@@ -1,0 +1,57 @@
+"""One JSON file per death, in a directory that outlives the program."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from datetime import UTC, datetime
+
+import msgspec
+
+from chronopype_mp.core.events import WorkerDied
+
+__all__ = ["KEPT_PER_WORKER", "DossierFiles"]
+
+KEPT_PER_WORKER = 20
+
+logger = logging.getLogger("chronopype_mp.events")
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+
+
+class DossierFiles:
+    """Writes dossiers to ``<directory>/<worker>/<UTC time>-<incarnation>.json``.
+
+    Characters of a worker's name that may trouble a file system are written as ``%hex``.
+
+    Args:
+        directory: exists, and can be written to.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def write(self, death: WorkerDied) -> None:
+        """Write one, and remove the worker's oldest beyond `KEPT_PER_WORKER`.
+
+        A full disk must not end a supervisor: what goes wrong is logged.
+        """
+        folder = os.path.join(self._directory, _folder(death.worker))
+        when = datetime.fromtimestamp(death.at, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        path = os.path.join(folder, f"{when}-{death.incarnation}.json")
+        try:
+            os.makedirs(folder, exist_ok=True)
+            # Whole or not at all: somebody may be reading.
+            with open(path + ".part", "wb") as file:
+                file.write(msgspec.json.format(msgspec.json.encode(death), indent=2))
+            os.replace(path + ".part", path)
+            names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
+            for name in names[:-KEPT_PER_WORKER]:
+                os.unlink(os.path.join(folder, name))
+        except OSError as error:
+            logger.error("the dossier %s cannot be written: %s", path, error)
+
+
+def _folder(worker: str) -> str:
+    return _UNSAFE.sub(lambda match: "".join(f"%{b:02x}" for b in match[0].encode()), worker)

@@ -1,0 +1,90 @@
+"""What can be found out about a process that does not answer, or has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+import psutil
+
+from chronopype_mp.coordinator.record import Life, WorkerRecord
+from chronopype_mp.core.stimuli import Evidence
+
+__all__ = ["cores_of", "gather", "has_stacks", "is_stopped"]
+
+LONGEST_STACKS = 65536
+"""Bytes of stacks that are kept."""
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped by SIGSTOP or a debugger."""
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.Error:
+        return False
+
+
+def has_stacks(life: Life) -> bool:
+    """Whether the watchdog of a process has seen its loop stand still."""
+    try:
+        return os.stat(life.stacks).st_size > 0
+    except OSError:
+        return False
+
+
+def gather(record: WorkerRecord, life: Life, exitcode: int | None, lost: int) -> Evidence:
+    """Collect what is known of a process that has ended, and close its pipes.
+
+    Args:
+        record: whose process it was.
+        life: it.
+        exitcode: as in `WorkerDied`.
+        lost: ticks that it did not account for.
+    """
+    assert life.process is not None
+    return Evidence(
+        pid=life.process.pid,
+        exitcode=exitcode,
+        signal=_signal_name(exitcode),
+        output=() if life.output is None else life.output.finish(),
+        error=None if life.fatal is None else life.fatal.traceback,
+        stacks=_take_stacks(life),
+        ticks_lost=lost,
+        last_tick=record.state.last_timestamp,
+        loop_lag=record.snapshot.lag,
+        network_status=record.network_status,
+        network_error=record.network_error,
+    )
+
+
+def cores_of(record: WorkerRecord) -> list[int]:
+    """Return the cores that a worker may run on; none is no restriction."""
+    cores = record.policy.resources.cpu_affinity
+    if cores is None:
+        return []
+    if cores == "spread":
+        available = sorted(os.sched_getaffinity(0))
+        return [available[record.number % len(available)]]
+    return [int(core) for core in cores]
+
+
+def _take_stacks(life: Life) -> str | None:
+    """Return the stacks in the watchdog's file, and remove that."""
+    if not life.stacks:
+        return None
+    stacks = ""
+    with contextlib.suppress(OSError):
+        with open(life.stacks, "rb") as file:
+            stacks = file.read(LONGEST_STACKS).decode(errors="replace")
+        os.unlink(life.stacks)
+    return stacks or None
+
+
+def _signal_name(exitcode: int | None) -> str | None:
+    if exitcode is None or exitcode >= 0:
+        return None
+    try:
+        return signal.Signals(-exitcode).name
+    except ValueError:
+        return f"signal {-exitcode}"

@@ -1,0 +1,112 @@
+"""What a worker may use. One that uses more is restarted in order, with the reason."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+
+from chronopype_mp.core.checks import at_least, finite, positive, whole
+from chronopype_mp.core.settings import Settings
+from chronopype_mp.exceptions import ConfigError
+
+__all__ = ["Excess", "LimitWatch", "Limits"]
+
+
+class Limits(Settings, frozen=True):
+    """Limits of one worker; None is no limit.
+
+    Args:
+        max_rss: resident memory, bytes (circus' and celery's way with leaks).
+        max_cpu: share of one core over ``cpu_window``, 0.5 for half of it; more than 1 takes
+            threads.
+        cpu_window: seconds.
+        max_lifetime: seconds READY; restarts for it are not charged to the budget.
+        lifetime_jitter: share of ``max_lifetime``, 0 to 1, by which it varies to both sides, so
+            that workers started together are not restarted together.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    max_rss: int | None = None
+    max_cpu: float | None = None
+    cpu_window: float = 10.0
+    max_lifetime: float | None = None
+    lifetime_jitter: float = 0.1
+
+    def __post_init__(self) -> None:
+        owner = type(self).__name__
+        if self.max_rss is not None:
+            whole(owner, "max_rss", self.max_rss, 1)
+        if self.max_cpu is not None:
+            positive(owner, "max_cpu", self.max_cpu)
+        positive(owner, "cpu_window", self.cpu_window)
+        if self.max_lifetime is not None:
+            at_least(owner, "max_lifetime", self.max_lifetime, 1.0)
+        if not 0.0 <= finite(owner, "lifetime_jitter", self.lifetime_jitter) <= 1.0:
+            raise ConfigError(
+                owner, "lifetime_jitter", self.lifetime_jitter, "must be between 0 and 1"
+            )
+
+
+class Excess(Settings, frozen=True):
+    """A limit that was exceeded: what to tell, and whether the restart is charged."""
+
+    detail: str
+    charged: bool
+
+
+class LimitWatch:
+    """Watches one incarnation from its READY on.
+
+    Args:
+        limits: its limits.
+        now: when it became READY, seconds on the clock of all that follows.
+        rng: the source of jitter.
+    """
+
+    def __init__(self, limits: Limits, now: float, rng: random.Random) -> None:
+        self._limits = limits
+        self._samples: deque[tuple[float, float]] = deque()
+        self._expires: float | None = None
+        if limits.max_lifetime is not None:
+            spread = rng.uniform(-limits.lifetime_jitter, limits.lifetime_jitter)
+            self._expires = now + limits.max_lifetime * (1.0 + spread)
+
+    def expired(self, now: float) -> Excess | None:
+        """Return the excess if the lifetime is over."""
+        if self._expires is None or now < self._expires:
+            return None
+        return Excess(
+            detail=f"max_lifetime of {self._limits.max_lifetime:g} s is over", charged=False
+        )
+
+    def sample(self, now: float, rss: int, cpu: float) -> Excess | None:
+        """Take a sample; return the excess if there is one.
+
+        Args:
+            now: when.
+            rss: resident memory, bytes.
+            cpu: CPU time used since the start of the process, seconds.
+        """
+        limits = self._limits
+        if limits.max_rss is not None and rss > limits.max_rss:
+            return Excess(
+                detail=f"RSS of {rss:,} bytes is above max_rss = {limits.max_rss:,}", charged=True
+            )
+        if limits.max_cpu is None:
+            return None
+        self._samples.append((now, cpu))
+        while len(self._samples) > 1 and self._samples[1][0] <= now - limits.cpu_window:
+            self._samples.popleft()
+        began, used = self._samples[0]
+        if now - began < limits.cpu_window:
+            return None
+        share = (cpu - used) / (now - began)
+        if share <= limits.max_cpu:
+            return None
+        return Excess(
+            detail=f"CPU share of {share:.2f} over {now - began:.1f} s is above "
+            f"max_cpu = {limits.max_cpu:g}",
+            charged=True,
+        )

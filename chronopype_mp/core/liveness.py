@@ -1,0 +1,53 @@
+"""Why a worker is not heard of: from its two channels and the state of its process.
+
+The loop's beats come from the worker's event loop, the guard's from a thread beside it, and a
+watchdog writes all stacks to a file when the loop has not turned for a while, even while the GIL
+is held. ::
+
+    process stopped                                      → STOPPED
+    guard heard, says the loop stands still              → LOOP_BLOCKED
+    guard not heard, the watchdog has written            → GIL_STUCK
+    otherwise                                            → UNREACHABLE: it lives, reports are lost
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from chronopype_mp.core.events import DeathReason
+
+__all__ = ["Signs", "classify"]
+
+
+class Signs(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a worker whose beats stay away.
+
+    Attributes:
+        process_stopped: by SIGSTOP or a debugger.
+        stacks_written: the watchdog has seen the loop stand still.
+        guard_silent: since the guard was heard last, seconds.
+        guard_interval: how often it beats, seconds.
+        stalled: for how long the loop stood still when the guard was heard last, seconds.
+    """
+
+    process_stopped: bool
+    stacks_written: bool
+    guard_silent: float
+    guard_interval: float
+    stalled: float
+
+
+GUARD_MISSES = 3
+"""Beats of the guard that may be missing before it counts as not heard."""
+
+
+def classify(signs: Signs) -> DeathReason:
+    """Return why the worker is not heard of."""
+    if signs.process_stopped:
+        return DeathReason.STOPPED
+    guard_heard = signs.guard_silent <= GUARD_MISSES * signs.guard_interval
+    if guard_heard and signs.stalled > 0:
+        return DeathReason.LOOP_BLOCKED
+    if not guard_heard and signs.stacks_written:
+        return DeathReason.GIL_STUCK
+    return DeathReason.UNREACHABLE

@@ -1,0 +1,170 @@
+"""What the supervisor is told, and what it asks for."""
+
+from __future__ import annotations
+
+import msgspec
+
+from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.policy import GroupStrategy, Supervision
+
+__all__ = [
+    "Action",
+    "Added",
+    "Beaten",
+    "CheckDeadlines",
+    "Evidence",
+    "Exited",
+    "GotReady",
+    "GuardBeaten",
+    "Kill",
+    "Launch",
+    "LaunchFailed",
+    "Probe",
+    "Probed",
+    "RestartAsked",
+    "SendStop",
+    "Stimulus",
+    "StopAsked",
+]
+
+
+class Added(msgspec.Struct, frozen=True):
+    """A worker is to be run.
+
+    ``seed`` is for its jitter; ``group`` names those that it depends on, or that depend on it.
+    """
+
+    worker: str
+    policy: Supervision
+    seed: int | str = 0
+    group: str | None = None
+    strategy: GroupStrategy = GroupStrategy.ONE_FOR_ONE
+
+
+class GotReady(msgspec.Struct, frozen=True):
+    """An incarnation reported that it is ready."""
+
+    worker: str
+    incarnation: int
+    pid: int
+
+
+class Beaten(msgspec.Struct, frozen=True):
+    """An incarnation's event loop has turned; ``rss`` in bytes, ``cpu`` in seconds so far."""
+
+    worker: str
+    incarnation: int
+    rss: int = 0
+    cpu: float = 0.0
+
+
+class GuardBeaten(msgspec.Struct, frozen=True):
+    """An incarnation's guard thread runs; ``stalled`` is for how long its loop stood still."""
+
+    worker: str
+    incarnation: int
+    stalled: float
+
+
+class Probed(msgspec.Struct, frozen=True):
+    """The answer to `Probe`."""
+
+    worker: str
+    incarnation: int
+    process_stopped: bool
+    stacks_written: bool
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What the coordinator knows of a process that has ended; the fields are WorkerDied's."""
+
+    pid: int
+    exitcode: int | None
+    signal: str | None = None
+    output: tuple[str, ...] = ()
+    error: str | None = None
+    stacks: str | None = None
+    ticks_lost: int = 0
+    last_tick: float | None = None
+    loop_lag: float = 0.0
+    network_status: NetworkStatus = NetworkStatus.STOPPED
+    network_error: str | None = None
+
+
+class Exited(msgspec.Struct, frozen=True):
+    """An incarnation's process has ended."""
+
+    worker: str
+    incarnation: int
+    evidence: Evidence
+
+
+class LaunchFailed(msgspec.Struct, frozen=True):
+    """No process could be started."""
+
+    worker: str
+    incarnation: int
+    error: str
+
+
+class StopAsked(msgspec.Struct, frozen=True):
+    """The owner wants the worker stopped for good."""
+
+    worker: str
+
+
+class RestartAsked(msgspec.Struct, frozen=True):
+    """The owner wants a new process."""
+
+    worker: str
+
+
+class CheckDeadlines(msgspec.Struct, frozen=True):
+    """Time has passed; ``lateness`` is how much later than planned this comes, seconds."""
+
+    lateness: float = 0.0
+
+
+Stimulus = (
+    Added
+    | GotReady
+    | Beaten
+    | GuardBeaten
+    | Probed
+    | Exited
+    | LaunchFailed
+    | StopAsked
+    | RestartAsked
+    | CheckDeadlines
+)
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """Start a process."""
+
+    worker: str
+    incarnation: int
+
+
+class SendStop(msgspec.Struct, frozen=True):
+    """Ask the process to stop in order, by all ways there are."""
+
+    worker: str
+    incarnation: int
+
+
+class Kill(msgspec.Struct, frozen=True):
+    """Kill the process and its children; if it is still being started, as soon as it is there."""
+
+    worker: str
+    incarnation: int
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """Look at the process: is it stopped, has its watchdog written stacks?"""
+
+    worker: str
+    incarnation: int
+
+
+Action = Launch | SendStop | Kill | Probe

@@ -1,0 +1,146 @@
+"""The worker's side of `chronopype_mp.testing.faults`: it does itself the harm asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from chronopype_mp.transport.zeromq import ZmqSender
+
+if TYPE_CHECKING:
+    from chronopype_mp.worker.host import WorkerHost
+
+__all__ = ["FAULTS", "inflict"]
+
+MEGABYTE = 1 << 20
+
+_leaked: list[bytearray] = []
+
+
+def inflict(fault: str, amount: float, host: WorkerHost) -> None:
+    """Carry out a fault in this worker, in its event loop.
+
+    Args:
+        fault: a name in `FAULTS`; another one is ignored with a log record.
+        amount: seconds, a number or a size, as the fault needs.
+        host: the worker's.
+    """
+    if fault not in FAULTS:
+        logging.getLogger("chronopype_mp.faults").error("there is no fault %r", fault)
+        return
+    FAULTS[fault](amount, host)
+
+
+def _block_loop(seconds: float, host: WorkerHost) -> None:
+    time.sleep(seconds)
+
+
+def _spin(seconds: float, host: WorkerHost) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def _hold_gil(seconds: float, host: WorkerHost) -> None:
+    # PyDLL does not release the GIL around the call.
+    ctypes.PyDLL(None).usleep(ctypes.c_uint(int(seconds * 1e6)))
+
+
+def _leak(size: float, host: WorkerHost) -> None:
+    leak = bytearray(int(size))
+    leak[::4096] = b"x" * len(leak[::4096])  # touched, or it would not be resident
+    _leaked.append(leak)
+
+
+def _burn_cpu(seconds: float, host: WorkerHost) -> None:
+    """Use all of a core, and let the loop turn in between."""
+    loop = asyncio.get_running_loop()
+    end = time.monotonic() + seconds
+
+    def burn() -> None:
+        turn = time.monotonic() + 0.05
+        while time.monotonic() < turn:
+            pass
+        if turn < end:
+            loop.call_soon(burn)
+
+    burn()
+
+
+def _exit(code: float, host: WorkerHost) -> None:
+    sys.exit(int(code))
+
+
+def _exit_at_once(code: float, host: WorkerHost) -> None:
+    os._exit(int(code))
+
+
+def _crash(_: float, host: WorkerHost) -> None:
+    ctypes.string_at(0)
+
+
+def _ignore_signals(_: float, host: WorkerHost) -> None:
+    """Neither hear SIGTERM nor the command to stop."""
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    host._begin_stop = lambda seq: None  # type: ignore[method-assign]
+
+
+def _flood_logs(count: float, host: WorkerHost) -> None:
+    logger = logging.getLogger("chronopype_mp.faults")
+    for number in range(int(count)):
+        logger.warning("flood %d", number)
+
+
+def _flood_output(count: float, host: WorkerHost) -> None:
+    for number in range(int(count)):
+        print("flood", number)
+    sys.stdout.flush()
+
+
+def _junk_output(size: float, host: WorkerHost) -> None:
+    junk = os.urandom(int(size))
+    while junk:
+        junk = junk[os.write(2, junk) :]
+
+
+def _drop_reports(seconds: float, host: WorkerHost) -> None:
+    end = time.monotonic() + seconds
+    send = ZmqSender.send
+
+    def send_later(sender: ZmqSender, frame: bytes) -> bool:
+        return time.monotonic() < end or send(sender, frame)
+
+    # In the class, for the guard's socket too.
+    ZmqSender.send = send_later  # type: ignore[assignment,method-assign]
+
+
+def _start_child(seconds: float, host: WorkerHost) -> None:
+    subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"])
+
+
+FAULTS: dict[str, Callable[[float, WorkerHost], None]] = {
+    "block_loop": _block_loop,
+    "spin": _spin,
+    "hold_gil": _hold_gil,
+    "leak": _leak,
+    "burn_cpu": _burn_cpu,
+    "exit": _exit,
+    "exit_at_once": _exit_at_once,
+    "crash": _crash,
+    "ignore_signals": _ignore_signals,
+    "flood_logs": _flood_logs,
+    "flood_output": _flood_output,
+    "junk_output": _junk_output,
+    "drop_reports": _drop_reports,
+    "start_child": _start_child,
+}
+"""By name, as in the command."""

@@ -1,0 +1,41 @@
+"""What a worker process uses, and what it sets for itself."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+
+from chronopype_mp.core.boot import WorkerBoot
+
+__all__ = ["apply_resources", "usage"]
+
+PAGE = resource.getpagesize()
+
+
+def apply_resources(boot: WorkerBoot) -> None:
+    """Set niceness, cores and soft limits.
+
+    Raises:
+        OSError: the system refuses one of them.
+        ValueError: a soft limit is above the hard one.
+    """
+    if boot.nice:
+        os.nice(boot.nice)
+    if boot.cores:
+        os.sched_setaffinity(0, boot.cores)
+    for name, limit in boot.rlimits.items():
+        number = getattr(resource, f"RLIMIT_{name}")
+        resource.setrlimit(number, (limit, resource.getrlimit(number)[1]))
+
+
+def usage() -> tuple[int, float]:
+    """Return the resident memory in bytes and the CPU time used so far in seconds."""
+    if sys.platform == "linux":
+        with open("/proc/self/statm", "rb") as statm:
+            rss = int(statm.read().split()[1]) * PAGE
+    else:
+        # The peak, in bytes on macOS: the nearest thing without a dependency.
+        rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return rss, time.process_time()

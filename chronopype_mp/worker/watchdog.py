@@ -1,0 +1,42 @@
+"""The watchdog: it writes the stacks of all threads when the event loop stands still.
+
+faulthandler's own thread is written in C and dumps even while the GIL is held; the same file gets
+the stacks when a fatal signal comes. The coordinator reads the file when the worker has died. A
+loop that turns again makes the file empty.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+
+__all__ = ["Watchdog"]
+
+WRITE_AT = 0.8
+"""Share of the stall timeout after which stacks are written: before the coordinator looks."""
+
+
+class Watchdog:
+    """Armed by every turn of the event loop.
+
+    Args:
+        path: the file.
+        stall_timeout: for how long the loop may stand still, seconds.
+    """
+
+    def __init__(self, path: str, stall_timeout: float) -> None:
+        self._after = WRITE_AT * stall_timeout
+        self._file = open(path, "w+b", buffering=0)  # noqa: SIM115 – open for the process' life
+        faulthandler.enable(file=self._file, all_threads=True)
+        self.turned()
+
+    def turned(self) -> None:
+        """Take note that the loop turns."""
+        if os.fstat(self._file.fileno()).st_size:
+            self._file.truncate(0)
+            self._file.seek(0)
+        faulthandler.dump_traceback_later(self._after, file=self._file)
+
+    def close(self) -> None:
+        """Watch no longer; fatal signals are still written."""
+        faulthandler.cancel_dump_traceback_later()

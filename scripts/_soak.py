@@ -1,0 +1,319 @@
+"""A soak: random faults, by a Poisson process, over a clock that runs; an audit in the end.
+
+The audit has the account of every tick (ticks due = run + missed + skipped + lost with a dead
+process, and what each worker wrote to a file of its own must fit that), one dossier per death, and
+what is left of processes, threads, descriptors and memory. The exit status is 1 if it does not add
+up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import contextlib
+import gc
+import logging
+import math
+import os
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from chronopype_mp import (
+    BackoffPolicy,
+    ClockConfig,
+    ClockMode,
+    Limits,
+    RealtimeClock,
+    RestartBudget,
+    Supervision,
+    TickProcessor,
+    WorkerError,
+    WorkerHandle,
+    WorkerStatus,
+)
+from chronopype_mp.events import Event, WorkerDied, WorkerReady, WorkerStarting
+from chronopype_mp.testing import faults
+
+TICK_SIZE = 0.1
+MEGABYTE = 1 << 20
+STEEPEST = 0.5 * MEGABYTE
+"""Bytes a minute by which the coordinator's memory may grow; noise is below that."""
+
+POLICY = Supervision(
+    loop_stall_timeout=3.0,
+    stop_grace=3.0,
+    backoff=BackoffPolicy(minimum=0.05, maximum=1.0),
+    budget=RestartBudget(max_restarts=100_000, window=60.0),
+    healthy_after=5.0,
+    limits=Limits(max_rss=300 * MEGABYTE),
+)
+
+Fault = Callable[[WorkerHandle, random.Random], object]
+
+FAULTS: dict[str, Fault] = {
+    "kill": lambda handle, rng: faults.kill(handle),
+    "stop": lambda handle, rng: faults.stop(handle),
+    "block the loop, long": lambda handle, rng: faults.block_loop(handle, 60.0),
+    "block the loop, short": lambda handle, rng: faults.block_loop(handle, rng.uniform(0.1, 1.5)),
+    "spin": lambda handle, rng: faults.spin(handle, 60.0),
+    "hold the GIL, long": lambda handle, rng: faults.hold_gil(handle, 60.0),
+    "hold the GIL, short": lambda handle, rng: faults.hold_gil(handle, rng.uniform(0.1, 1.5)),
+    "crash": lambda handle, rng: faults.crash(handle),
+    "exit": lambda handle, rng: faults.exit_in_hook(handle, rng.randrange(256)),
+    "exit at once": lambda handle, rng: faults.exit_at_once(handle, rng.randrange(256)),
+    "ignore signals, restart": lambda handle, rng: faults.ignore_signals(handle),
+    "flood the logs": lambda handle, rng: faults.flood_logs(handle, 20_000),
+    "flood the output": lambda handle, rng: faults.flood_output(handle, 20_000),
+    "drop reports": lambda handle, rng: faults.drop_reports(handle, 60.0),
+    "leak": lambda handle, rng: faults.leak(handle, 400 * MEGABYTE),
+    "leave a child behind": lambda handle, rng: faults.start_child(handle, 600.0),
+}
+
+
+class Writer(TickProcessor):
+    """Writes a byte per tick to a file that is all its incarnations'.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def start(self, timestamp: float) -> None:
+        super().start(timestamp)
+        self.fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def tick(self, timestamp: float) -> None:
+        os.write(self.fd, b".")
+
+
+class Soak:
+    """One soak.
+
+    Args:
+        minutes: how long faults come.
+        workers: how many workers.
+        seed: of the faults.
+        directory: for the workers' files and the dossiers.
+    """
+
+    def __init__(self, minutes: float, workers: int, seed: int, directory: Path) -> None:
+        self.minutes = minutes
+        self.count = workers
+        self.rng = random.Random(seed)
+        self.directory = directory
+        self.inflicted: collections.Counter[str] = collections.Counter()
+        self.deaths: list[tuple[str, int, str]] = []
+        self.started: collections.Counter[str] = collections.Counter()
+        self.memory: list[tuple[float, int]] = []
+        self.handles: list[WorkerHandle] = []
+        self.problems: list[str] = []
+        self.arrived = asyncio.Event()
+
+    async def run(self) -> None:
+        """Run it to the end of the last worker."""
+        config = ClockConfig(clock_mode=ClockMode.REALTIME, tick_size=TICK_SIZE)
+        state_dir = self.directory / "dossiers"
+        async with RealtimeClock(config, supervision=POLICY, state_dir=state_dir) as clock:
+            clock.events.subscribe(self.take, WorkerDied, WorkerReady, WorkerStarting)
+            for number in range(self.count):
+                path = str(self.directory / f"ticks-{number}")
+                self.handles.append(clock.add_processor(Writer(path), name=f"w{number}"))
+            for handle in self.handles:
+                await handle.wait_ready()
+            ticking = asyncio.create_task(clock.run())
+            watching = asyncio.create_task(self.watch_memory())
+            try:
+                await self.inflict_all()
+                await self.all_ready()
+            finally:
+                watching.cancel()
+                await asyncio.wait({watching})
+                await clock.shutdown()
+                await ticking
+
+    def take(self, event: Event) -> None:
+        """Take in an event."""
+        if isinstance(event, WorkerDied):
+            # Without what is large: the audit's own memory must not grow.
+            self.deaths.append((event.worker, event.incarnation, event.reason.value))
+        elif isinstance(event, WorkerStarting):
+            self.started[event.worker] += 1
+        self.arrived.set()
+
+    async def inflict_all(self) -> None:
+        """Inflict faults until the time is over: one every 20 s and worker, on average."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 60.0 * self.minutes
+        while (wait := self.rng.expovariate(self.count / 20.0)) < end - loop.time():
+            await asyncio.sleep(wait)
+            handle = self.rng.choice(self.handles)
+            name = self.rng.choice(list(FAULTS))
+            if handle.status is not WorkerStatus.READY:
+                continue
+            with contextlib.suppress(WorkerError, ProcessLookupError):
+                FAULTS[name](handle, self.rng)
+                self.inflicted[name] += 1
+                if name == "ignore signals, restart":
+                    self.restart_later(handle)
+
+    def restart_later(self, handle: WorkerHandle) -> None:
+        async def restart() -> None:
+            with contextlib.suppress(WorkerError):
+                await handle.restart()
+
+        task = asyncio.create_task(restart())
+        task.add_done_callback(lambda done: None)
+        self._keep = task
+
+    async def all_ready(self) -> None:
+        """Wait until every worker has recovered from the last faults."""
+        await asyncio.sleep(2 * POLICY.loop_stall_timeout)  # the last fault may not show yet
+        try:
+            async with asyncio.timeout(60.0):
+                while any(handle.status is not WorkerStatus.READY for handle in self.handles):
+                    self.arrived.clear()
+                    await self.arrived.wait()
+        except TimeoutError:
+            self.problems.append("not all workers are READY 60 s after the last fault")
+
+    async def watch_memory(self) -> None:
+        """Note the coordinator's memory every 5 s."""
+        me = psutil.Process()
+        while True:
+            self.memory.append((time.monotonic(), me.memory_info().rss))
+            await asyncio.sleep(5.0)
+
+    def audit(self, before: tuple[int, int, int]) -> None:
+        """Check that everything adds up; print it.
+
+        Args:
+            before: processes, threads and descriptors before the soak.
+        """
+        totals = collections.Counter[str]()
+        for number, handle in enumerate(self.handles):
+            totals.update(self.audit_worker(handle, self.directory / f"ticks-{number}"))
+        self.audit_dossiers()
+        left = _left()
+        for name, was, now in zip(
+            ("processes", "threads", "descriptors"), before, left, strict=True
+        ):
+            print(f"{name}: {was} before, {now} after")
+            if now > was:
+                self.problems.append(f"{now - was} {name} left")
+        slope = self.slope()
+        print(f"coordinator memory: {slope / 1024:+.1f} KiB a minute over the second half")
+        if slope > STEEPEST:
+            self.problems.append(f"memory grows by {slope / MEGABYTE:.2f} MiB a minute")
+        print("faults:", dict(sorted(self.inflicted.items())))
+        reasons = collections.Counter(reason for _, _, reason in self.deaths)
+        print("deaths:", len(self.deaths), dict(sorted(reasons.items())))
+        print("ticks:", dict(totals))
+
+    def audit_worker(self, handle: WorkerHandle, ticks: Path) -> dict[str, int]:
+        """Check one worker's account; return it."""
+        s = handle.statistics()
+        if s.published != s.run + s.missed + s.skipped + s.lost:
+            self.problems.append(f"{handle.name}: the account does not close: {s}")
+        executed = ticks.stat().st_size
+        if not s.run <= executed <= s.run + s.lost:
+            self.problems.append(
+                f"{handle.name}: wrote {executed} ticks, but {s.run} run and {s.lost} lost"
+            )
+        own = [incarnation for worker, incarnation, _ in self.deaths if worker == handle.name]
+        if len(own) != len(set(own)):
+            self.problems.append(f"{handle.name}: two dossiers of one death: {own}")
+        if self.started[handle.name] != s.restarts + 1:
+            self.problems.append(f"{handle.name}: {self.started[handle.name]} starts, {s}")
+        return {
+            "due": s.published,
+            "run": s.run,
+            "missed": s.missed,
+            "skipped": s.skipped,
+            "lost": s.lost,
+            "written": executed,
+        }
+
+    def audit_dossiers(self) -> None:
+        """Check that there is a file for each death, the newest 20 of each worker."""
+        for handle in self.handles:
+            deaths = [worker for worker, _, _ in self.deaths if worker == handle.name]
+            files = list((self.directory / "dossiers" / handle.name).glob("*.json"))
+            if len(files) != min(20, len(deaths)):
+                self.problems.append(
+                    f"{handle.name}: {len(files)} dossier files for {len(deaths)} deaths"
+                )
+
+    def slope(self) -> float:
+        """Return the growth of the coordinator's memory over the second half, bytes a minute."""
+        half = self.memory[len(self.memory) // 2 :]
+        if len(half) < 3:
+            return 0.0
+        times, sizes = zip(*half, strict=True)
+        return statistics.linear_regression(times, sizes).slope * 60.0
+
+
+def _left() -> tuple[int, int, int]:
+    """Return the numbers of processes, threads and descriptors of this program."""
+    gc.collect()
+    me = psutil.Process()
+    psutil.wait_procs([c for c in me.children(recursive=True) if c.ppid() != me.pid], timeout=5)
+    return len(me.children(recursive=True)), threading.active_count(), me.num_fds()
+
+
+async def warm_up() -> None:
+    """Start what stays for the whole life of a program: the forkserver, the resource tracker."""
+    config = ClockConfig(clock_mode=ClockMode.REALTIME)
+    async with RealtimeClock(config) as clock:
+        await clock.add_processor(TickProcessor()).wait_ready()
+
+
+def main() -> int:
+    """Soak, audit, and return the exit status."""
+    parser = argparse.ArgumentParser(
+        description="Random faults over a running clock, and an audit."
+    )
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--workers", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    if not 0 < arguments.minutes < math.inf:
+        parser.error(f"--minutes {arguments.minutes}: must be above 0 and finite")
+    if arguments.workers < 1:
+        parser.error(f"--workers {arguments.workers}: must be at least 1")
+    logging.getLogger("chronopype_mp").setLevel(logging.CRITICAL)
+    logging.getLogger().addHandler(logging.NullHandler())
+    directory = Path(tempfile.mkdtemp(prefix="soak-"))
+    stdout, quiet = sys.stdout, open(os.devnull, "w")  # noqa: SIM115 – closed below
+    try:
+        asyncio.run(warm_up())
+        before = _left()
+        soak = Soak(arguments.minutes, arguments.workers, arguments.seed, directory)
+        # What the workers print is the faults', and is counted elsewhere.
+        with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+            asyncio.run(soak.run())
+        sys.stdout = stdout
+        soak.audit(before)
+    finally:
+        quiet.close()
+        shutil.rmtree(directory, ignore_errors=True)
+    for problem in soak.problems:
+        print("PROBLEM:", problem)
+    print("the audit", "fails" if soak.problems else "adds up")
+    return 1 if soak.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""A clock on time that the test moves, and processors that note what is done to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import weakref
+from collections.abc import AsyncIterator
+from typing import Any
+
+from chronopype_mp.clocks import ClockMode, ClockTickEvent, RealtimeClock
+from chronopype_mp.clocks.config import ClockConfig
+from chronopype_mp.clocks.registry import Member
+from chronopype_mp.core.policy import Supervision
+from chronopype_mp.processors import NetworkProcessor, NetworkStatus, ProcessorState, TickProcessor
+from chronopype_mp.testing import EventRecorder, ManualClock
+from tests.waiting import Noticeboard
+
+__all__ = ["WALL", "Bench", "Network", "Scribe", "alive"]
+
+WALL = 1_000_000.0
+"""What the wall clock shows on entry; a boundary of most tick sizes."""
+
+_boards: weakref.WeakSet[Noticeboard] = weakref.WeakSet()
+_started: list[TickProcessor] = []
+
+
+def alive(name: str | None = None) -> list[Any]:
+    """Return the processors that have started in this bench, incarnations in order."""
+    return [one for one in _started if name is None or getattr(one, "name", None) == name]
+
+
+def _notify() -> None:
+    for board in _boards:
+        board.notify()
+
+
+class Scribe(TickProcessor):
+    """Notes what is called; hooks named in ``fails`` raise."""
+
+    def __init__(self, name: str = "scribe", fails: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.name = name
+        self.fails = fails
+        self.notes: list[str] = []
+        self.ticks: list[float] = []
+        self.failure: BaseException | None = None
+
+    def _note(self, hook: str) -> None:
+        self.notes.append(hook)
+        _notify()
+        if hook in self.fails:
+            self.failure = ValueError(f"{hook} of {self.name}")
+            raise self.failure
+
+    def start(self, timestamp: float) -> None:
+        super().start(timestamp)
+        _started.append(self)
+        self._note("start")
+
+    async def async_tick(self, timestamp: float) -> None:
+        self.ticks.append(timestamp)
+        self._note("tick")
+
+    def stop(self) -> None:
+        super().stop()
+        self._note("stop")
+
+    def pause(self) -> None:
+        self._note("pause")
+
+    def resume(self) -> None:
+        self._note("resume")
+
+    async def await_cleanup(self) -> None:
+        self._note("await_cleanup")
+
+
+class Network(NetworkProcessor):
+    """Is what ``answer`` says."""
+
+    def __init__(self, name: str = "network") -> None:
+        super().__init__()
+        self.name = name
+        self.answer = NetworkStatus.CONNECTED
+        self.ticks: list[float] = []
+
+    @classmethod
+    def logger(cls) -> logging.Logger:
+        return logging.getLogger("tests.clocks")
+
+    def start(self, timestamp: float) -> None:
+        super().start(timestamp)
+        _started.append(self)
+
+    async def check_network(self) -> NetworkStatus:
+        _notify()
+        return self.answer
+
+    def tick(self, timestamp: float) -> None:
+        self.ticks.append(timestamp)
+        _notify()
+
+
+class Bench:
+    """A `RealtimeClock` with inline workers, and all that is to be known of it.
+
+    Attributes:
+        time: moves when the test says so.
+        clock: counts ticks of 1 s unless told otherwise.
+        events: all of ``clock.events``.
+        ticks: what subscribers of ``tick_publication`` were told.
+        failed: what the error callback was told.
+    """
+
+    def __init__(
+        self, *, wall: float = WALL, supervision: Supervision | None = None, **config: Any
+    ) -> None:
+        _started.clear()
+        _boards.clear()
+        self._board = Noticeboard()
+        _boards.add(self._board)
+        self.time = ManualClock(wall)
+        self.failed: list[tuple[Member, BaseException]] = []
+        self.clock = RealtimeClock(
+            ClockConfig(clock_mode=ClockMode.REALTIME, **{"max_retries": 0, **config}),
+            lambda processor, error: self.failed.append((processor, error)),
+            launcher="inline",
+            supervision=supervision,
+            timing=self.time,
+        )
+        self.events = EventRecorder(self.clock.events)
+        self.ticks: list[ClockTickEvent] = []
+        self.until = self._board.until
+        self.clock.events.subscribe(lambda event: _notify())
+        self.clock.add_subscriber_with_callback(
+            self.clock.tick_publication, self._ticked, with_event_info=False
+        )
+
+    def _ticked(self, event: ClockTickEvent) -> None:
+        self.ticks.append(event)
+        _notify()
+
+    @property
+    def timestamps(self) -> list[float]:
+        return [tick.timestamp for tick in self.ticks]
+
+    @property
+    def kinds(self) -> list[str]:
+        """The names of all events so far."""
+        return [type(event).__name__ for event in self.events.events]
+
+    async def ready(self) -> None:
+        """Wait until all workers are READY."""
+        for handle in self.clock.workers:
+            await handle.wait_ready()
+
+    async def tick(self, count: int = 1) -> None:
+        """Move time by one tick after another, and see each of them published."""
+        for _ in range(count):
+            told = len(self.ticks)
+            self.time.advance(self.clock.tick_size)
+            await self.until(lambda told=told: len(self.ticks) > told)  # type: ignore[misc]
+
+    def block_until_ticked(self, count: int) -> None:
+        """Keep the loop from turning until ``count`` ticks, and an end after them, have fired."""
+        assert self.clock._coordinator is not None
+        until = time.monotonic() + 10.0
+        while self.clock.tick_counter < count:
+            assert time.monotonic() < until
+            time.sleep(0)  # gives the ticker thread its turn
+        # What is due comes before what is asked for.
+        self.clock._coordinator.ticker.end()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Run the clock in a task, which is cancelled in the end."""
+        task = asyncio.create_task(self.clock.run())
+        await asyncio.sleep(0)  # yields, so that the run begins
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+    def state(self, processor: Member) -> ProcessorState:
+        """Return what the clock knows of a processor."""
+        state = self.clock.get_processor_state(processor)
+        assert state is not None
+        return state

@@ -1,0 +1,224 @@
+"""WorkerHandle: what it shows, what it waits for, and when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from chronopype_mp.coordinator.handle import WorkerStatistics
+from chronopype_mp.core.backoff import BackoffPolicy
+from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.events import WorkerDied, WorkerQuarantined, WorkerStarting, WorkerStatus
+from chronopype_mp.core.policy import Supervision
+from chronopype_mp.core.restart import RestartBudget
+from chronopype_mp.exceptions import WorkerError
+from chronopype_mp.processors import ProcessorState
+from tests.clocks.bench import WALL, Bench, Scribe, alive
+from tests.waiting import run, turns
+
+NO_RESTARTS = Supervision(budget=RestartBudget(max_restarts=0))
+
+
+def test_before_the_clock_is_entered_there_is_a_name_and_no_process() -> None:
+    handle = Bench().clock.add_processor(Scribe(), name="a")
+    assert (handle.name, handle.pid, handle.incarnation, handle.restarts) == ("a", None, 0, 0)
+    assert handle.status is WorkerStatus.STOPPED
+    assert handle.network_status is NetworkStatus.STOPPED
+    assert handle.state == ProcessorState()
+    assert handle.statistics() == WorkerStatistics(
+        published=0,
+        run=0,
+        missed=0,
+        skipped=0,
+        lost=0,
+        largest_gap=0.0,
+        restarts=0,
+        lag=0.0,
+        reports_lost=0,
+        frames_dropped=0,
+    )
+    assert repr(handle) == "<WorkerHandle 'a' STOPPED pid=None incarnation=0>"
+
+
+def test_in_an_entered_clock_it_shows_the_process() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        handle = bench.clock.add_processor(Scribe(), name="a")
+        async with bench.clock:
+            assert (handle.status, handle.incarnation) == (WorkerStatus.STARTING, 1)
+            await handle.wait_ready()
+            assert handle.status is WorkerStatus.READY
+            assert handle.pid == os.getpid()
+            assert repr(handle) == f"<WorkerHandle 'a' READY pid={os.getpid()} incarnation=1>"
+        assert (handle.status, handle.pid, handle.incarnation) == (WorkerStatus.STOPPED, None, 1)
+
+    run(scenario())
+
+
+def test_waiting_for_a_worker_needs_an_entered_clock() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        handle = bench.clock.add_processor(Scribe(), name="a")
+
+        async def refused() -> None:
+            with pytest.raises(WorkerError, match=r"worker 'a': wait_ready\(\) needs") as caught:
+                await handle.wait_ready()
+            assert caught.value.worker == "a"
+            with pytest.raises(WorkerError, match=r"worker 'a': restart\(\) needs"):
+                await handle.restart()
+            await handle.wait_stopped()
+
+        await refused()
+        async with bench.clock:
+            await handle.wait_ready()
+            await handle.wait_ready()
+        await refused()
+
+    run(scenario())
+
+
+def test_waiting_can_be_bounded_and_cancelling_it_changes_nothing() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        handle = bench.clock.add_processor(Scribe())
+        async with bench.clock:
+            waiting = asyncio.create_task(handle.wait_ready())
+            await asyncio.sleep(0)  # yields, so that it waits
+            waiting.cancel()
+            await handle.wait_ready()
+            assert waiting.cancelled()
+            stopping = asyncio.create_task(handle.wait_stopped())
+            await turns()
+            stopping.cancel()
+            await turns()
+            assert handle.status is WorkerStatus.READY
+
+    run(scenario())
+
+
+def test_a_worker_that_is_stopped_while_it_is_waited_for_gets_no_more_ready() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        handle = bench.clock.add_processor(Scribe(), name="a")
+        async with bench.clock:
+            waiting = asyncio.create_task(handle.wait_ready())
+            await asyncio.sleep(0)  # yields, so that it waits
+            bench.clock.remove_processor(handle)
+            with pytest.raises(WorkerError, match="it is STOPPED and will not get READY"):
+                await waiting
+            await handle.wait_stopped()
+            with pytest.raises(WorkerError, match="STOPPED"):
+                await handle.restart()
+
+    run(scenario())
+
+
+def test_a_restart_gives_a_new_incarnation_that_begins_as_it_was_added() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        scribe = Scribe("a")
+        handle = bench.clock.add_processor(scribe)
+        async with bench.clock, bench.running():
+            await handle.wait_ready()
+            await bench.tick(2)
+            await handle.restart()
+            assert (handle.status, handle.incarnation) == (WorkerStatus.READY, 2)
+            assert handle.restarts == 1
+            await bench.tick(3)
+        first, second = alive("a")
+        assert first is scribe
+        assert first.notes == ["start", "tick", "tick", "stop", "await_cleanup"]
+        assert second.notes == ["start", "tick", "tick", "tick", "stop", "await_cleanup"]
+        assert second.ticks == [WALL + 3, WALL + 4, WALL + 5]
+        # A restart that was asked for is no death.
+        assert bench.events.of(WorkerDied) == []
+        statistics = handle.statistics()
+        assert (statistics.published, statistics.run, statistics.restarts) == (5, 5, 1)
+
+    run(scenario())
+
+
+def test_a_restart_of_a_worker_that_starts_waits_for_that_start() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        handle = bench.clock.add_processor(Scribe())
+        async with bench.clock:
+            await handle.restart()
+            assert (handle.incarnation, handle.restarts) == (1, 0)
+
+    run(scenario())
+
+
+def test_restarts_at_the_same_time_are_one() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        handle = bench.clock.add_processor(Scribe())
+        async with bench.clock:
+            await handle.wait_ready()
+            await asyncio.gather(handle.restart(), handle.restart())
+            assert (handle.status, handle.incarnation) == (WorkerStatus.READY, 2)
+
+    run(scenario())
+
+
+def test_a_quarantined_worker_will_not_get_ready_until_it_is_restarted() -> None:
+    async def scenario() -> None:
+        bench = Bench(supervision=NO_RESTARTS)
+        bad = Scribe("a", fails=("start",))
+        handle = bench.clock.add_processor(bad)
+        async with bench.clock:
+            with pytest.raises(WorkerError, match="QUARANTINED"):
+                await handle.wait_ready()
+            await bench.events.wait_for(WorkerQuarantined)
+            with pytest.raises(WorkerError, match="QUARANTINED"):
+                await handle.restart()
+            assert handle.incarnation == 2
+            # The payload was made when it was added, so nothing can be mended in it.
+            bench.clock.remove_processor(handle)
+            bad.fails = ()
+            mended = bench.clock.add_processor(bad)
+            await mended.wait_ready()
+
+    run(scenario())
+
+
+def test_a_worker_may_have_a_supervision_of_its_own() -> None:
+    async def scenario() -> None:
+        patient = Supervision(backoff=BackoffPolicy(minimum=1.0, maximum=1.0, jitter=0.0))
+        bench = Bench(supervision=NO_RESTARTS)
+        doomed = bench.clock.add_processor(Scribe(fails=("start",)))
+        waiting = bench.clock.add_processor(Scribe(fails=("start",)), supervision=patient)
+        async with bench.clock:
+            await bench.events.wait_for(WorkerDied, count=2)
+            await turns()
+            assert doomed.status is WorkerStatus.QUARANTINED
+            assert waiting.status is WorkerStatus.BACKOFF
+            for _ in range(8):
+                bench.time.advance(0.1)
+                await turns()
+            assert waiting.status is WorkerStatus.BACKOFF
+            for _ in range(4):
+                bench.time.advance(0.1)
+                await turns()
+            await bench.events.wait_for(WorkerStarting, worker=waiting.name, incarnation=2)
+
+    run(scenario())
+
+
+def test_the_handle_outlives_the_clock_and_keeps_its_figures() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        handle = bench.clock.add_processor(Scribe())
+        async with bench.clock, bench.running():
+            await handle.wait_ready()
+            await bench.tick(4)
+        statistics = handle.statistics()
+        assert (statistics.published, statistics.run, statistics.largest_gap) == (4, 4, 1.0)
+        assert handle.state.total_ticks == 4
+        bench.clock.remove_processor(handle)
+        assert handle.statistics() == statistics
+        await handle.wait_stopped()
+
+    run(scenario())
