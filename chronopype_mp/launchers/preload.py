@@ -4,17 +4,24 @@ When the coordinator is gone, the forkserver waits until its workers have stoppe
 `LAST_GRACE`; those that cannot run any Python to do so (the GIL held by C code) get SIGKILL as it
 exits, by PR_SET_PDEATHSIG. It also removes the directory of its own socket, which multiprocess
 leaves behind when the coordinator is killed.
+
+multiprocess' forkserver ends, and all workers with it, when one fork fails or one client goes away
+before it has said what it wants. Here it drops that request; ECONNABORTED is the one error after
+which it goes on.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import importlib
 import os
 import shutil
 import socket
 import time
+
+from multiprocess import reduction
 
 __all__ = ["LAST_GRACE"]
 
@@ -57,4 +64,32 @@ def _finish(server: int, directory: str | None) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def _drop_requests_that_fail(server: int) -> None:
+    receive, fork = reduction.recvfds, os.fork
+    received: list[int] = []
+
+    def recvfds(client: socket.socket, size: int) -> list[int]:
+        try:
+            received[:] = receive(client, size)
+        except (EOFError, RuntimeError) as error:
+            if os.getpid() != server:
+                raise
+            raise OSError(errno.ECONNABORTED, str(error)) from error
+        return list(received)
+
+    def fork_or_drop() -> int:
+        try:
+            return fork()
+        except OSError as error:
+            if os.getpid() != server:
+                raise
+            # The coordinator sees the end of its pipe.
+            for fd in received:
+                os.close(fd)
+            raise OSError(errno.ECONNABORTED, str(error)) from error
+
+    reduction.recvfds, os.fork = recvfds, fork_or_drop
+
+
+_drop_requests_that_fail(os.getpid())
 atexit.register(_finish, os.getpid(), _socket_directory())

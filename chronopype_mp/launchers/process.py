@@ -39,6 +39,10 @@ __all__ = ["ForkserverLauncher", "SpawnLauncher"]
 ENTRY = "chronopype_mp.worker.entry"
 PRELOAD = "chronopype_mp.launchers.preload"
 
+SPARE_FDS = 32
+"""File descriptors that must be free before a start: about twice what one takes. multiprocess
+leaks some, and takes its forkserver down, when it runs out of them halfway."""
+
 _main_module = threading.Lock()
 
 
@@ -146,6 +150,17 @@ def _is_readable(fd: int) -> bool:
     return bool(poller.poll(0))
 
 
+def _check_spare_fds() -> None:
+    """Raise OSError if a start could run out of file descriptors."""
+    spare: list[int] = []
+    try:
+        for _ in range(SPARE_FDS):
+            spare.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        for fd in spare:
+            os.close(fd)
+
+
 class _ProcessLauncher:
     """What both start methods share."""
 
@@ -172,6 +187,7 @@ class _ProcessLauncher:
         return await asyncio.shield(loop.run_in_executor(self._thread, self._start, boot))
 
     def _start(self, boot: WorkerBoot) -> _ProcessWorker:
+        _check_spare_fds()
         readers, writers = [], []
         try:
             for _ in range(2):
@@ -207,7 +223,10 @@ class ForkserverLauncher(_ProcessLauncher):
 
     def _start(self, boot: WorkerBoot) -> _ProcessWorker:
         self._context.set_forkserver_preload([PRELOAD])
-        return super()._start(boot)
+        try:
+            return super()._start(boot)
+        except EOFError as error:
+            raise OSError("the forkserver could not fork, or has died") from error
 
 
 class SpawnLauncher(_ProcessLauncher):

@@ -19,7 +19,7 @@ from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.processors import ProcessorSpec, TickProcessor
 from chronopype_mp.transport.zeromq import ZmqLink
 from chronopype_mp.worker.guard import Guard
-from chronopype_mp.worker.host import WorkerHost
+from chronopype_mp.worker.host import EXIT_STUCK, WorkerHost
 from chronopype_mp.worker.logs import LogForwarder, set_levels
 from chronopype_mp.worker.resources import apply_resources, usage
 from chronopype_mp.worker.watchdog import Watchdog
@@ -28,6 +28,9 @@ __all__ = ["load", "main"]
 
 LINGER = 1.0
 """Seconds that the last reports have to leave the process."""
+
+LAST_TASKS = 0.2
+"""Seconds that tasks have to be cancelled when one of them is known not to be."""
 
 PR_SET_PDEATHSIG = 1
 
@@ -57,9 +60,13 @@ def main(boot_frame: bytes, stdout: Connection, stderr: Connection) -> None:
     apply_resources(boot)
     code = asyncio.run(_work(boot, watchdog))
     watchdog.close()
+    _flush()
+    sys.exit(code)
+
+
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    sys.exit(code)
 
 
 def _become_leader() -> None:
@@ -122,7 +129,7 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog) -> int:
     )
     guard.start()
     try:
-        return await host.run()
+        code = await host.run()
     finally:
         logging.getLogger().removeHandler(logs)
         logs.send()
@@ -131,6 +138,20 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog) -> int:
         link.close(0 if guard.orphaned else LINGER)
         if guard.orphaned:
             link.clean_up()
+    if code == EXIT_STUCK:
+        await _cancel_others()
+        # asyncio.run would wait for a task that swallows its cancellation.
+        _flush()
+        os._exit(code)
+    return code
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=LAST_TASKS)
 
 
 def _call(loop: asyncio.AbstractEventLoop, host: WorkerHost) -> None:

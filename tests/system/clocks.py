@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from chronopype_mp import ClockConfig, ClockMode, RealtimeClock, WorkerHandle
@@ -57,6 +57,13 @@ class Watched:
         self.clock.add_subscriber_with_callback(publication, look, with_event_info=False)
         await arrived.wait()
         self.clock.remove_subscriber_with_callback(publication, look)
+
+
+async def eventually(condition: Callable[[], bool], timeout: float = 10.0) -> None:
+    """Wait for what no event tells of, such as another process' file: look every 20 ms."""
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.02)  # nothing tells
 
 
 def closes(handle: WorkerHandle) -> bool:

@@ -78,3 +78,35 @@ def test_a_users_mistake_is_one_clear_line_and_status_2(scripts: Scripts, second
     assert script.wait() == 2
     assert re.search(rf"--seconds: '{seconds}': must be a number", script.output), script.output
     assert "Traceback" not in script.output
+
+
+def test_a_quick_run_of_every_benchmark_writes_its_report(scripts: Scripts) -> None:
+    for name in ("restart",):
+        path = scripts.directory / f"{name}.json"
+        script = scripts.run(
+            [sys.executable, "-m", "benchmarks", name, "--quick", "--json", str(path)],
+            PYTHONPATH=str(EXAMPLES.parent),
+        )
+        assert script.wait() == 0, script.output
+        report = json.loads(path.read_text())
+        assert set(report) == {"name", "machine", "argv", "rows"}
+        for row in report["rows"]:
+            assert set(row) == {
+                *("case", "metric", "unit", "value", "min", "max", "reference", "ratio")
+            }
+
+
+def test_chaos_finds_every_fault_to_be_what_it_is(scripts: Scripts) -> None:
+    script = scripts.run([sys.executable, "-m", "chronopype_mp", "demo", "--chaos"])
+    assert script.wait() == 0, script.output
+    assert script.output.count("found after") == 10
+    assert "GOOD: every fault was found to be what it was" in script.output
+
+
+def test_a_short_soak_adds_up(scripts: Scripts) -> None:
+    soak = EXAMPLES.parent / "scripts" / "_soak.py"
+    script = scripts.run(
+        [sys.executable, str(soak), *("--minutes", "0.3", "--workers", "10", "--seed", "7")]
+    )
+    assert script.wait(120) == 0, script.output
+    assert "the audit adds up" in script.output

@@ -82,7 +82,8 @@ def test_a_check_that_will_not_be_cancelled_stops_no_tick_and_costs_the_worker_i
             took = death.at - harmed_at(path)
             assert took < processor.check_network_timeout + 1.0 + SLACK
             statistics = victim.statistics()
-            assert (statistics.missed, statistics.lost) == (0, 0)
+            assert statistics.missed == 0
+            assert statistics.lost <= 6  # published between its last report and its end
             assert statistics.run >= 10
             await n.ticks(3)
         # Nothing but the restart itself stops the ticks: all before and all after it are there.
