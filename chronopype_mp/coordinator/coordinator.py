@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 from collections.abc import Callable
 
 import msgspec
 
-from chronopype_mp.coordinator.evidence import cores_of, gather, has_stacks, is_stopped
+from chronopype_mp.coordinator.boot import boot_of
+from chronopype_mp.coordinator.evidence import gather, has_stacks, is_stopped
 from chronopype_mp.coordinator.inbox import DropCounts, Inbox
-from chronopype_mp.coordinator.output import OutputReader
+from chronopype_mp.coordinator.output import OutputPump
 from chronopype_mp.coordinator.record import Life, WorkerRecord
 from chronopype_mp.coordinator.reports import ReportHandler
 from chronopype_mp.coordinator.ticker import Position, Ticker
-from chronopype_mp.core.boot import TickRules, WorkerBoot
+from chronopype_mp.core.boot import TickRules
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.events import (
     Event,
@@ -30,7 +30,7 @@ from chronopype_mp.core.events import (
     WorkerDied,
     WorkerStatus,
 )
-from chronopype_mp.core.messages import Configure, Rehearse, Stop, Uplink, Welcome
+from chronopype_mp.core.messages import Configure, Hello, Rehearse, Stop, Uplink, Welcome
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.stimuli import (
     Action,
@@ -112,6 +112,7 @@ class Coordinator:
         self._lives: set[asyncio.Task[None]] = set()
         self._waiters: list[asyncio.Future[None]] = []
         self._hub = launcher.open_hub()
+        self._output = OutputPump()
         self._inbox = Inbox(self._hub, self._deliver)
         self._told_drops = DropCounts()
         self._told_drops_at = timing.monotonic()
@@ -251,6 +252,7 @@ class Coordinator:
             self._tell_drops()
             self.ticker.close()
             self._hub.close()
+            self._close_output()
             self._launcher.close()
 
     async def _wait_closed(self, timeout: float | None) -> None:
@@ -275,6 +277,12 @@ class Coordinator:
         for name in self._records:
             if self._supervisor.view(name).status is not WorkerStatus.STOPPED:
                 logger.error("worker %r cannot be killed; it is left behind", name)
+
+    def _close_output(self) -> None:
+        for record in self._records.values():
+            if record.life is not None and record.life.output is not None:
+                record.life.output.finish()  # of a process that was left behind
+        self._output.close()
 
     def _kill_all(self) -> None:
         for record in self._records.values():
@@ -329,7 +337,9 @@ class Coordinator:
         """Start one process, see it to its end, report that."""
         try:
             original, record.launched = None if record.launched else record.original, True
-            life.process = await self._launcher.start(self._boot(record, life), self._hub, original)
+            life.process = await self._launcher.start(
+                boot_of(record, life, self._hub, self._rules), self._hub, original
+            )
         except Exception as error:
             # OSError and EOFError (the forkserver died) are known; whatever else a launcher
             # raises must not leave the supervisor waiting either.
@@ -339,7 +349,7 @@ class Coordinator:
             self._stimulate(LaunchFailed(record.name, life.incarnation, message))
             return
         if life.process.pipes is not None:
-            life.output = OutputReader(record.name, life.process.pipes)
+            life.output = self._output.watch(record.name, life.process.pipes)
         if life.kill_asked:
             life.process.kill()
         code = await life.process.wait()
@@ -379,29 +389,6 @@ class Coordinator:
                 )
             )
 
-    def _boot(self, record: WorkerRecord, life: Life) -> WorkerBoot:
-        return WorkerBoot(
-            worker=record.name,
-            incarnation=life.incarnation,
-            payload=record.payload,
-            down=self._hub.down,
-            up=self._hub.up,
-            rules=self._rules,
-            beat_interval=record.policy.beat_interval,
-            stop_grace=record.policy.stop_grace,
-            loop_stall_timeout=record.policy.loop_stall_timeout,
-            start_network_timeout=record.policy.start_network_timeout,
-            stop_network_timeout=record.policy.stop_network_timeout,
-            stacks=life.stacks,
-            nice=record.policy.resources.nice,
-            cores=cores_of(record),
-            rlimits=record.policy.resources.rlimits,
-            path=list(sys.path),
-            directory=os.getcwd(),
-            environment=dict(os.environ),
-            log_levels=_log_levels(),
-        )
-
     # Reports and commands
 
     def _deliver(self, report: Uplink) -> str | None:
@@ -412,7 +399,7 @@ class Coordinator:
         if life is None or report.incarnation != life.incarnation:
             return "stale"
         self._reports.handle(record, life, report)
-        return None
+        return "garbage" if life.refused and isinstance(report, Hello) else None
 
     def _welcome(self, record: WorkerRecord, life: Life) -> None:
         if life.welcomed_with is None:
@@ -494,12 +481,3 @@ class Coordinator:
                     stale=now.stale - told.stale,
                 )
             )
-
-
-def _log_levels() -> dict[str, int]:
-    """Return the levels that were set, by logger name; "" is the root logger's."""
-    levels = {"": logging.getLogger().level}
-    for name, known in logging.getLogger().manager.loggerDict.items():
-        if isinstance(known, logging.Logger) and known.level != logging.NOTSET:
-            levels[name] = known.level
-    return levels

@@ -11,7 +11,7 @@ import psutil
 from chronopype_mp.coordinator.record import Life, WorkerRecord
 from chronopype_mp.core.stimuli import Evidence
 
-__all__ = ["cores_of", "gather", "has_stacks", "is_stopped"]
+__all__ = ["gather", "has_stacks", "is_stopped"]
 
 LONGEST_STACKS = 65536
 """Bytes of stacks that are kept."""
@@ -43,11 +43,15 @@ def gather(record: WorkerRecord, life: Life, exitcode: int | None, lost: int) ->
         lost: ticks that it did not account for.
     """
     assert life.process is not None
+    output: tuple[str, ...] = ()
+    if life.output is not None:
+        output = life.output.finish()
+        record.output_lines += life.output.lines
     return Evidence(
         pid=life.process.pid,
         exitcode=exitcode,
         signal=_signal_name(exitcode),
-        output=() if life.output is None else life.output.finish(),
+        output=output,
         error=None if life.fatal is None else life.fatal.traceback,
         stacks=_take_stacks(life),
         ticks_lost=lost,
@@ -56,17 +60,6 @@ def gather(record: WorkerRecord, life: Life, exitcode: int | None, lost: int) ->
         network_status=record.network_status,
         network_error=record.network_error,
     )
-
-
-def cores_of(record: WorkerRecord) -> list[int]:
-    """Return the cores that a worker may run on; none is no restriction."""
-    cores = record.policy.resources.cpu_affinity
-    if cores is None:
-        return []
-    if cores == "spread":
-        available = sorted(os.sched_getaffinity(0))
-        return [available[record.number % len(available)]]
-    return [int(core) for core in cores]
 
 
 def _take_stacks(life: Life) -> str | None:

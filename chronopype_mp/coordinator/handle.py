@@ -34,6 +34,7 @@ class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
         restarts: processes started after the first.
         lag: how late the worker's event loop was at its last beat, seconds.
         reports_lost: reports and log lines that the present incarnation had to drop.
+        output_lines: lines that the worker has printed, shown or not.
         frames_dropped: frames that the present incarnation received and could not decode.
     """
 
@@ -46,6 +47,7 @@ class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int
     lag: float
     reports_lost: int
+    output_lines: int
     frames_dropped: int
 
 
@@ -125,6 +127,7 @@ class WorkerHandle:
             restarts=self.restarts,
             lag=snapshot.lag,
             reports_lost=snapshot.reports_lost,
+            output_lines=self._output_lines(),
             frames_dropped=snapshot.frames_dropped,
         )
 
@@ -156,6 +159,11 @@ class WorkerHandle:
             WorkerError: it was stopped or quarantined, or its clock is not entered.
         """
         await self._running("restart").restart(self.name)
+
+    def _output_lines(self) -> int:
+        life = self._record.life
+        present = 0 if life is None or life.output is None else life.output.lines
+        return self._record.output_lines + present
 
     def _rehearse(self, fault: str, amount: float) -> None:
         """Have the worker do itself harm; see `chronopype_mp.testing.faults`."""

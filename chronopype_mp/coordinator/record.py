@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from chronopype_mp.coordinator.output import OutputReader
+from chronopype_mp.coordinator.output import WorkerOutput
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.events import WorkerDied
 from chronopype_mp.core.ledger import Ledger
@@ -60,7 +60,7 @@ class Life:
         self.stop_asked_at = 0.0
         self.process: WorkerProcess | None = None
         self.kill_asked = False
-        self.output: OutputReader | None = None
+        self.output: WorkerOutput | None = None
         self.fatal: Failure | None = None
         self.heard_last = False
         self.refused = False
@@ -95,6 +95,7 @@ class WorkerRecord:
         version: counts the changes of ``settings``.
         ledger: the account of its ticks since the clock was entered.
         launched: it has had a process since the clock was entered.
+        output_lines: lines printed by processes that have ended.
         network_error: the last error of its network, of the present process.
         last_failure: the dossier of its last death.
         life: its present process, if there is one.
@@ -120,6 +121,7 @@ class WorkerRecord:
         self.version = 1
         self.ledger = Ledger()
         self.launched = False
+        self.output_lines = 0
         self.number = number
         self.group = group
         self.strategy = strategy

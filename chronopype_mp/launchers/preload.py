@@ -25,7 +25,7 @@ from multiprocess import reduction
 
 __all__ = ["LAST_GRACE"]
 
-LAST_GRACE = 4.0
+LAST_GRACE = 3.5
 """Seconds; a little more than the worker's own grace for a loop that does not turn."""
 
 MULTIPROCESS_PREFIX = "pymp-"

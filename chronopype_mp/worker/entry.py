@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 
 import dill
 import msgspec
+import multiprocess.forkserver
 import multiprocess.process
 
 from chronopype_mp.core.boot import WorkerBoot
@@ -54,6 +55,7 @@ def main(boot_frame: bytes, stdout: Connection, stderr: Connection) -> None:
     """
     boot = msgspec.msgpack.decode(boot_frame, type=WorkerBoot)
     _become_leader()
+    _let_go_of_the_forkserver()
     _redirect(stdout, stderr)
     _take_surroundings(boot)
     watchdog = Watchdog(boot.stacks, boot.loop_stall_timeout)
@@ -84,6 +86,17 @@ def _become_leader() -> None:
             libc.signal(signal.SIGQUIT, ctypes.cast(libc.alarm, ctypes.c_void_p))
         # The forkserver waits for orderly ends before it exits itself.
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL if forked else signal.SIGQUIT)
+
+
+def _let_go_of_the_forkserver() -> None:
+    """Close our copy of the pipe by which the forkserver sees the end of the coordinator.
+
+    Every forked process gets one; a worker that is stuck would keep the forkserver waiting.
+    """
+    server = multiprocess.forkserver._forkserver
+    fd, server._forkserver_alive_fd = server._forkserver_alive_fd, None
+    if fd is not None:
+        os.close(fd)
 
 
 def _redirect(stdout: Connection, stderr: Connection) -> None:

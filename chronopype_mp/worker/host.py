@@ -35,6 +35,7 @@ from chronopype_mp.core.messages import (
     Rehearse,
     Status,
     Stop,
+    Tick,
     Welcome,
     WorkerSettings,
 )
@@ -242,14 +243,12 @@ class WorkerHost:
 
     def _read(self) -> None:
         """Take what has come in; ticks before a command are dealt with before it."""
-        newest: bytes | None = None
+        ticks: list[bytes] = []
         for frame in self._link.receive(BATCH):
             if frame.startswith(TICK_TOPIC):
-                newest = frame
+                ticks.append(frame)
                 continue
-            if newest is not None:
-                self._take_tick(newest)
-                newest = None
+            self._take_newest(ticks)
             try:
                 command = decode_command(frame)
             except FrameError:
@@ -257,15 +256,20 @@ class WorkerHost:
                 continue
             if command.incarnation == self._boot.incarnation:
                 self._take_command(command)
-        if newest is not None:
-            self._take_tick(newest)
+        self._take_newest(ticks)
 
-    def _take_tick(self, frame: bytes) -> None:
-        try:
-            tick = decode_tick(frame)
-        except FrameError:
-            self._garbage += 1
-            return
+    def _take_newest(self, frames: list[bytes]) -> None:
+        """Take the last of some frames that is a tick."""
+        while frames:
+            try:
+                tick = decode_tick(frames.pop())
+            except FrameError:
+                self._garbage += 1
+            else:
+                frames.clear()
+                self._take_tick(tick)
+
+    def _take_tick(self, tick: Tick) -> None:
         self._newest_tick = max(self._newest_tick, tick.seq)
         if self._started and self._stopping is None:
             assert self._dispatcher is not None

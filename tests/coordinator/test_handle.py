@@ -37,6 +37,7 @@ def test_before_the_clock_is_entered_there_is_a_name_and_no_process() -> None:
         restarts=0,
         lag=0.0,
         reports_lost=0,
+        output_lines=0,
         frames_dropped=0,
     )
     assert repr(handle) == "<WorkerHandle 'a' STOPPED pid=None incarnation=0>"

@@ -1,0 +1,58 @@
+"""What a new worker process is told: its place, its rules, and the coordinator's surroundings."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from chronopype_mp.coordinator.record import Life, WorkerRecord
+from chronopype_mp.core.boot import TickRules, WorkerBoot
+from chronopype_mp.transport.base import Hub
+
+__all__ = ["boot_of"]
+
+
+def boot_of(record: WorkerRecord, life: Life, hub: Hub, rules: TickRules) -> WorkerBoot:
+    """Return what one incarnation starts with, as things are now."""
+    return WorkerBoot(
+        worker=record.name,
+        incarnation=life.incarnation,
+        payload=record.payload,
+        down=hub.down,
+        up=hub.up,
+        rules=rules,
+        beat_interval=record.policy.beat_interval,
+        stop_grace=record.policy.stop_grace,
+        loop_stall_timeout=record.policy.loop_stall_timeout,
+        start_network_timeout=record.policy.start_network_timeout,
+        stop_network_timeout=record.policy.stop_network_timeout,
+        stacks=life.stacks,
+        nice=record.policy.resources.nice,
+        cores=_cores_of(record),
+        rlimits=record.policy.resources.rlimits,
+        path=list(sys.path),
+        directory=os.getcwd(),
+        environment=dict(os.environ),
+        log_levels=_log_levels(),
+    )
+
+
+def _cores_of(record: WorkerRecord) -> list[int]:
+    """Return the cores that a worker may run on; none is no restriction."""
+    cores = record.policy.resources.cpu_affinity
+    if cores is None:
+        return []
+    if cores == "spread":
+        available = sorted(os.sched_getaffinity(0))
+        return [available[record.number % len(available)]]
+    return [int(core) for core in cores]
+
+
+def _log_levels() -> dict[str, int]:
+    """Return the levels that were set, by logger name; "" is the root logger's."""
+    levels = {"": logging.getLogger().level}
+    for name, known in logging.getLogger().manager.loggerDict.items():
+        if isinstance(known, logging.Logger) and known.level != logging.NOTSET:
+            levels[name] = known.level
+    return levels
