@@ -121,6 +121,7 @@ class Coordinator:
         self.is_open = True
         self._closed = asyncio.Event()
         self._hub.attach(asyncio.get_running_loop(), self._inbox.on_readable)
+        self._output.start()
         self.ticker.start()
         self._watch = asyncio.create_task(self._watch_time(), name="chronopype_mp coordinator")
 
@@ -352,6 +353,8 @@ class Coordinator:
             life.output = self._output.watch(record.name, life.process.pipes)
         if life.kill_asked:
             life.process.kill()
+        if life.early_ready is not None:
+            self._reports.handle(record, life, life.early_ready)
         code = await life.process.wait()
         life.process.clean_up()
         await self._hear_last(life, code)

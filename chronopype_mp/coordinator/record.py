@@ -11,7 +11,7 @@ from chronopype_mp.coordinator.output import WorkerOutput
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.events import WorkerDied
 from chronopype_mp.core.ledger import Ledger
-from chronopype_mp.core.messages import Failure, WorkerSettings
+from chronopype_mp.core.messages import Failure, Ready, WorkerSettings
 from chronopype_mp.core.policy import GroupStrategy, Supervision
 from chronopype_mp.exceptions import ConfigError
 from chronopype_mp.launchers import WorkerProcess
@@ -48,6 +48,7 @@ class Life:
         heard_last: it has sent its last report.
         refused: it speaks another version of the protocol; its start will time out.
         ready: it has reported that it is ready.
+        early_ready: that report, if it came before the launcher had returned the process.
         stopping: it was told to stop.
         stop_begun: it has confirmed that.
         welcomed_with: the version of the settings that it was welcomed with first.
@@ -65,6 +66,7 @@ class Life:
         self.heard_last = False
         self.refused = False
         self.ready = False
+        self.early_ready: Ready | None = None
         self.stopping = False
         self.stop_begun = False
         self.welcomed_with: int | None = None

@@ -102,6 +102,9 @@ class ReportHandler:
         self._welcome(record, life)
 
     def _ready(self, record: WorkerRecord, life: Life, report: Ready) -> None:
+        if life.process is None:
+            # The worker was faster than the thread that started it; the coordinator hands it on.
+            life.early_ready = report
         if life.ready or life.process is None:
             return
         life.ready = True

@@ -144,6 +144,9 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog) -> int:
     try:
         code = await host.run()
     finally:
+        # A stop that nobody heard confirmed is asked for again and again: not to cut this short.
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         logging.getLogger().removeHandler(logs)
         logs.send()
         host.outbox.flush()

@@ -10,7 +10,13 @@ import pytest
 from chronopype_mp.coordinator.handle import WorkerStatistics
 from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import WorkerDied, WorkerQuarantined, WorkerStarting, WorkerStatus
+from chronopype_mp.core.events import (
+    WorkerBackingOff,
+    WorkerDied,
+    WorkerQuarantined,
+    WorkerStarting,
+    WorkerStatus,
+)
 from chronopype_mp.core.policy import Supervision
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.exceptions import WorkerError
@@ -192,18 +198,20 @@ def test_a_worker_may_have_a_supervision_of_its_own() -> None:
         doomed = bench.clock.add_processor(Scribe(fails=("start",)))
         waiting = bench.clock.add_processor(Scribe(fails=("start",)), supervision=patient)
         async with bench.clock:
-            await bench.events.wait_for(WorkerDied, count=2)
-            await turns()
-            assert doomed.status is WorkerStatus.QUARANTINED
-            assert waiting.status is WorkerStatus.BACKOFF
+            await bench.events.wait_for(WorkerQuarantined, worker=doomed.name)
+            await bench.events.wait_for(WorkerBackingOff, worker=waiting.name)
+            # The first restart is immediate.
+            bench.time.advance(0.1)
+            await bench.events.wait_for(WorkerBackingOff, worker=waiting.name, delay=1.0)
             for _ in range(8):
                 bench.time.advance(0.1)
                 await turns()
-            assert waiting.status is WorkerStatus.BACKOFF
+            assert (waiting.status, waiting.incarnation) == (WorkerStatus.BACKOFF, 2)
             for _ in range(4):
                 bench.time.advance(0.1)
                 await turns()
-            await bench.events.wait_for(WorkerStarting, worker=waiting.name, incarnation=2)
+            await bench.events.wait_for(WorkerStarting, worker=waiting.name, incarnation=3)
+            assert doomed.status is WorkerStatus.QUARANTINED
 
     run(scenario())
 

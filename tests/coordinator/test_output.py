@@ -1,23 +1,29 @@
-"""A worker's output over real pipes: shown by line, the last lines kept."""
+"""The workers' output over real pipes: always read, shown by line within bounds, counted."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import io
 import os
+import random
+import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 from chronopype_mp.coordinator.output import (
+    CALM_AFTER,
+    CHUNK,
     KEPT_LINES,
     LONGEST,
-    SHOWN_PER_SECOND,
     STUCK_AFTER,
+    WAITING,
     OutputPump,
 )
 from tests.system.scripts import wait_until
@@ -25,15 +31,37 @@ from tests.waiting import run
 
 Out = pytest.CaptureFixture[str]
 
+STORM = "import sys; sys.stdout.write(''.join(f'{n}\\n' for n in range(100_000)))"
+FOR_EVER = "while True: print('y' * 50)"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Fail a test that leaves threads or file descriptors behind."""
+    threads, fds = set(threading.enumerate()), _fds()
+    yield
+    assert set(threading.enumerate()) <= threads
+    assert _fds() <= fds
+
+
+def _fds() -> set[str]:
+    listed = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+    return {fd for fd in listed if os.path.lexists(fd)}  # the listing's own is closed
+
 
 class Rig:
-    """A pump that reads a worker ``w``, and the ends that the worker writes to."""
+    """A pump that reads a worker ``w``, and the ends that the worker writes to.
 
-    def __init__(self) -> None:
+    Args:
+        clock: as of the pump.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._stdout, self.stdout = os.pipe()
         self._stderr, self.stderr = os.pipe()
-        self.pump = OutputPump()
+        self.pump = OutputPump(clock)
         self.output = self.pump.watch("w", (self._stdout, self._stderr))
+        self.pump.start()
 
     async def say(self, data: bytes, fd: int | None = None) -> None:
         """Write, and return when it has been read, and shown as far as it is."""
@@ -49,7 +77,7 @@ class Rig:
 
     async def shown(self) -> None:
         """Return when all has been written that was to be."""
-        await asyncio.to_thread(wait_until, lambda: not self.pump._texts.unfinished_tasks, 10.0)
+        await asyncio.to_thread(wait_until, lambda: not self.pump._waiting, 10.0)
 
     async def finish(self) -> tuple[str, ...]:
         last = self.output.finish()
@@ -66,9 +94,11 @@ def _unread(fd: int) -> int:
     return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4), sys.byteorder)
 
 
-def with_pipes(scenario: Callable[[Rig], Awaitable[None]]) -> None:
+def with_pipes(
+    scenario: Callable[[Rig], Awaitable[None]], clock: Callable[[], float] = time.monotonic
+) -> None:
     async def opened() -> None:
-        rig = Rig()
+        rig = Rig(clock)
         try:
             await scenario(rig)
         finally:
@@ -232,85 +262,262 @@ def test_a_stdout_that_is_closed_ends_nothing(monkeypatch: pytest.MonkeyPatch) -
     with_pipes(scenario)
 
 
-def test_a_storm_is_counted_exactly_and_shown_within_bounds(capsys: Out) -> None:
+@pytest.mark.parametrize("replacement", [None, object()])
+def test_a_stdout_that_is_none_or_no_stream_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: Out, replacement: object
+) -> None:
     async def scenario(rig: Rig) -> None:
-        def storm() -> None:
-            for start in range(0, 100_000, 1000):
-                lines = b"".join(b"%d\n" % number for number in range(start, start + 1000))
-                while lines:
-                    lines = lines[os.write(rig.stdout, lines) :]
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", replacement)
+            await rig.say(b"one\n")
+        await rig.say(b"two\n")
+        assert capsys.readouterr().out == "[w] two\n"
 
-        await asyncio.to_thread(storm)
+    with_pipes(scenario)
+
+
+def test_binary_junk_harms_nothing(capsys: Out) -> None:
+    async def scenario(rig: Rig) -> None:
+        junk = random.Random(1).randbytes(1_000_000)
+        await asyncio.to_thread(_write_all, rig.stdout, junk)
+        await rig.say(b"\nstill here\n")
+        last = await rig.finish()
+        assert last[-1] == "still here"
+        assert rig.output.lines == junk.count(b"\n") + 2
+
+    with_pipes(scenario)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _storm(fd: int) -> None:
+    """Have a process print 100,000 lines as fast as it can; wait for its end."""
+    subprocess.run([sys.executable, "-c", STORM], stdout=fd, check=True)
+
+
+def _print_for_ever(fd: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", FOR_EVER], stdout=fd)
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_of_a_storm_a_seconds_lines_are_shown_and_the_rest_told_once_when_it_is_over(
+    capsys: Out,
+) -> None:
+    clock = Clock()
+
+    async def scenario(rig: Rig) -> None:
+        await asyncio.to_thread(_storm, rig.stdout)
+        await rig.say(b"one more\n")
+        assert rig.output.lines == 100_001
+        assert rig.output.not_shown == 99_001
+        assert capsys.readouterr().out == "".join(f"[w] {n}\n" for n in range(1000))
+        clock.now += CALM_AFTER
+        await asyncio.to_thread(wait_until, lambda: rig.output._told == 99_001, 10.0)
+        await rig.say(b"calm again\n")
+        assert capsys.readouterr().out == "[w] … 99,001 lines not shown\n[w] calm again\n"
+
+    with_pipes(scenario, clock)
+
+
+def test_the_next_line_after_a_storm_comes_after_what_is_told_of_it(capsys: Out) -> None:
+    clock = Clock()
+
+    async def scenario(rig: Rig) -> None:
+        await rig.say(b"x\n" * 1005, rig.stderr)
+        capsys.readouterr()
+        clock.now += CALM_AFTER
+        await rig.say(b"calm again\n")
+        shown = capsys.readouterr()
+        assert shown.out == "[w] calm again\n"
+        assert shown.err == "[w] … 5 lines not shown\n"
+
+    with_pipes(scenario, clock)
+
+
+def test_a_storm_that_lasts_goes_on_being_shown_within_bounds_and_is_told_in_the_end(
+    capsys: Out,
+) -> None:
+    clock = Clock()
+
+    async def scenario(rig: Rig) -> None:
+        for _ in range(20):
+            await rig.say(b"x\n" * 2000)
+            clock.now += 0.125
+        assert rig.output.not_shown == 40_000 - 1000 - 19 * 125
+        await rig.finish()
+        *shown, told = capsys.readouterr().out.splitlines()
+        assert shown == ["[w] x"] * 3375
+        assert told == "[w] … 36,625 lines not shown"
+
+    with_pipes(scenario, clock)
+
+
+def test_a_storm_of_a_real_process_is_counted_exactly(capsys: Out) -> None:
+    async def scenario(rig: Rig) -> None:
+        await asyncio.to_thread(_storm, rig.stdout)
         last = await rig.finish()
         assert rig.output.lines == 100_000
-        assert last[-1] == "99999"
+        assert last == tuple(str(number) for number in range(100_000 - KEPT_LINES, 100_000))
         shown = capsys.readouterr().out.splitlines()
         told = [line for line in shown if line.endswith("lines not shown")]
         assert len(shown) - len(told) + rig.output.not_shown == 100_000
-        assert told
-        assert len(shown) < 10 * SHOWN_PER_SECOND
+        counts = [int(line.split()[2].replace(",", "")) for line in told]
+        assert sum(counts) == rig.output.not_shown > 0
+
+    with_pipes(scenario)
+
+
+def test_in_one_turn_each_worker_is_read_once_however_much_another_has_printed() -> None:
+    ends = [os.pipe() for _ in range(4)]
+    (much, much_in), (no, _), (little, little_in), (none, _) = ends
+    fcntl.fcntl(much_in, fcntl.F_SETPIPE_SZ, 8 * CHUNK)
+    _write_all(much_in, b"x\n" * (4 * CHUNK))
+    os.write(little_in, b"hello\n")
+    pump = OutputPump()  # its threads come later
+    loud, quiet = pump.watch("loud", (much, no)), pump.watch("quiet", (little, none))
+    assert pump._turn(0.0) == {loud}
+    assert (loud.lines, quiet.lines) == (CHUNK // 2, 1)
+    for output in (loud, quiet):
+        output.finish()
+    assert loud.lines == 4 * CHUNK
+    pump.start()
+    pump.close()
+    for _, end in ends:
+        os.close(end)
+
+
+def test_a_worker_is_read_and_shown_beside_others_that_print_without_end(capsys: Out) -> None:
+    async def scenario(rig: Rig) -> None:
+        ends = [os.pipe() for _ in range(4)]
+        others = [
+            rig.pump.watch(f"other{number}", (ends[number][0], ends[number + 1][0]))
+            for number in (0, 2)
+        ]
+        processes = [_print_for_ever(ends[number][1]) for number in (0, 2)]
+        try:
+            for number in range(1, 20):
+                before = [other.lines for other in others]
+                os.write(rig.stdout, b"me too\n")
+                await asyncio.to_thread(wait_until, lambda n=number: rig.output.lines == n, 10.0)
+                await asyncio.to_thread(
+                    wait_until,
+                    lambda b=before: all(o.lines > n for o, n in zip(others, b, strict=True)),
+                    10.0,
+                )
+        finally:
+            for process in processes:
+                process.kill()
+                await asyncio.to_thread(process.wait)
+            for other in others:
+                other.finish()
+            for _, end in ends:
+                os.close(end)
+        await rig.finish()
+        assert rig.output.not_shown == 0
+        assert capsys.readouterr().out.count("[w] me too\n") == 19
+
+    with_pipes(scenario)
+
+
+def test_the_end_may_come_while_the_thread_reads() -> None:
+    async def scenario(rig: Rig) -> None:
+        for number in range(50):
+            ends = [os.pipe() for _ in range(2)]
+            output = rig.pump.watch(f"{number}", (ends[0][0], ends[1][0]))
+            for _, end in ends:
+                os.write(end, b"line\n" * 1000)
+            # Without a pause: the reader is before, in or after its turn.
+            assert output.finish() == ("line",) * KEPT_LINES
+            assert output.lines == 2000
+            for _, end in ends:
+                os.close(end)
+        await rig.say(b"still reading\n")
+        assert rig.output.lines == 1
 
     with_pipes(scenario)
 
 
 class Stuck(io.StringIO):
-    """A stdout that nobody reads."""
+    """A stdout that nobody reads; a write to it returns when that has changed."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.entered = threading.Event()
         self.released = threading.Event()
 
     def write(self, text: str) -> int:
+        self.entered.set()
         self.released.wait(30.0)
-        return len(text)
+        return super().write(text)
 
 
-def test_a_stdout_that_is_stuck_keeps_nobody_from_being_read_or_closed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_stdout_that_is_stuck_keeps_nobody_from_being_read_or_closed() -> None:
     stuck = Stuck()
 
     async def scenario() -> None:
-        monkeypatch.setattr(sys, "stdout", stuck)
         rig = Rig()
-
-        def storm() -> None:
-            for _ in range(3000):
-                os.write(rig.stdout, b"line\n" * 100)
-
-        await asyncio.to_thread(storm)
-        assert rig.output.finish()
-        assert rig.output.lines == 300_000
-        began = asyncio.get_running_loop().time()
+        os.write(rig.stdout, b"first\n")
+        assert await asyncio.to_thread(stuck.entered.wait, 10.0)
+        await asyncio.to_thread(_storm, rig.stdout)
+        rig.output.finish()
+        assert rig.output.lines == 100_001
+        began = time.monotonic()
         await asyncio.to_thread(rig.close)
-        assert asyncio.get_running_loop().time() - began < STUCK_AFTER + 5.0
+        assert time.monotonic() - began < STUCK_AFTER + 5.0
         stuck.released.set()
         await asyncio.to_thread(rig.pump._writer.join, 10.0)
-        assert not rig.pump._writer.is_alive()
+        assert stuck.getvalue() == "[w] first\n"
 
-    try:
-        run(scenario())
-    finally:
-        stuck.released.set()
+    with contextlib.redirect_stdout(stuck):
+        try:
+            run(scenario())
+        finally:
+            stuck.released.set()
 
 
-def test_two_workers_are_read_side_by_side(capsys: Out) -> None:
+def test_what_waits_for_a_stdout_that_is_stuck_is_bounded_and_the_rest_is_counted() -> None:
+    lines = 400
+    long_line = b"x" * (LONGEST - 1) + b"\n"
+    stuck = Stuck()
+
     async def scenario(rig: Rig) -> None:
-        read, write = os.pipe()
-        read_error, write_error = os.pipe()
-        other = rig.pump.watch("v", (read, read_error))
-        for number in range(20):
-            os.write(write, b"%d\n" % number)
-            os.write(rig.stdout, b"%d\n" % number)
-        await asyncio.to_thread(wait_until, lambda: other.lines == rig.output.lines == 20, 10.0)
-        other.finish()
+        await asyncio.to_thread(_write_all, rig.stdout, long_line * lines)
+        await asyncio.to_thread(wait_until, lambda: rig.output.lines == lines, 10.0)
+        assert WAITING - 2 * CHUNK < rig.pump._waiting <= WAITING
+        left_out = rig.output.not_shown
+        stuck.released.set()
         await rig.finish()
-        shown = capsys.readouterr().out.splitlines()
-        for name in "wv":
-            assert [line for line in shown if line[1] == name] == [
-                f"[{name}] {number}" for number in range(20)
-            ]
-        os.close(write)
-        os.close(write_error)
+        *shown, told = stuck.getvalue().splitlines()
+        assert len(shown) == lines - left_out
+        assert told == f"[w] … {left_out} lines not shown"
 
-    with_pipes(scenario)
+    with contextlib.redirect_stdout(stuck):
+        try:
+            with_pipes(scenario)
+        finally:
+            stuck.released.set()
+
+
+def test_a_process_that_comes_after_the_pump_was_closed_is_read_in_the_end() -> None:
+    pump = OutputPump()
+    pump.start()
+    pump.close()
+    ends = [os.pipe() for _ in range(2)]
+    output = pump.watch("late", (ends[0][0], ends[1][0]))
+    os.write(ends[0][1], b"too late\n")
+    assert output.finish() == ("too late",)
+    assert output.not_shown == 1
+    for _, end in ends:
+        os.close(end)

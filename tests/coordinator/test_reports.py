@@ -130,12 +130,16 @@ def test_ready_opens_the_account_and_tells_the_supervisor_once() -> None:
     assert rig.configured == 0
 
 
-def test_ready_before_its_process_is_known_counts_for_nothing() -> None:
+def test_ready_before_its_process_is_known_is_kept_for_later() -> None:
     rig = Rig()
-    rig.life.process = None
+    process, rig.life.process = rig.life.process, None
     rig.take(Ready, base=10)
     assert rig.stimuli == []
     assert not rig.life.ready
+    assert rig.life.early_ready is not None
+    rig.life.process = process
+    rig.take(Ready, base=rig.life.early_ready.base)
+    assert rig.life.ready
 
 
 def test_a_setting_that_changed_while_the_worker_started_is_sent_when_it_is_ready() -> None:

@@ -62,8 +62,8 @@ class Watched:
 async def eventually(condition: Callable[[], bool], timeout: float = 10.0) -> None:
     """Wait for what no event tells of, such as another process' file: look every 20 ms."""
     async with asyncio.timeout(timeout):
-        while not condition():
-            await asyncio.sleep(0.02)  # nothing tells
+        while not condition():  # noqa: ASYNC110 – nothing tells
+            await asyncio.sleep(0.02)
 
 
 def closes(handle: WorkerHandle) -> bool:

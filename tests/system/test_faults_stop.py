@@ -15,6 +15,7 @@ from chronopype_mp import (
     ProcessorSpec,
     RestartBudget,
     Supervision,
+    TickProcessor,
     WorkerHandle,
     WorkerStatus,
 )
@@ -132,19 +133,23 @@ def test_a_worker_that_is_starting_or_between_two_starts_is_stopped_at_once_and_
     run(_stops(tmp_path, launcher, whole))
 
 
+def _spec(kind: type[TickProcessor]) -> ProcessorSpec:
+    return ProcessorSpec(target=f"{kind.__module__}:{kind.__name__}")
+
+
 async def _stops(tmp_path: Path, launcher: str, whole: bool) -> None:
     patient = Supervision(backoff=BackoffPolicy(minimum=300.0, maximum=300.0))
     restless = Supervision(
         backoff=BackoffPolicy(minimum=0.05, maximum=0.05),
         budget=RestartBudget(max_restarts=1000),
     )
-    slow = ProcessorSpec(target=f"{SlowToMake.__module__}:SlowToMake")
-    failing = ProcessorSpec(target=f"{CannotBeMade.__module__}:CannotBeMade")
     async with Neighbourhood(tmp_path, launcher=launcher) as n:
-        starting = await n.add(slow, ready=False, name="starting")
-        waiting = await n.add(failing, ready=False, name="waiting", supervision=patient)
-        looping = await n.add(failing, ready=False, name="looping", supervision=restless)
-        just_added = await n.add(slow, ready=False, name="just added")
+        starting = await n.add(_spec(SlowToMake), ready=False, name="starting")
+        waiting = await n.add(_spec(CannotBeMade), ready=False, name="waiting", supervision=patient)
+        looping = await n.add(
+            _spec(CannotBeMade), ready=False, name="looping", supervision=restless
+        )
+        just_added = await n.add(_spec(SlowToMake), ready=False, name="just added")
         handles = [starting, waiting, looping, just_added]
         await n.events.wait_for(WorkerBackingOff, worker="waiting", count=2)
         await n.events.wait_for(WorkerStarting, worker="looping", count=4)

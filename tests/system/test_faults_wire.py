@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +73,13 @@ def prefixes(frame: bytes) -> list[bytes]:
     return [frame[:end] for end in range(1, len(frame))]
 
 
+def zmtp(kind: bytes, body: bytes) -> bytes:
+    """Return all that a socket of a kind says to send one frame (ZMTP 3.0)."""
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\0" + b"NULL".ljust(20, b"\0") + bytes(32)
+    ready = b"\x05READY\x0bSocket-Type" + struct.pack(">I", len(kind)) + kind
+    return greeting + bytes([4, len(ready)]) + ready + b"\x02" + struct.pack(">Q", len(body)) + body
+
+
 class Forger:
     """Sends frames to the coordinator's sockets."""
 
@@ -94,11 +103,11 @@ class Forger:
             push.send(HUGE)
 
     def subscribe_huge(self) -> None:
-        with zmq.Context() as context, context.socket(zmq.XSUB) as subscriber:
-            subscriber.setsockopt(zmq.LINGER, 200)
-            subscriber.connect(self.down)
-            subscriber.send(b"\x01" + HUGE)
-            subscriber.send(b"\x07 no subscription")
+        """By hand: libzmq's own subscriber overflows its stack at this."""
+        for size in (MAX_FRAME - 1, MAX_FRAME + 1):
+            with socket.socket(socket.AF_UNIX) as raw, contextlib.suppress(BrokenPipeError):
+                raw.connect(self.down.removeprefix("ipc://"))
+                raw.sendall(zmtp(b"SUB", b"\x01" + b"y" * (size - 1)))
 
     def junk_on_both(self) -> None:
         for address in (self.up, self.down):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import zmq
 
 from chronopype_mp import (
     BackoffPolicy,
@@ -22,14 +21,8 @@ from chronopype_mp import (
     WorkerError,
     WorkerStatus,
 )
-from chronopype_mp.core.codec import encode_report
-from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.messages import Beat, Bye, Failure, Ready, Status
-from chronopype_mp.core.state import TickAccount, TickState
 from chronopype_mp.events import (
     DeathReason,
-    FramesDropped,
-    ProcessorFailed,
     WorkerDied,
     WorkerQuarantined,
     WorkerReady,
@@ -83,40 +76,6 @@ async def _kill(path: Path) -> None:
     assert counts.count(101) == 2
     assert max(counts) < 130
     assert closes(handle)
-
-
-def test_reports_of_an_earlier_incarnation_change_nothing_and_are_counted(tmp_path: Path) -> None:
-    run(_stale(tmp_path))
-
-
-async def _stale(tmp_path: Path) -> None:
-    watched = Watched()
-    async with watched.clock as clock:
-        handle = clock.add_processor(Scribe(tmp_path / "ticks"), name="a")
-        await handle.wait_ready()
-        os.kill(handle.pid or 0, signal.SIGKILL)
-        await watched.events.wait_for(WorkerReady, worker="a", incarnation=2)
-        before = (handle.statistics().run, handle.network_status, handle.pid)
-        coordinator = clock._coordinator
-        assert coordinator is not None
-        account, state = TickAccount(0, 5000, 0, 0), TickState(success_count=77, is_active=True)
-        old = {"worker": "a", "incarnation": 1}
-        reports = [
-            Ready(**old, base=0),
-            Status(**old, network=NetworkStatus.ERROR, at=0.0),
-            Beat(**old, account=account, state=state, largest_gap=9.0, lag=9.0),
-            Failure(**old, hook="x", serial=1, type_name="E", message="m", traceback=""),
-            Bye(**old, account=account, state=state),
-        ]
-        with zmq.Context() as context, context.socket(zmq.PUSH) as push:
-            push.connect(coordinator._hub.up)
-            for report in reports:
-                push.send(encode_report(report))
-        dropped = await watched.events.wait_for(FramesDropped)
-        assert (dropped.stale, dropped.garbage, dropped.foreign) == (len(reports), 0, 0)
-        assert (handle.statistics().run, handle.network_status, handle.pid) == before
-        assert handle.state.success_count != 77
-        assert not watched.events.of(ProcessorFailed)
 
 
 class ExitAtOnce(TickProcessor):
