@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -95,6 +96,12 @@ class BaseClock(ProcessorRegistry, abc.ABC):
     ) -> None:
         if not isinstance(config, ClockConfig):
             raise ConfigError(type(self).__name__, "config", config, "must be a ClockConfig")
+        if error_callback is not None and (
+            not callable(error_callback) or inspect.iscoroutinefunction(error_callback)
+        ):
+            raise ConfigError(
+                type(self).__name__, "error_callback", error_callback, "must be a plain function"
+            )
         if restart_budget is not None and not isinstance(restart_budget, RestartBudget):
             raise ConfigError("clock", "restart_budget", restart_budget, "must be a RestartBudget")
         super().__init__(supervision, groups)

@@ -100,13 +100,18 @@ class ProcessorRegistry(Publisher):
             ClockError: it is in a clock already, or the name is taken.
             ConfigError: the name, ``supervision`` or ``group`` is none, or a core is not there.
             TransferError: it cannot travel; says which attribute stops it.
-            TypeError: it is no processor.
+            TypeError: it is no processor, or cannot be hashed.
         """
         if not isinstance(processor, TickProcessor | ProcessorSpec):
             hint = ""
             if isinstance(processor, type) and issubclass(processor, TickProcessor):
                 hint = f"; make one: {processor.__name__}()"
             raise TypeError(f"{processor!r} is neither a TickProcessor nor a ProcessorSpec{hint}")
+        if type(processor).__hash__ is None:
+            raise TypeError(
+                f"{type(processor).__name__} cannot be hashed, but states are kept by processor; "
+                "a dataclass wants @dataclass(eq=False)"
+            )
         if any(record.source is processor for record in self._records):
             raise ClockError(f"{processor!r} is already registered to this clock")
         if isinstance(processor, TickProcessor) and processor._mirror is not None:

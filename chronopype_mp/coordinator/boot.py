@@ -31,9 +31,9 @@ def boot_of(record: WorkerRecord, life: Life, hub: Hub, rules: TickRules) -> Wor
         nice=record.policy.resources.nice,
         cores=_cores_of(record),
         rlimits=record.policy.resources.rlimits,
-        path=list(sys.path),
-        directory=os.getcwd(),
-        environment=dict(os.environ),
+        path=[os.fsencode(entry) for entry in sys.path if isinstance(entry, str)],
+        directory=_directory(),
+        environment=dict(os.environb),
         log_levels=_log_levels(),
     )
 
@@ -56,3 +56,11 @@ def _log_levels() -> dict[str, int]:
         if isinstance(known, logging.Logger) and known.level != logging.NOTSET:
             levels[name] = known.level
     return levels
+
+
+def _directory() -> bytes:
+    """Return the working directory; empty if it was removed."""
+    try:
+        return os.getcwdb()
+    except FileNotFoundError:
+        return b""

@@ -278,6 +278,10 @@ class Coordinator:
         for name in self._records:
             if self._supervisor.view(name).status is not WorkerStatus.STOPPED:
                 logger.error("worker %r cannot be killed; it is left behind", name)
+        for life in self._lives:
+            life.cancel()
+        if self._lives:
+            await asyncio.wait(set(self._lives))
 
     def _close_output(self) -> None:
         for record in self._records.values():

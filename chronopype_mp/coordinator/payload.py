@@ -1,12 +1,19 @@
 """The processor as bytes, made once, when it is added.
 
 dill with ``recurse`` takes along what a class or function of the main module (or of a notebook)
-refers to, and nothing else of it; what can be imported travels by name.
+refers to, and nothing else of it; what can be imported travels by name. What dill would send as
+something else than it is (an open file is opened anew, a re-entrant lock can never be taken) is
+refused; an enum of the main module, which dill cannot send, is made anew from its members.
 """
 
 from __future__ import annotations
 
+import enum
+import importlib
+import io
+import threading
 import warnings
+from typing import Any
 
 import dill
 
@@ -39,11 +46,74 @@ def pack(source: TickProcessor | ProcessorSpec) -> bytes:
 
 
 def _dump(value: object) -> bytes:
+    frame = io.BytesIO()
     with warnings.catch_warnings():
         # dill warns of what it could not find by name and would fail on in the worker.
         warnings.simplefilter("error", dill.PicklingWarning)
-        frame: bytes = dill.dumps(value, recurse=True)
-    return frame
+        _Pickler(frame, recurse=True).dump(value)
+    return frame.getvalue()
+
+
+class _Pickler(dill.Pickler):  # type: ignore[misc]
+    """dill's, with other ways for a few types."""
+
+    dispatch = dill.Pickler.dispatch.copy()
+
+    def save(self, obj: Any, save_persistent_id: bool = True) -> None:
+        """Save an object; refuse what would arrive as something else."""
+        if isinstance(obj, _REFUSED):
+            raise TypeError(f"{obj!r} belongs to this process")
+        if isinstance(obj, enum.EnumMeta) and not _is_importable(obj) and id(obj) not in self.memo:
+            members = {name: getattr(obj, name).value for name in obj.__members__}
+            rest = {
+                name: value
+                for name, value in vars(obj).items()
+                if name not in members and (not name.startswith("_") or name == "__doc__")
+            }
+            self.save_reduce(
+                _make_enum,
+                (obj.__name__, obj.__bases__, obj.__module__, obj.__qualname__, members),
+                state=rest,
+                state_setter=_set_attributes,
+                obj=obj,
+            )
+            return
+        super().save(obj, save_persistent_id)
+
+
+_REFUSED = (io.IOBase, type(threading.RLock()))
+
+
+def _is_importable(kind: type) -> bool:
+    if kind.__module__ == "__main__" or "<locals>" in kind.__qualname__:
+        return False
+    try:
+        found: Any = importlib.import_module(kind.__module__)
+        for part in kind.__qualname__.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError):
+        return False
+    return found is kind
+
+
+def _make_enum(
+    name: str, bases: tuple[type, ...], module: str, qualname: str, members: dict[str, Any]
+) -> type:
+    """Make an enum anew, in the worker."""
+    kind: Any = type(bases[-1])
+    space = kind.__prepare__(name, bases)
+    for member, value in members.items():
+        space[member] = value
+    space["__module__"] = module
+    space["__qualname__"] = qualname
+    made: type = kind(name, bases, space)
+    return made
+
+
+def _set_attributes(kind: type, attributes: dict[str, Any]) -> None:
+    """Give an enum its methods: they may refer to it, so it is there first."""
+    for name, value in attributes.items():
+        setattr(kind, name, value)
 
 
 def _brief(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from chronopype_mp.core.messages import Failure, Ready, WorkerSettings
 from chronopype_mp.core.policy import GroupStrategy, Supervision
 from chronopype_mp.exceptions import ConfigError
 from chronopype_mp.launchers import WorkerProcess
-from chronopype_mp.processors import NetworkProcessor, ProcessorSpec, ProcessorState, TickProcessor
+from chronopype_mp.processors import ProcessorSpec, ProcessorState, TickProcessor
 
 __all__ = ["Life", "WorkerRecord", "WorkerSnapshot"]
 
@@ -131,12 +131,6 @@ class WorkerRecord:
         self.last_failure: WorkerDied | None = None
         self.life: Life | None = None
         self._changed = changed
-        if isinstance(source, NetworkProcessor):
-            self.settings = WorkerSettings(
-                check_network_interval=source.check_network_interval,
-                check_network_timeout=source.check_network_timeout,
-                network_error_wait_time=source.network_error_wait_time,
-            )
 
     @property
     def original(self) -> TickProcessor | None:

@@ -35,7 +35,8 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
         nice: niceness to add.
         cores: those that it may run on; none given is no restriction.
         rlimits: soft limits by name.
-        path: the coordinator's ``sys.path``.
+        path: the coordinator's ``sys.path``; bytes, as all that comes from the system, which need
+            not be UTF-8.
         directory: its working directory.
         environment: its environment variables.
         log_levels: the levels of its loggers by name; "" is the root logger.
@@ -56,7 +57,7 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
     nice: int = 0
     cores: list[int] = []
     rlimits: dict[str, int] = {}
-    path: list[str] = []
-    directory: str = ""
-    environment: dict[str, str] = {}
+    path: list[bytes] = []
+    directory: bytes = b""
+    environment: dict[bytes, bytes] = {}
     log_levels: dict[str, int] = {}

@@ -1,9 +1,9 @@
 """Workers as processes of `multiprocess`, by forkserver or spawn.
 
 The child must never run the main module again: scripts without an ``if __name__ == "__main__"``
-guard and notebooks work because the main module is out of sight while a process is started. (It
-is swapped in ``sys.modules``, not stripped of ``__file__``: other threads go on using that.) The
-processor travels as a dill payload, which carries what it needs from the main module.
+guard and notebooks work because the new process is not told of it. (The main module itself is left
+alone: other threads go on using it, to pickle for one.) The processor travels as a dill payload,
+which carries what it needs from the main module.
 
 All starts of a process happen in one permanent thread: PR_SET_PDEATHSIG fires when the thread
 that started a child ends, and a start may block.
@@ -17,9 +17,7 @@ import importlib
 import os
 import select
 import signal
-import sys
 import threading
-import types
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
@@ -27,6 +25,7 @@ from typing import Any
 
 import msgspec
 import multiprocess
+import multiprocess.spawn
 import psutil
 
 from chronopype_mp.core.boot import WorkerBoot
@@ -43,7 +42,7 @@ SPARE_FDS = 32
 """File descriptors that must be free before a start: about twice what one takes. multiprocess
 leaks some, and takes its forkserver down, when it runs out of them halfway."""
 
-_main_module = threading.Lock()
+_starting = threading.Lock()
 
 
 def _run(boot_frame: bytes, stdout: Connection, stderr: Connection) -> None:
@@ -53,13 +52,24 @@ def _run(boot_frame: bytes, stdout: Connection, stderr: Connection) -> None:
 
 @contextlib.contextmanager
 def _main_module_out_of_sight() -> Iterator[None]:
-    with _main_module:
-        real = sys.modules["__main__"]
-        sys.modules["__main__"] = types.ModuleType("__main__")
+    """Leave the main module out of what this thread's next process is told to prepare."""
+    with _starting:
+        prepare, thread = multiprocess.spawn.get_preparation_data, threading.get_ident()
+
+        def without_main(name: str) -> dict[str, Any]:
+            data: dict[str, Any] = prepare(name)
+            if threading.get_ident() == thread:
+                data.pop("init_main_from_name", None)
+                data.pop("init_main_from_path", None)
+                # Python passes over what is no text; multiprocess would not.
+                data["sys_path"] = [entry for entry in data["sys_path"] if isinstance(entry, str)]
+            return data
+
+        multiprocess.spawn.get_preparation_data = without_main
         try:
             yield
         finally:
-            sys.modules["__main__"] = real
+            multiprocess.spawn.get_preparation_data = prepare
 
 
 class _ProcessWorker:
@@ -80,16 +90,19 @@ class _ProcessWorker:
         # Under spawn the sentinel is a pipe that a grandchild may hold open; under the forkserver
         # it tells the exit status, but also ends with the forkserver. A pidfd tells the truth.
         forked = self._process._start_method == "forkserver"
-        if forked or self._pidfd is None:
-            await _readable(self._process.sentinel)
-        orphaned = False
-        if self._pidfd is not None:
-            orphaned = forked and not _is_readable(self._pidfd)
-            if orphaned:
-                self.kill()
-            await _readable(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = None
+        try:
+            if forked or self._pidfd is None:
+                await _readable(self._process.sentinel)
+            orphaned = False
+            if self._pidfd is not None:
+                orphaned = forked and not _is_readable(self._pidfd)
+                if orphaned:
+                    self.kill()
+                await _readable(self._pidfd)
+        finally:
+            if self._pidfd is not None:
+                os.close(self._pidfd)
+                self._pidfd = None
         self._reaped = True
         self._process.join()
         code: int | None = self._process.exitcode

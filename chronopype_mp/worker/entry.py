@@ -110,12 +110,12 @@ def _redirect(stdout: Connection, stderr: Connection) -> None:
 
 
 def _take_surroundings(boot: WorkerBoot) -> None:
-    sys.path[:] = boot.path
+    sys.path[:] = map(os.fsdecode, boot.path)
     with contextlib.suppress(OSError):
         os.chdir(boot.directory)
-    for name in set(os.environ) - set(boot.environment):
-        del os.environ[name]
-    os.environ.update(boot.environment)
+    for name in set(os.environb) - set(boot.environment):
+        del os.environb[name]
+    os.environb.update(boot.environment)
     set_levels(boot.log_levels)
 
 

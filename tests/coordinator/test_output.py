@@ -8,6 +8,7 @@ import fcntl
 import io
 import os
 import random
+import signal
 import subprocess
 import sys
 import termios
@@ -229,22 +230,22 @@ def test_a_pipe_that_ends_is_closed_and_the_other_goes_on(capsys: Out) -> None:
 
 def test_the_end_waits_for_nobody_who_keeps_a_pipe_open_or_writes_without_end() -> None:
     async def scenario(rig: Rig) -> None:
-        told = threading.Event()
-
-        def write_without_end() -> None:
-            try:
-                while True:
-                    os.write(rig.stdout, b"y\n" * 1000)
-                    told.set()
-            except BrokenPipeError:
-                pass
-
-        writer = threading.Thread(target=write_without_end, daemon=True)
-        writer.start()
-        assert await asyncio.to_thread(told.wait, 10.0)
+        writer = _write_for_ever(rig.stdout)
+        await asyncio.to_thread(wait_until, lambda: rig.output.lines > 0, 10.0)
         assert len(await rig.finish()) == KEPT_LINES
-        await asyncio.to_thread(writer.join, 10.0)
-        assert not writer.is_alive()
+        # Nobody reads any more, and that ends it.
+        assert await asyncio.to_thread(writer.wait, 10.0) == -signal.SIGPIPE
+
+    with_pipes(scenario)
+
+
+def test_the_end_reads_no_more_than_a_pipe_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(rig: Rig) -> None:
+        read = os.read
+        monkeypatch.setattr(
+            os, "read", lambda fd, size: b"y\n" if fd == rig._stdout else read(fd, size)
+        )
+        assert set(await rig.finish()) == {"y"}
 
     with_pipes(scenario)
 
@@ -296,6 +297,11 @@ def _write_all(fd: int, data: bytes) -> None:
 def _storm(fd: int) -> None:
     """Have a process print 100,000 lines as fast as it can; wait for its end."""
     subprocess.run([sys.executable, "-c", STORM], stdout=fd, check=True)
+
+
+def _write_for_ever(fd: int) -> subprocess.Popen[bytes]:
+    """Write faster than anybody reads: there is always more."""
+    return subprocess.Popen(["yes"], stdout=fd, stderr=subprocess.DEVNULL)
 
 
 def _print_for_ever(fd: int) -> subprocess.Popen[bytes]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -186,3 +188,13 @@ def test_the_target_of_a_spec_that_cannot_travel_is_named() -> None:
     with pytest.raises(TransferError) as caught:
         pack(ProcessorSpec(target=build))
     assert caught.value.attribute == "target"
+
+
+def test_what_would_arrive_as_something_else_is_refused(tmp_path: Path) -> None:
+    processor = TickProcessor()
+    for value in (threading.RLock(), (tmp_path / "kept").open("w")):
+        processor.held = value  # type: ignore[attr-defined]
+        with pytest.raises(TransferError, match=r"held cannot travel .* belongs to this process"):
+            pack(processor)
+        if isinstance(value, io.IOBase):
+            value.close()

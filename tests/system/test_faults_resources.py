@@ -148,7 +148,8 @@ def test_a_storm_of_100_000_log_records_blocks_nobody_and_each_is_counted(
             )
             grown = me.memory_info().rss - before
             await goes_on(n, victim, tmp_path / "victim")
-            assert counting.records + victim.statistics().reports_lost == storm
+            # Of what was lost, a few may be beats.
+            assert storm <= counting.records + victim.statistics().reports_lost <= storm + 20
             assert counting.records > 0
             assert grown < 64 * MEGABYTE
             assert (victim.pid, victim.restarts) == (pid, 0)

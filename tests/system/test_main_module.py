@@ -12,12 +12,20 @@ import pytest
 from tests.system.scripts import Scripts
 
 UNGUARDED = """
-import asyncio, os, sys, time
+import asyncio, enum, os, pathlib, sys, time
+sys.path.insert(0, pathlib.Path("/tmp"))
 print("main module runs in", os.getpid(), flush=True)
 from chronopype_mp import ClockConfig, ClockMode, ProcessorSpec, TickProcessor
 from chronopype_mp.clocks import RealtimeClock
 
 FACTOR = 3
+
+class Color(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+    def other(self):
+        return Color.BLUE if self is Color.RED else Color.RED
 
 def helper(x):
     return x * FACTOR
@@ -30,11 +38,12 @@ class Mine(Base):
     def __init__(self):
         super().__init__()
         self.seen = 0
+        self.color = Color.RED
 
     def tick(self, timestamp):
         self.seen += 1
         if self.seen == 1:
-            print("value", self.value(), __name__, flush=True)
+            print("value", self.value(), __name__, self.color.other(), flush=True)
 
 lambda_made = ProcessorSpec(target=lambda: Mine())
 
@@ -56,7 +65,7 @@ def test_an_unguarded_script_runs_its_main_module_once(scripts: Scripts, launche
     script = scripts.start(UNGUARDED, launcher)
     assert script.wait() == 0, script.output
     assert script.output.count("main module runs in") == 1
-    assert script.output.count("value 42 __main__") == 2
+    assert script.output.count("value 42 __main__ Color.BLUE") == 2
     assert "runs [True, True]" in script.output
 
 
