@@ -60,6 +60,7 @@ class ProcessorRegistry(Publisher):
         self._handles: dict[str, WorkerHandle] = {}
         self._processors: list[Member] = []
         self._coordinator: Coordinator | None = None
+        self._in_context = False
 
     @property
     def processors(self) -> list[Member]:
@@ -116,6 +117,10 @@ class ProcessorRegistry(Publisher):
             raise ClockError(f"{processor!r} is already registered to this clock")
         if isinstance(processor, TickProcessor) and processor._mirror is not None:
             raise ClockError(f"{processor!r} is already registered to another clock")
+        if isinstance(processor, TickProcessor) and processor._host is not None:
+            raise ClockError(f"{processor!r} is still stopping; await handle.wait_stopped() first")
+        if self._in_context and self._coordinator is not None and not self._coordinator.is_open:
+            raise ClockError("the clock has shut down; leave its context and enter it again")
         policy = _checked_policy(supervision) or self._supervision
         check_cores(policy)
         record = WorkerRecord(

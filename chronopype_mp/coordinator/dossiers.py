@@ -44,7 +44,8 @@ class DossierFiles:
             os.makedirs(folder, exist_ok=True)
             # Whole or not at all: somebody may be reading.
             with open(path + ".part", "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(death), indent=2))
+                plain = msgspec.structs.replace(death, exception=None)
+                file.write(msgspec.json.format(msgspec.json.encode(plain), indent=2))
             os.replace(path + ".part", path)
             names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
             for name in names[:-KEPT_PER_WORKER]:

@@ -43,6 +43,7 @@ def gather(record: WorkerRecord, life: Life, exitcode: int | None, lost: int) ->
         lost: ticks that it did not account for.
     """
     assert life.process is not None
+    fatal = life.fatal
     output: tuple[str, ...] = ()
     if life.output is not None:
         output = life.output.finish()
@@ -52,7 +53,10 @@ def gather(record: WorkerRecord, life: Life, exitcode: int | None, lost: int) ->
         exitcode=exitcode,
         signal=_signal_name(exitcode),
         output=output,
-        error=None if life.fatal is None else life.fatal.traceback,
+        error=None if fatal is None else fatal.traceback,
+        error_type=None if fatal is None else fatal.type_name,
+        error_message=None if fatal is None else fatal.message,
+        exception=None if fatal is None else life.process.exception(fatal.serial),
         stacks=_take_stacks(life),
         ticks_lost=lost,
         last_tick=record.state.last_timestamp,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from chronopype_mp.core.events import DeathReason, Event, ProcessorFailed, WorkerDied
+from chronopype_mp.core.events import Event, ProcessorFailed, WorkerDied
 from chronopype_mp.exceptions import ProcessorError, ProcessorTimeoutError
 
 __all__ = ["ProcessorFailure", "failure_of"]
@@ -48,9 +48,20 @@ def _error(event: ProcessorFailed) -> BaseException:
     )
 
 
-def _death(event: WorkerDied) -> ProcessorError:
-    started = "" if event.reason is not DeathReason.START_FAILED else "could not be started"
-    how = started or f"died ({event.reason.value}, exit status {event.exitcode})"
+def _death(event: WorkerDied) -> BaseException:
+    if event.exception is not None:
+        return event.exception
+    if event.error_type is not None:
+        return ProcessorError(
+            event.error_message or "",
+            worker=event.worker,
+            type_name=event.error_type,
+            traceback=event.error or "",
+        )
+    if event.pid is None:
+        how = "could not be started"
+    else:
+        how = f"died ({event.reason.value}, exit status {event.exitcode})"
     return ProcessorError(
         f"worker {event.worker!r} {how}",
         worker=event.worker,

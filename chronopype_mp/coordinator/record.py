@@ -166,7 +166,9 @@ class WorkerRecord:
     def set_paused(self, paused: bool) -> None:
         """Have the worker paused, or resumed."""
         self._change(paused=paused)
-        self.update(state=msgspec.structs.replace(self.state, is_active=not paused))
+        down = self.launched and (self.life is None or not self.life.ready)
+        active = not paused and not down
+        self.update(state=msgspec.structs.replace(self.state, is_active=active))
 
     def update(self, **values: object) -> None:
         """Replace the snapshot by one with some values changed."""

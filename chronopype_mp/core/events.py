@@ -103,6 +103,9 @@ class WorkerDied(Event, frozen=True, kw_only=True):
         network_error: the last error of its network.
         output: its last lines on stdout and stderr, oldest first.
         error: the traceback of the exception that ended it, where there was one.
+        error_type: the name of that exception's type.
+        error_message: what it said.
+        exception: itself, where it never left this process (inline launcher); not in the files.
         stacks: the Python stacks of all its threads when its loop stood still or a fatal signal
             came.
         ticks_lost: ticks published while it was READY that it never accounted for.
@@ -124,6 +127,9 @@ class WorkerDied(Event, frozen=True, kw_only=True):
     network_error: str | None = None
     output: tuple[str, ...] = ()
     error: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    exception: BaseException | None = None
     stacks: str | None = None
     ticks_lost: int = 0
 

@@ -83,6 +83,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     signal: str | None = None
     output: tuple[str, ...] = ()
     error: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    exception: BaseException | None = None
     stacks: str | None = None
     ticks_lost: int = 0
     last_tick: float | None = None

@@ -36,7 +36,6 @@ from chronopype_mp.exceptions import (
     ClockContextError,
     ClockError,
     ConfigError,
-    ProcessorError,
     ProcessorTimeoutError,
 )
 from chronopype_mp.launchers import InlineLauncher, SpawnLauncher
@@ -553,9 +552,8 @@ def test_where_told_to_raise_a_failing_start_undoes_the_entry(budget: RestartBud
         with pytest.raises(ClockError, match="Failed to start processor 'b'") as caught:
             await bench.clock.__aenter__()
         cause = caught.value.__cause__
-        assert isinstance(cause, ProcessorError)
-        assert cause.worker == "b"
-        assert "ValueError: start of bad" in str(cause)
+        assert isinstance(cause, ValueError), "inline, it is the exception itself"
+        assert str(cause) == "start of bad"
         assert good.notes == ["start", "stop", "await_cleanup"]
         assert bad.notes == ["start", "stop"]
         assert not bench.clock.is_in_context
@@ -585,7 +583,9 @@ def test_a_target_that_fails_is_a_failing_start() -> None:
         bench.clock.add_processor(ProcessorSpec(target=broken))
         with pytest.raises(ClockError, match="Failed to start processor 'broken'") as caught:
             await bench.clock.__aenter__()
-        assert "LookupError: no such exchange" in str(caught.value.__cause__)
+        cause = caught.value.__cause__
+        assert isinstance(cause, LookupError)
+        assert str(cause) == "no such exchange"
 
     run(scenario())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from chronopype_mp.coordinator.failures import failure_of
@@ -39,15 +41,18 @@ def failed(
     )
 
 
-def died(reason: DeathReason, exitcode: int | None, error: str | None = None) -> WorkerDied:
+def died(
+    reason: DeathReason, exitcode: int | None, error: str | None = None, **more: Any
+) -> WorkerDied:
     return WorkerDied(
         worker="a",
         incarnation=1,
-        pid=1,
+        pid=None if reason is DeathReason.START_FAILED else 1,
         reason=reason,
         exitcode=exitcode,
         uptime=1.0,
         error=error,
+        **more,
     )
 
 
@@ -105,6 +110,18 @@ def test_a_worker_that_never_was_could_not_be_started() -> None:
     assert failure is not None
     assert "worker 'a' could not be started" in str(failure.error)
     assert "OSError: no memory" in str(failure.error)
+
+
+def test_a_death_by_an_exception_prints_like_that_and_is_it_where_it_never_left() -> None:
+    said = {"error": "Traceback …", "error_type": "ValueError", "error_message": "no"}
+    failure = failure_of(died(DeathReason.EXITED, 1, **said))
+    assert failure is not None
+    assert isinstance(failure.error, ProcessorError)
+    assert (failure.error.type_name, failure.error.message) == ("ValueError", "no")
+    original = ValueError("no")
+    failure = failure_of(died(DeathReason.EXITED, 1, **said, exception=original))
+    assert failure is not None
+    assert failure.error is original
 
 
 @pytest.mark.parametrize(

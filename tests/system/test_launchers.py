@@ -155,7 +155,13 @@ def test_with_raise_a_failing_start_fails_the_entry_and_stops_all(launcher: str)
         with pytest.raises(ClockError, match="Failed to start processor 'bad'") as caught:
             async with watched.clock:
                 pytest.fail("entered")
-        assert "no such device" in str(caught.value.__cause__)
+        cause = caught.value.__cause__
+        if launcher == "inline":
+            assert type(cause) is OSError
+        else:
+            assert isinstance(cause, ProcessorError)
+            assert (cause.type_name, cause.message) == ("OSError", "no such device")
+            assert "in start" in cause.traceback
         assert good.status is WorkerStatus.STOPPED
         assert not watched.clock.is_in_context
 
