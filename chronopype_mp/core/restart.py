@@ -27,14 +27,26 @@ class RestartBudget(Settings, frozen=True):
         whole(owner, "max_restarts", self.max_restarts, 0)
         positive(owner, "window", self.window)
 
-    def spend(self, history: tuple[float, ...], now: float) -> tuple[float, ...] | None:
-        """Return the history with a restart at ``now`` added, or None when the budget is spent.
+    def spend(
+        self, history: tuple[float, ...], now: float, count: int = 1
+    ) -> tuple[float, ...] | None:
+        """Return the history with restarts at ``now`` added, or None when the budget is spent.
 
         Args:
             history: the times of earlier restarts, rising, seconds on the clock of ``now``.
-            now: the time of this restart.
+            now: the time of these restarts.
+            count: how many there are, all or none.
         """
-        recent = tuple(at for at in history if at > now - self.window)
-        if len(recent) >= self.max_restarts:
+        recent = self._recent(history, now)
+        if len(recent) + count > self.max_restarts:
             return None
-        return (*recent, now)
+        return recent + (now,) * count
+
+    def room_at(self, history: tuple[float, ...], now: float, count: int = 1) -> float:
+        """Return when `spend` has room for what it refused ``now``; a window later if never."""
+        recent = self._recent(history, now)
+        excess = len(recent) + count - self.max_restarts
+        return (recent[excess - 1] if excess <= len(recent) else now) + self.window
+
+    def _recent(self, history: tuple[float, ...], now: float) -> tuple[float, ...]:
+        return tuple(at for at in history if at > now - self.window)

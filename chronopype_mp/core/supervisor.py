@@ -14,11 +14,13 @@ One that hangs is killed; one that lives but cannot be heard, or exceeds a limit
 order first. A stop asked for while there is no process ends in STOPPED at once; while STARTING the
 process is killed, because it has nothing to put in order. A restart asked for is not charged.
 
-Groups: when a member dies, those that the strategy names are stopped in order, and all start again
-together once the last of them has ended. They share the fate of the one that died: if that is
-quarantined or not restarted, so are they.
+Groups: when a member dies and is restarted, those that the strategy names are stopped in order, and
+all start again together once the last of them has ended (a `Restart`). They share its backoff, and
+its quarantine. Members that are about to start anyway join them. If the owner stops the one that
+died, the others start without it.
 
-The whole clock has a budget too. A restart beyond it is put off, not refused.
+The whole clock has a budget too. A restart beyond it is put off, not refused. Every process counts;
+a group larger than the budget takes all of it.
 
 The coordinator performs the actions. It must report every process it was told to launch as exited
 (or as failed to launch) exactly once; a kill does not change a worker's status, the exit does.
@@ -71,7 +73,7 @@ from chronopype_mp.core.stimuli import (
     Stimulus,
     StopAsked,
 )
-from chronopype_mp.core.supervised import PROCESS, Supervised, affected
+from chronopype_mp.core.supervised import PROCESS, Restart, Supervised, affected
 
 __all__ = ["CLOCK_BUDGET", "Supervisor", "WorkerView"]
 
@@ -106,6 +108,7 @@ class Supervisor:
         self._history: tuple[float, ...] = ()
         self._rng = random.Random(0)
         self._workers: dict[str, Supervised] = {}
+        self._restarts: list[Restart] = []
         self._actions: list[Action] = []
         self._events: list[Event] = []
         self._handlers: dict[type, Callable[..., None]] = {
@@ -130,8 +133,9 @@ class Supervisor:
 
     def next_deadline(self) -> float | None:
         """Return when `CheckDeadlines` has something to do next; None if never."""
-        deadlines = [w.deadline for w in self._workers.values() if w.deadline is not None]
-        return min(deadlines, default=None)
+        deadlines = [w.deadline for w in self._workers.values()]
+        deadlines += [restart.deadline for restart in self._restarts]
+        return min((at for at in deadlines if at is not None), default=None)
 
     def forget(self, worker: str) -> None:
         """Drop a worker that is STOPPED.
@@ -155,9 +159,11 @@ class Supervisor:
             self._added(stimulus, now)
         elif isinstance(stimulus, CheckDeadlines):
             for w in self._workers.values():
-                if w.deadline is not None and w.status in PROCESS:
+                if w.deadline is not None:
                     w.deadline += stimulus.lateness
                 self._check(w, now)
+            for restart in list(self._restarts):
+                self._go_on(restart, now)
         elif (known := self._workers.get(stimulus.worker)) is not None and getattr(
             stimulus, "incarnation", known.incarnation
         ) == known.incarnation:
@@ -183,24 +189,16 @@ class Supervisor:
         w.reset(now)
         w.status = WorkerStatus.STARTING
         w.incarnation += 1
-        w.leader = None
         w.deadline = now + w.policy.start_timeout
         self._actions.append(Launch(w.name, w.incarnation))
         self._events.append(WorkerStarting(worker=w.name, incarnation=w.incarnation))
-
-    def _launch_again(self, w: Supervised, now: float) -> None:
-        """Launch a worker, and those of its group that wait for it, in the order of adding."""
-        for member in [m for m in self._workers.values() if m is w or m.leader == w.name]:
-            if member.status in (WorkerStatus.BACKOFF, WorkerStatus.QUARANTINED):
-                member.restarts += 1
-                self._launch(member, now)
 
     def _got_ready(self, w: Supervised, stimulus: GotReady, now: float) -> None:
         if w.status is not WorkerStatus.STARTING or w.ending is not None or w.kill_sent:
             return
         w.status = WorkerStatus.READY
         w.pid = stimulus.pid
-        w.ready_at = w.guard_at = now
+        w.ready_at = now
         w.deadline = now + w.policy.loop_stall_timeout
         w.limits = LimitWatch(w.policy.limits, now, w.rng)
         self._events.append(
@@ -219,7 +217,6 @@ class Supervisor:
         if w.status is not WorkerStatus.READY or w.ending is not None:
             return
         w.probing = False
-        w.stalled = 0.0
         w.deadline = now + w.policy.loop_stall_timeout
         assert w.limits is not None
         excess = w.limits.expired(now) or w.limits.sample(now, stimulus.rss, stimulus.cpu)
@@ -264,11 +261,6 @@ class Supervisor:
         if w.deadline is None or now < w.deadline:
             return
         match w.status:
-            case WorkerStatus.BACKOFF:
-                self._end_backoff(w, now)
-            case WorkerStatus.QUARANTINED:
-                w.on_probation = True
-                self._launch_again(w, now)
             case _ if w.kill_sent:
                 w.deadline = None
                 self._events.append(
@@ -287,19 +279,6 @@ class Supervisor:
             case WorkerStatus.READY:
                 detail = "no beat, and nothing could be found out about the process"
                 self._kill(w, DeathReason.UNREACHABLE, detail, now)
-
-    def _end_backoff(self, w: Supervised, now: float) -> None:
-        if any(m.leader == w.name and m.status in PROCESS for m in self._workers.values()):
-            w.deadline = None  # the last of them to end comes back here
-            return
-        history = self._budget.spend(self._history, now)
-        if history is None:
-            oldest = self._history[-self._budget.max_restarts] if self._history else now
-            spread = self._rng.uniform(0.0, self._budget.window / 10)
-            w.deadline = oldest + self._budget.window + spread
-            return
-        self._history = history
-        self._launch_again(w, now)
 
     # Ending a process
 
@@ -322,17 +301,15 @@ class Supervisor:
         self._events.append(WorkerStopping(worker=w.name, incarnation=w.incarnation, detail=detail))
 
     def _begin_stop(self, w: Supervised, now: float) -> None:
-        """Stop a worker that has a process; what follows is in ``wanted`` or ``leader``."""
-        if w.kill_sent:
-            w.status = WorkerStatus.STOPPING
-            self._events.append(WorkerStopping(worker=w.name, incarnation=w.incarnation))
-        elif w.status is WorkerStatus.READY:
+        """Stop a worker that runs; what follows is in ``wanted`` or in its restart."""
+        if w.status is WorkerStatus.READY and not w.kill_sent:
             self._end_in_order(w, None, None, now)
-        elif w.status is WorkerStatus.STARTING:
+        elif w.status in (WorkerStatus.STARTING, WorkerStatus.READY):
             w.status = WorkerStatus.STOPPING
-            w.killed_on_request = True
             self._events.append(WorkerStopping(worker=w.name, incarnation=w.incarnation))
-            self._kill(w, None, None, now)
+            if not w.kill_sent:
+                w.killed_on_request = True
+                self._kill(w, None, None, now)
 
     # The end of a process
 
@@ -389,130 +366,132 @@ class Supervisor:
         """Decide what follows the end of a process."""
         w.pid = None
         w.deadline = None
-        if w.wanted is StopAsked:
+        restart = self._restart_of(w)
+        if w.wanted is StopAsked or not self._is_restarted(w, exitcode, restart):
             self._stopped(w, now)
-        elif w.wanted is RestartAsked:
+        elif restart is None and w.wanted is RestartAsked:
             w.restarts += 1
             self._launch(w, now)
-        elif w.leader is not None:
-            self._follow(w, now)
         else:
-            self._retry(w, exitcode, now)
+            w.status = WorkerStatus.BACKOFF
+            restart = restart or self._retry(w, now)
+        if restart is not None:
+            self._go_on(restart, now)
 
-    def _retry(self, w: Supervised, exitcode: int | None, now: float) -> None:
-        if not self._is_restarted(w, exitcode):
-            self._stopped(w, now)
-            return
-        if w.ready_at is not None and now - w.ready_at >= w.policy.healthy_after:
-            w.failures, w.history, w.on_probation = 0, (), False
-        followers = self._take_along(w, now)
-        history = w.policy.budget.spend(w.history, now)
-        if not w.uncharged and (history is None or w.on_probation):
-            self._quarantine(w, now)
-            return
-        if not w.uncharged:
-            w.history = history or ()
-            w.failures += 1
-        delay = 0.0 if w.failures <= 1 else w.policy.backoff.delay(w.failures - 1, w.rng)
-        w.status = WorkerStatus.BACKOFF
-        w.deadline = now + delay
-        self._events.append(WorkerBackingOff(worker=w.name, delay=delay, restarts=w.restarts))
-        if not followers:
-            self._check(w, now)
-
-    def _is_restarted(self, w: Supervised, exitcode: int | None) -> bool:
+    def _is_restarted(self, w: Supervised, exitcode: int | None, restart: Restart | None) -> bool:
+        if w.wanted is RestartAsked:
+            return True
         if w.policy.restart is RestartType.TEMPORARY:
             return False
-        if w.ending is not None:
+        if w.ending is not None or restart is not None:
             return True
         if exitcode in w.policy.no_restart_exit_codes:
             return False
         normal = exitcode == 0 and w.ready_at is not None
         return not (normal and w.policy.restart is RestartType.TRANSIENT)
 
-    def _quarantine(self, w: Supervised, now: float) -> None:
-        w.status = WorkerStatus.QUARANTINED
-        interval = w.policy.probation_interval
-        w.deadline = None if interval is None else now + interval
-        self._events.append(WorkerQuarantined(worker=w.name, restarts=w.restarts))
-        for member in self._workers.values():
-            if member.leader == w.name and member.status is WorkerStatus.BACKOFF:
-                self._follow(member, now)
-
     def _stopped(self, w: Supervised, now: float) -> None:
+        restart = self._leave(w)
+        if restart is not None and restart.cause is w:
+            # The others start without it; with the next look at the deadlines, not at once,
+            # because they may be stopped next.
+            restart.quarantined = False
+            restart.due = now
         w.status = WorkerStatus.STOPPED
-        w.deadline = None
-        leader, w.leader = w.leader, None
         self._events.append(WorkerStopped(worker=w.name))
-        for member in self._workers.values():
-            if member.leader == w.name and member.status not in PROCESS:
-                self._follow(member, now)
-        self._leader_may_go_on(leader, now)
 
-    # Groups
+    # Restarts, of one worker or of a group
 
-    def _take_along(self, w: Supervised, now: float) -> bool:
-        """Stop those that are restarted with a member that died; return whether there are any."""
-        followers = affected(w, self._workers.values())
-        for member in followers:
-            member.leader = w.name
+    def _retry(self, w: Supervised, now: float) -> Restart:
+        """Charge the restart of a worker that died, and stop those that are restarted with it."""
+        if w.ready_at is not None and now - w.ready_at >= w.policy.healthy_after:
+            w.failures, w.history, w.on_probation = 0, (), False
+        members = affected(w, self._workers.values(), self._restarts)
+        for member in members:
+            self._leave(member)
             self._begin_stop(member, now)
-        return bool(followers)
+        restart = Restart(w, members, now)
+        self._restarts.append(restart)
+        delay = 0.0
+        if not w.uncharged:
+            history = w.policy.budget.spend(w.history, now)
+            if history is None or w.on_probation:
+                interval = w.policy.probation_interval
+                restart.due = None if interval is None else now + interval
+                restart.quarantined = True
+                return restart
+            w.history = history
+            w.failures += 1
+            if w.failures > 1:
+                delay = w.policy.backoff.delay(w.failures - 1, w.rng)
+        restart.due = now + delay
+        self._events.append(WorkerBackingOff(worker=w.name, delay=delay, restarts=w.restarts))
+        return restart
 
-    def _follow(self, w: Supervised, now: float) -> None:
-        """Share the fate of the leader; ``w`` has no process."""
-        assert w.leader is not None
-        leader = self._workers.get(w.leader)
-        status = None if leader is None else leader.status
-        if status is WorkerStatus.QUARANTINED:
-            w.status = WorkerStatus.QUARANTINED
-            w.deadline = None
-            self._events.append(WorkerQuarantined(worker=w.name, restarts=w.restarts))
-        elif status is WorkerStatus.BACKOFF:
-            w.status = WorkerStatus.BACKOFF
-            w.deadline = None  # starts with its leader
-            self._leader_may_go_on(w.leader, now)
-        else:
-            # The owner has stopped or restarted the leader meanwhile.
-            w.leader = None
-            w.status = WorkerStatus.BACKOFF
-            w.deadline = now
+    def _restart_of(self, w: Supervised) -> Restart | None:
+        return next((restart for restart in self._restarts if w in restart.members), None)
 
-    def _leader_may_go_on(self, name: str | None, now: float) -> None:
-        """Let a leader whose backoff is over start, if the last of its followers has ended."""
-        leader = None if name is None else self._workers.get(name)
-        if leader is not None and leader.status is WorkerStatus.BACKOFF:
-            if leader.leader is None and leader.deadline is None:
-                leader.deadline = now
-            self._check(leader, now)
+    def _leave(self, w: Supervised) -> Restart | None:
+        """Take a worker out of the restart it is in, if any; return that if others are left."""
+        restart = self._restart_of(w)
+        if restart is None:
+            return None
+        restart.members.remove(w)
+        if restart.members:
+            return restart
+        self._restarts.remove(restart)
+        return None
+
+    def _go_on(self, restart: Restart, now: float) -> None:
+        """Show what its members wait for; start them if it is time and the last has ended."""
+        status = WorkerStatus.QUARANTINED if restart.quarantined else WorkerStatus.BACKOFF
+        for member in restart.members:
+            if member.status not in PROCESS and member.status is not status:
+                member.status = status
+                if restart.quarantined:
+                    event = WorkerQuarantined(worker=member.name, restarts=member.restarts)
+                    self._events.append(event)
+        if not restart.members or restart.deadline is None or now < restart.deadline:
+            return
+        count = min(len(restart.members), max(1, self._budget.max_restarts))
+        history = self._budget.spend(self._history, now, count)
+        if history is None:
+            spread = self._rng.uniform(0.0, self._budget.window / 10)
+            restart.due = self._budget.room_at(self._history, now, count) + spread
+            return
+        self._history = history
+        restart.cause.on_probation |= restart.quarantined
+        self._start_together(restart, now)
+
+    def _start_together(self, restart: Restart, now: float) -> None:
+        self._restarts.remove(restart)
+        for member in restart.members:
+            member.restarts += 1
+            self._launch(member, now)
 
     # What the owner asks for
 
     def _stop_asked(self, w: Supervised, _: StopAsked, now: float) -> None:
-        match w.status:
-            case WorkerStatus.BACKOFF | WorkerStatus.QUARANTINED:
-                self._stopped(w, now)
-            case WorkerStatus.STOPPING:
-                w.wanted = StopAsked
-            case WorkerStatus.STARTING | WorkerStatus.READY:
-                w.wanted = StopAsked
-                self._begin_stop(w, now)
-            case WorkerStatus.STOPPED:
-                pass
+        if w.status in PROCESS:
+            w.wanted = StopAsked
+            self._begin_stop(w, now)
+        elif w.status is not WorkerStatus.STOPPED:
+            self._stopped(w, now)
 
     def _restart_asked(self, w: Supervised, _: RestartAsked, now: float) -> None:
-        match w.status:
-            case WorkerStatus.BACKOFF | WorkerStatus.QUARANTINED:
-                first = w if w.leader is None else self._workers.get(w.leader, w)
-                if any(
-                    m.leader == first.name and m.status in PROCESS for m in self._workers.values()
-                ):
-                    return  # its group is being restarted, and so will it be
-                for member in (first, w):
-                    member.history, member.failures, member.on_probation = (), 0, False
-                self._launch_again(first, now)
-            case WorkerStatus.READY:
-                w.wanted = RestartAsked
-                self._begin_stop(w, now)
-            case _:
-                pass
+        if w.wanted is StopAsked or w.status in (WorkerStatus.STARTING, WorkerStatus.STOPPED):
+            return
+        if w.status in PROCESS:
+            w.wanted = RestartAsked
+            self._begin_stop(w, now)
+        restart = self._restart_of(w)
+        if restart is None:
+            return
+        for member in (restart.cause, w):
+            member.history, member.failures, member.on_probation = (), 0, False
+        restart.quarantined = False
+        restart.due = now
+        if restart.deadline is None:
+            self._go_on(restart, now)  # once the last has ended
+        else:
+            self._start_together(restart, now)

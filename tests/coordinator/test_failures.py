@@ -21,6 +21,7 @@ from chronopype_mp.core.events import (
     WorkerStarting,
     WorkerStopped,
     WorkerStopping,
+    WorkerUnkillable,
 )
 from chronopype_mp.exceptions import ProcessorError, ProcessorTimeoutError
 
@@ -134,6 +135,7 @@ def test_a_death_by_an_exception_prints_like_that_and_is_it_where_it_never_left(
         WorkerQuarantined(worker="a", restarts=1),
         WorkerStopping(worker="a", incarnation=1),
         WorkerStopped(worker="a"),
+        WorkerUnkillable(worker="a", incarnation=1, pid=1),
         NetworkChanged(
             worker="a",
             incarnation=1,

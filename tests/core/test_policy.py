@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chronopype_mp.core.backoff import BackoffPolicy
-from chronopype_mp.core.policy import Supervision
+from chronopype_mp.core.policy import RestartType, Supervision
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.exceptions import ConfigError
 
@@ -22,6 +22,17 @@ from chronopype_mp.exceptions import ConfigError
         ("loop_stall_timeout", 0.1),
         ("loop_stall_timeout", math.nan),
         ("stop_grace", -1),
+        ("restart", "sometimes"),
+        ("restart", None),
+        ("no_restart_exit_codes", 3),
+        ("no_restart_exit_codes", (-9,)),
+        ("no_restart_exit_codes", (256,)),
+        ("no_restart_exit_codes", ("3",)),
+        ("probation_interval", 0),
+        ("start_network_timeout", -1),
+        ("stop_network_timeout", math.nan),
+        ("limits", {"max_rss": 1}),
+        ("resources", None),
         ("healthy_after", "60"),
         ("backoff", 1.0),
         ("backoff", RestartBudget()),
@@ -33,6 +44,23 @@ def test_a_value_out_of_range_is_refused_by_name(field: str, value: object) -> N
     with pytest.raises(ConfigError, match=rf"Supervision\.{field}") as caught:
         Supervision(**{field: value})  # type: ignore[arg-type]
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("kind", RestartType)
+def test_a_restart_type_may_be_given_by_its_name(kind: RestartType) -> None:
+    assert Supervision(restart=kind.value).restart is kind  # type: ignore[arg-type]
+
+
+def test_an_unknown_restart_type_is_told_which_there_are() -> None:
+    with pytest.raises(ConfigError, match="'permanent', 'transient', 'temporary'"):
+        Supervision(restart="always")  # type: ignore[arg-type]
+
+
+def test_the_defaults_never_give_up_on_a_worker_for_its_exit_status() -> None:
+    policy = Supervision()
+    assert policy.restart is RestartType.PERMANENT
+    assert policy.no_restart_exit_codes == ()
+    assert policy.probation_interval is None
 
 
 def test_a_worker_may_be_given_no_grace_at_all() -> None:

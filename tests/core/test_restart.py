@@ -43,6 +43,35 @@ def test_no_window_ever_holds_more_restarts_than_the_budget(
         assert sum(1 for at in admitted if at > now - window) <= most
 
 
+def test_several_restarts_at_once_are_allowed_or_refused_together() -> None:
+    budget = RestartBudget(max_restarts=3, window=10.0)
+    assert budget.spend((0.0,), 5.0, count=2) == (0.0, 5.0, 5.0)
+    assert budget.spend((0.0, 1.0), 5.0, count=2) is None
+
+
+def test_a_budget_of_zero_never_has_room() -> None:
+    assert RestartBudget(max_restarts=0, window=10.0).room_at((), 5.0) == 15.0
+
+
+@given(
+    st.lists(st.integers(min_value=0, max_value=30), max_size=9).map(sorted),
+    st.integers(min_value=1, max_value=4),
+    st.integers(min_value=1, max_value=4),
+)
+def test_a_refused_restart_has_room_when_it_is_said_to_and_not_before(
+    times: list[int], most: int, count: int
+) -> None:
+    budget = RestartBudget(max_restarts=most, window=16.0)
+    count = min(count, most)
+    history: tuple[float, ...] = ()
+    for at in times:
+        history = budget.spend(history, float(at)) or history
+    if budget.spend(history, 30.0, count) is None:
+        room = budget.room_at(history, 30.0, count)
+        assert budget.spend(history, room - 0.5, count) is None
+        assert budget.spend(history, room, count) is not None
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("max_restarts", -1), ("max_restarts", 1.5), ("window", 0)]
 )

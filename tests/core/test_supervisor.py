@@ -1,4 +1,4 @@
-"""The supervisor: each transition by example."""
+"""The supervisor: each transition of one worker by example."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chronopype_mp.core.events import (
     WorkerUnkillable,
 )
 from chronopype_mp.core.limits import Limits
-from chronopype_mp.core.policy import GroupStrategy, RestartType, Supervision
+from chronopype_mp.core.policy import RestartType, Supervision
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.stimuli import (
     Action,
@@ -73,6 +73,17 @@ class Told:
 
     def exited(self, now: float, incarnation: int = 1, exitcode: int | None = 1) -> None:
         self.tell(exit_of("a", incarnation, exitcode), now)
+
+    def restarted_after_a_death(self) -> bool:
+        """Return which of the two ends a death just had."""
+        assert isinstance(self.events[0], WorkerDied)
+        if self.actions == [Launch("a", 2)]:
+            assert self.events[-1] == WorkerStarting(worker="a", incarnation=2)
+            return True
+        assert self.actions == []
+        assert self.events[1:] == [WorkerStopped(worker="a")]
+        assert self.status is WorkerStatus.STOPPED
+        return False
 
     @property
     def status(self) -> WorkerStatus:
@@ -146,6 +157,15 @@ def test_a_worker_that_dies_unasked_is_started_again_at_once_the_first_time(
     ]
     view = told.supervisor.view("a")
     assert (view.status, view.restarts, view.pid) == (WorkerStatus.STARTING, 1, None)
+
+
+def test_all_that_the_coordinator_knows_of_an_end_is_in_the_dossier() -> None:
+    assert set(Evidence.__struct_fields__) <= set(WorkerDied.__struct_fields__)
+    known = {name: f"the {name}" for name in Evidence.__struct_fields__} | {"exitcode": 3}
+    told = Told()
+    told.ready(1.0)
+    told.tell(Exited("a", 1, Evidence(**known)), 2.0)  # type: ignore[arg-type]
+    assert {name: getattr(told.events[0], name) for name in known} == known
 
 
 def test_the_second_failure_in_a_row_waits_for_the_backoff() -> None:
@@ -282,6 +302,28 @@ def test_a_probe_without_an_answer_ends_in_a_kill() -> None:
     assert told.actions == [Kill("a", 1)]
 
 
+def test_a_beat_of_a_killed_worker_does_not_put_off_that_it_is_unkillable() -> None:
+    told = stalled(Probed("a", 1, False, True), BLOCKED)
+    told.tell(Beaten("a", 1), 11.5)
+    told.tell(CheckDeadlines(), 11.0 + REAP_TIMEOUT)
+    assert told.events == [WorkerUnkillable(worker="a", incarnation=1, pid=4001)]
+
+
+def test_the_answer_to_a_probe_is_nothing_to_a_worker_that_is_being_stopped() -> None:
+    told = Told()
+    told.ready(1.0)
+    told.tell(CheckDeadlines(), 11.0)
+    told.tell(StopAsked("a"), 11.0)
+    told.tell(Probed("a", 1, True, True), 11.1)
+    assert told.nothing_happened
+
+
+def test_a_probe_answered_twice_kills_once() -> None:
+    told = stalled(Probed("a", 1, False, True), BLOCKED)
+    told.tell(Probed("a", 1, False, True), 11.1)
+    assert told.nothing_happened
+
+
 def test_a_process_that_does_not_die_is_told_of_once_and_waited_for() -> None:
     told = Told()
     told.tell(CheckDeadlines(), 30.0)
@@ -323,34 +365,76 @@ def test_the_end_of_a_lifetime_is_not_charged() -> None:
         assert told.actions == [Launch("a", incarnation + 1)]
 
 
-ALL_RESTARTS = list(RestartType)
+ALWAYS, ABNORMAL = {RestartType.PERMANENT}, {RestartType.PERMANENT, RestartType.TRANSIENT}
 
 
 @pytest.mark.parametrize(
     ("exitcode", "ready", "restarted"),
     [
-        (0, True, {RestartType.PERMANENT}),
-        (3, True, {RestartType.PERMANENT, RestartType.TRANSIENT}),
-        (-11, True, {RestartType.PERMANENT, RestartType.TRANSIENT}),
-        (1, False, {RestartType.PERMANENT, RestartType.TRANSIENT}),
+        (0, True, ALWAYS),
+        (3, True, ABNORMAL),
+        (-11, True, ABNORMAL),
+        (None, True, ABNORMAL),
+        (1, False, ABNORMAL),
+        pytest.param(0, False, ABNORMAL, id="an end before READY is never normal"),
         (42, True, set()),
+        (42, False, set()),
     ],
 )
-@pytest.mark.parametrize("restart", ALL_RESTARTS)
+@pytest.mark.parametrize("restart", RestartType)
 def test_the_restart_matrix(
-    restart: RestartType, exitcode: int, ready: bool, restarted: set[RestartType]
+    restart: RestartType, exitcode: int | None, ready: bool, restarted: set[RestartType]
 ) -> None:
     told = Told(POLICY.model_copy(update={"restart": restart, "no_restart_exit_codes": (42,)}))
     if ready:
         told.ready(1.0)
     told.exited(2.0, exitcode=exitcode)
-    assert isinstance(told.events[0], WorkerDied)
-    if restart in restarted:
-        assert told.actions == [Launch("a", 2)]
-    else:
-        assert told.actions == []
-        assert told.status is WorkerStatus.STOPPED
-        assert told.events[-1] == WorkerStopped(worker="a")
+    assert told.restarted_after_a_death() == (restart in restarted)
+
+
+@pytest.mark.parametrize("restart", RestartType)
+def test_a_failed_launch_is_an_abnormal_end(restart: RestartType) -> None:
+    told = Told(POLICY.model_copy(update={"restart": restart}))
+    told.tell(LaunchFailed("a", 1, "no memory"), 1.0)
+    assert told.restarted_after_a_death() == (restart in ABNORMAL)
+
+
+@pytest.mark.parametrize("restart", RestartType)
+@pytest.mark.parametrize("exitcode", [0, 42, -9])
+def test_an_end_that_the_supervisor_brought_about_is_abnormal_whatever_the_exit_status(
+    restart: RestartType, exitcode: int
+) -> None:
+    policy = POLICY.model_copy(update={"restart": restart, "no_restart_exit_codes": (42,)})
+    told = Told(policy.model_copy(update={"limits": Limits(max_rss=1000)}))
+    told.ready(1.0)
+    told.tell(Beaten("a", 1, rss=1001), 2.0)
+    told.exited(2.1, exitcode=exitcode)
+    assert told.restarted_after_a_death() == (restart in ABNORMAL)
+
+
+@pytest.mark.parametrize("restart", RestartType)
+def test_a_restart_that_the_owner_asks_for_needs_no_leave_of_the_restart_type(
+    restart: RestartType,
+) -> None:
+    told = Told(POLICY.model_copy(update={"restart": restart}))
+    told.ready(1.0)
+    told.tell(RestartAsked("a"), 2.0)
+    told.exited(2.1, exitcode=0)
+    assert told.actions == [Launch("a", 2)]
+
+
+def test_a_restart_that_is_not_charged_does_not_wait_either() -> None:
+    """Whatever went wrong before: the end of a lifetime is no failure."""
+    told = Told(
+        POLICY.model_copy(update={"limits": Limits(max_lifetime=10.0, lifetime_jitter=0.0)})
+    )
+    for incarnation in (1, 2, 3):
+        told.exited(0.0, incarnation)
+        told.tell(CheckDeadlines(), 10.0)
+    told.ready(10.0, 4)
+    told.tell(Beaten("a", 4), 20.0)
+    told.exited(20.1, 4, exitcode=0)
+    assert told.actions == [Launch("a", 5)]
 
 
 def test_every_beat_puts_the_stall_off() -> None:
@@ -566,6 +650,18 @@ def test_a_stop_asked_for_during_a_restart_wins() -> None:
     assert told.status is WorkerStatus.STOPPED
 
 
+def test_a_restart_asked_for_while_a_worker_is_being_stopped_for_a_limit_is_not_charged() -> None:
+    policy = POLICY.model_copy(update={"limits": Limits(max_rss=1000)})
+    told = Told(policy.model_copy(update={"budget": RestartBudget(max_restarts=0)}))
+    told.ready(1.0)
+    told.tell(Beaten("a", 1, rss=1001), 2.0)
+    told.tell(RestartAsked("a"), 2.1)
+    assert told.nothing_happened, "it is being stopped already"
+    told.exited(2.2, exitcode=0)
+    assert isinstance(told.events[0], WorkerDied)
+    assert told.actions == [Launch("a", 2)]
+
+
 def test_a_restart_asked_for_while_starting_changes_nothing() -> None:
     told = Told()
     told.tell(RestartAsked("a"), 1.0)
@@ -625,88 +721,8 @@ def test_restarts_beyond_the_clocks_budget_are_put_off_and_not_refused() -> None
     assert sorted(launched) == names
     times = sorted(launched.values())
     assert times[1] == 10.0
+    assert times[-1] < 13.0, "put off no longer than need be"
     assert all(b - a >= 1.0 for a, b in zip(times, times[2:], strict=False))
-
-
-def family(strategy: GroupStrategy) -> Supervisor:
-    """Return a supervisor of a READY group of three, and of one outside it."""
-    supervisor = Supervisor()
-    for name in ("a", "b", "c"):
-        supervisor.handle(Added(name, POLICY, group="g", strategy=strategy), 0.0)
-    supervisor.handle(Added("x", POLICY), 0.0)
-    for name in ("a", "b", "c", "x"):
-        supervisor.handle(GotReady(name, 1, 1), 1.0)
-    return supervisor
-
-
-def statuses(supervisor: Supervisor) -> list[str]:
-    return [supervisor.view(name).status.name for name in ("a", "b", "c", "x")]
-
-
-def test_one_for_all_stops_the_others_and_starts_all_together_once_the_last_has_ended() -> None:
-    supervisor = family(GroupStrategy.ONE_FOR_ALL)
-    actions, _ = supervisor.handle(exit_of("b", 1, -9), 2.0)
-    assert actions == [SendStop("a", 1), SendStop("c", 1)]
-    assert statuses(supervisor) == ["STOPPING", "BACKOFF", "STOPPING", "READY"]
-    assert supervisor.handle(exit_of("c", 1, 0), 2.5)[0] == []
-    assert supervisor.handle(CheckDeadlines(), 3.0)[0] == []
-    actions, events = supervisor.handle(exit_of("a", 1, 0), 3.5)
-    assert actions == [Launch("a", 2), Launch("b", 2), Launch("c", 2)]
-    assert not [event for event in events if isinstance(event, WorkerDied)]
-    assert [supervisor.view(name).restarts for name in ("a", "b", "c", "x")] == [1, 1, 1, 0]
-
-
-def test_rest_for_one_takes_those_along_that_were_added_later() -> None:
-    supervisor = family(GroupStrategy.REST_FOR_ONE)
-    actions, _ = supervisor.handle(exit_of("b", 1, -9), 2.0)
-    assert actions == [SendStop("c", 1)]
-    actions, _ = supervisor.handle(exit_of("c", 1, 0), 2.5)
-    assert actions == [Launch("b", 2), Launch("c", 2)]
-    assert statuses(supervisor) == ["READY", "STARTING", "STARTING", "READY"]
-
-
-def test_one_for_one_takes_nobody_along() -> None:
-    supervisor = family(GroupStrategy.ONE_FOR_ONE)
-    assert supervisor.handle(exit_of("b", 1, -9), 2.0)[0] == [Launch("b", 2)]
-    assert statuses(supervisor) == ["READY", "STARTING", "READY", "READY"]
-
-
-def test_a_member_that_does_not_stop_is_killed_and_holds_up_its_group_no_longer() -> None:
-    supervisor = family(GroupStrategy.REST_FOR_ONE)
-    supervisor.handle(exit_of("b", 1, -9), 2.0)
-    assert supervisor.handle(CheckDeadlines(), 7.0)[0] == [Kill("c", 1)]
-    actions, events = supervisor.handle(exit_of("c", 1, -9), 7.1)
-    assert actions == [Launch("b", 2), Launch("c", 2)]
-    assert isinstance(events[0], WorkerDied)
-    assert events[0].reason is DeathReason.STOP_TIMEOUT
-
-
-def test_members_of_a_group_whose_member_is_quarantined_are_so_too() -> None:
-    supervisor = Supervisor()
-    policy = POLICY.model_copy(update={"budget": RestartBudget(max_restarts=0)})
-    strategy = GroupStrategy.ONE_FOR_ALL
-    for name in ("a", "b", "c", "x"):
-        group = None if name == "x" else "g"
-        supervisor.handle(Added(name, policy, group=group, strategy=strategy), 0.0)
-        supervisor.handle(GotReady(name, 1, 1), 1.0)
-    supervisor.handle(exit_of("b", 1, -9), 2.0)
-    supervisor.handle(exit_of("a", 1, 0), 2.1)
-    supervisor.handle(exit_of("c", 1, 0), 2.2)
-    assert statuses(supervisor) == ["QUARANTINED"] * 3 + ["READY"]
-    actions, _ = supervisor.handle(RestartAsked("c"), 3.0)
-    assert actions == [Launch("a", 2), Launch("b", 2), Launch("c", 2)]
-
-
-@pytest.mark.parametrize("owner", [StopAsked, RestartAsked])
-def test_a_leader_that_the_owner_stops_or_restarts_leaves_no_follower_waiting(
-    owner: type[StopAsked] | type[RestartAsked],
-) -> None:
-    supervisor = family(GroupStrategy.REST_FOR_ONE)
-    supervisor.handle(exit_of("b", 1, -9), 2.0)
-    supervisor.handle(owner("b"), 2.1)
-    supervisor.handle(exit_of("c", 1, 0), 2.2)
-    supervisor.handle(CheckDeadlines(), 3.0)
-    assert statuses(supervisor)[2] == "STARTING"
 
 
 @pytest.mark.parametrize(
@@ -730,6 +746,38 @@ def test_what_comes_from_an_earlier_incarnation_or_from_nobody_changes_nothing(
     told.tell(stimulus, 3.0)
     assert told.nothing_happened
     assert told.supervisor.view("a") == before
+
+
+def test_a_probation_spends_the_clocks_budget_like_any_restart() -> None:
+    """One outage quarantines all workers in the same second, so that their tries coincide too."""
+    supervisor = Supervisor(RestartBudget(max_restarts=2, window=1.0))
+    update = {"probation_interval": 100.0, "budget": RestartBudget(max_restarts=0)}
+    names = [f"w{n}" for n in range(5)]
+    for name in names:
+        supervisor.handle(Added(name, POLICY.model_copy(update=update)), 0.0)
+    for name in names:
+        supervisor.handle(exit_of(name, 1, -9), 10.0)
+    assert len(supervisor.handle(CheckDeadlines(), 110.0)[0]) == 2
+    deadline = supervisor.next_deadline()
+    assert deadline is not None
+    assert 111.0 < deadline < 111.2, "a window later, spread"
+    assert supervisor.view("w4").status is WorkerStatus.QUARANTINED
+    launched = 2
+    for tenth in range(1, 40):
+        launched += len(supervisor.handle(CheckDeadlines(), 110.0 + tenth / 10)[0])
+    assert launched == 5
+
+
+def test_what_cannot_come_from_a_worker_in_its_state_changes_nothing() -> None:
+    told = Told()
+    told.ready(1.0)
+    told.tell(LaunchFailed("a", 1, "no"), 1.1)
+    assert told.nothing_happened, "it runs"
+    told.exited(2.0)
+    told.exited(2.1, incarnation=2)
+    for stimulus in (exit_of("a", 2, 1), LaunchFailed("a", 2, ""), GotReady("a", 2, 1)):
+        told.tell(stimulus, 2.2)
+        assert told.nothing_happened, "it has ended"
 
 
 def test_a_late_beat_of_an_earlier_incarnation_keeps_no_stalled_loop_alive() -> None:
