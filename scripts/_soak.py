@@ -76,7 +76,7 @@ FAULTS: dict[str, Fault] = {
     "flood the output": lambda handle, rng: faults.flood_output(handle, 20_000),
     "drop reports": lambda handle, rng: faults.drop_reports(handle, 60.0),
     "leak": lambda handle, rng: faults.leak(handle, 400 * MEGABYTE),
-    "leave a child behind": lambda handle, rng: faults.start_child(handle, 600.0),
+    "leave children behind": lambda handle, rng: faults.start_children(handle, 600.0),
 }
 
 

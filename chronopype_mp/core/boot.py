@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["TickRules", "WorkerBoot"]
+__all__ = ["WORKER_MARK", "TickRules", "WorkerBoot"]
+
+WORKER_MARK = b"CHRONOPYPE_MP_WORKER_PID"
+"""The environment variable by which the children of a worker are known after its death."""
 
 
 class TickRules(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ import multiprocess.spawn
 import psutil
 
 from chronopype_mp.core.boot import WorkerBoot
+from chronopype_mp.launchers.leftovers import Leftovers
 from chronopype_mp.processors import TickProcessor
 from chronopype_mp.transport.base import Hub
 from chronopype_mp.transport.zeromq import ZmqHub
@@ -75,8 +76,9 @@ def _main_module_out_of_sight() -> Iterator[None]:
 class _ProcessWorker:
     """A worker that is a process."""
 
-    def __init__(self, process: Any, pipes: tuple[int, int]) -> None:
+    def __init__(self, process: Any, pipes: tuple[int, int], leftovers: Leftovers) -> None:
         self._process = process
+        self._leftovers = leftovers
         self.pid: int = process.pid
         self.pipes: tuple[int, int] | None = pipes
         self._reaped = False
@@ -120,13 +122,18 @@ class _ProcessWorker:
             descendants = []
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
-        self.clean_up()
+        self._kill_group()
         for descendant in descendants:
             with contextlib.suppress(psutil.Error):
                 descendant.kill()
 
     def clean_up(self) -> None:
-        """Kill what is left of the process group; the child leads it from its first code on."""
+        """Kill what is left of the process group, then what has left that."""
+        self._kill_group()
+        self._leftovers.of(self.pid)
+
+    def _kill_group(self) -> None:
+        # The child leads its group from its first code on.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -182,6 +189,7 @@ class _ProcessLauncher:
     def __init__(self) -> None:
         self._context: Any = multiprocess.get_context(self.method)
         self._thread: ThreadPoolExecutor | None = None
+        self._leftovers: Leftovers | None = None
         self._users = 0
 
     def open_hub(self) -> ZmqHub:
@@ -190,6 +198,7 @@ class _ProcessLauncher:
         self._users += 1
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="chronopype_mp launcher")
+            self._leftovers = Leftovers()
         return hub
 
     async def start(
@@ -216,17 +225,19 @@ class _ProcessLauncher:
             with _main_module_out_of_sight():
                 process.start()
             out, err = (os.dup(reader.fileno()) for reader in readers)
-            return _ProcessWorker(process, (out, err))
+            assert self._leftovers is not None
+            return _ProcessWorker(process, (out, err), self._leftovers)
         finally:
             for end in (*readers, *writers):
                 end.close()
 
     def close(self) -> None:
-        """End the launcher's thread, when the last clock that uses it has been left."""
+        """End the launcher's threads, when the last clock that uses it has been left."""
         self._users -= 1
-        if self._users == 0 and self._thread is not None:
+        if self._users == 0 and self._thread is not None and self._leftovers is not None:
             self._thread.shutdown(wait=True)
-            self._thread = None
+            self._leftovers.close()
+            self._thread = self._leftovers = None
 
 
 class ForkserverLauncher(_ProcessLauncher):

@@ -36,7 +36,7 @@ __all__ = [
     "leak",
     "resume",
     "spin",
-    "start_child",
+    "start_children",
     "stop",
 ]
 
@@ -121,9 +121,9 @@ def drop_reports(handle: WorkerHandle, seconds: float) -> None:
     _inflict(handle, "drop_reports", seconds)
 
 
-def start_child(handle: WorkerHandle, seconds: float) -> None:
-    """Start a child process that sleeps for so long."""
-    _inflict(handle, "start_child", seconds)
+def start_children(handle: WorkerHandle, seconds: float) -> None:
+    """Start two child processes that sleep for so long, one of them in a session of its own."""
+    _inflict(handle, "start_children", seconds)
 
 
 def _signal(handle: WorkerHandle, number: signal.Signals) -> int:

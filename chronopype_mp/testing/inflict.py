@@ -123,8 +123,12 @@ def _drop_reports(seconds: float, host: WorkerHost) -> None:
     ZmqSender.send = send_later  # type: ignore[assignment,method-assign]
 
 
-def _start_child(seconds: float, host: WorkerHost) -> None:
-    subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"])
+def _start_children(seconds: float, host: WorkerHost) -> None:
+    for new_session in (False, True):
+        subprocess.Popen(
+            [sys.executable, "-c", f"import time; time.sleep({seconds})"],
+            start_new_session=new_session,
+        )
 
 
 FAULTS: dict[str, Callable[[float, WorkerHost], None]] = {
@@ -141,6 +145,6 @@ FAULTS: dict[str, Callable[[float, WorkerHost], None]] = {
     "flood_output": _flood_output,
     "junk_output": _junk_output,
     "drop_reports": _drop_reports,
-    "start_child": _start_child,
+    "start_children": _start_children,
 }
 """By name, as in the command."""

@@ -16,7 +16,7 @@ import msgspec
 import multiprocess.forkserver
 import multiprocess.process
 
-from chronopype_mp.core.boot import WorkerBoot
+from chronopype_mp.core.boot import WORKER_MARK, WorkerBoot
 from chronopype_mp.processors import ProcessorSpec, TickProcessor
 from chronopype_mp.transport.zeromq import ZmqLink
 from chronopype_mp.worker.guard import Guard
@@ -116,6 +116,7 @@ def _take_surroundings(boot: WorkerBoot) -> None:
     for name in set(os.environb) - set(boot.environment):
         del os.environb[name]
     os.environb.update(boot.environment)
+    os.environb[WORKER_MARK] = b"%d" % os.getpid()
     set_levels(boot.log_levels)
 
 

@@ -102,7 +102,7 @@ async def _children(tmp_path: Path, launcher: str) -> None:
         await n.add(blocks, name="blocks")
         children = []
         for handle in (*handles.values(), removed):
-            faults.start_child(handle, 600.0)
+            faults.start_children(handle, 600.0)
             children += await asyncio.to_thread(_children_of, handle)
         for name, end in ends.items():
             end(handles[name])
@@ -119,9 +119,9 @@ async def _children(tmp_path: Path, launcher: str) -> None:
 
 
 def _children_of(handle: WorkerHandle) -> list[psutil.Process]:
-    """Wait for the child of a worker; return it."""
+    """Wait for the two children of a worker; return them."""
     worker = psutil.Process(handle.pid)
-    wait_until(lambda: bool(worker.children()), 10.0)
+    wait_until(lambda: len(worker.children()) == 2, 10.0)
     return worker.children()
 
 
