@@ -25,6 +25,7 @@ from typing import Any
 
 import msgspec
 import multiprocess
+import multiprocess.process
 import multiprocess.spawn
 import psutil
 
@@ -224,6 +225,9 @@ class _ProcessLauncher:
             )
             with _main_module_out_of_sight():
                 process.start()
+            # Or the next start, in this thread, looks whether it has ended while `wait` does so in
+            # the loop's: the exit status can be read only once.
+            multiprocess.process._children.discard(process)
             out, err = (os.dup(reader.fileno()) for reader in readers)
             assert self._leftovers is not None
             return _ProcessWorker(process, (out, err), self._leftovers)
