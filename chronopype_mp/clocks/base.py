@@ -81,6 +81,9 @@ class BaseClock(ProcessorRegistry, abc.ABC):
     tick_publication = Publication("clock_tick", ClockTickEvent)
     stop_publication = Publication("clock_stop", ClockStopEvent)
 
+    _every_tick = False
+    """Whether workers run each tick, however late, and the clock waits for them."""
+
     def __init__(
         self,
         config: ClockConfig,
@@ -190,6 +193,7 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             processor_timeout=self._config.processor_timeout,
             max_retries=self._config.max_retries,
             stats_window_size=self._config.stats_window_size,
+            every_tick=self._every_tick,
         )
         coordinator = Coordinator(
             self._launcher, self._timing, rules, timestamp, self._take, self._restart_budget

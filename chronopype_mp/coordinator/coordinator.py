@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 from collections.abc import Callable
 
@@ -20,7 +21,7 @@ from chronopype_mp.coordinator.inbox import DropCounts, Inbox
 from chronopype_mp.coordinator.output import OutputPump
 from chronopype_mp.coordinator.record import Life, WorkerRecord
 from chronopype_mp.coordinator.reports import ReportHandler
-from chronopype_mp.coordinator.ticker import Position, Ticker
+from chronopype_mp.coordinator.ticker import QUEUED, QUEUED_IN_FREE_RUNS, Position, Ticker
 from chronopype_mp.core.boot import TickRules
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.events import (
@@ -111,12 +112,14 @@ class Coordinator:
         self._records: dict[str, WorkerRecord] = {}
         self._lives: set[asyncio.Task[None]] = set()
         self._waiters: list[asyncio.Future[None]] = []
-        self._hub = launcher.open_hub()
+        self._hub = launcher.open_hub(QUEUED_IN_FREE_RUNS if rules.every_tick else QUEUED)
         self._output = OutputPump()
         self._inbox = Inbox(self._hub, self._deliver)
         self._told_drops = DropCounts()
         self._told_drops_at = timing.monotonic()
-        self._reports = ReportHandler(self._stimulate, self.emit, self._welcome, self._configure)
+        self._reports = ReportHandler(
+            self._stimulate, self.emit, self._welcome, self._configure, self._tell_progress
+        )
         self.ticker = Ticker(self._hub, timing, timestamp)
         self.is_open = True
         self._closed = asyncio.Event()
@@ -319,6 +322,7 @@ class Coordinator:
                 if record.life is not None:
                     record.life.stopping = True
                     record.life.stop_asked_at = self._timing.monotonic()
+                    self._tell_progress()
                     self._send_stop(record, record.life)
             case Kill():
                 if record.life is not None:
@@ -363,9 +367,11 @@ class Coordinator:
         life.process.clean_up()
         await self._hear_last(life, code)
         record.life = None
+        self._tell_progress()
         evidence = gather(
             record, life, code, record.ledger.close(self.position.seq, life.stop_begun)
         )
+        record.process_ended()
         self._note_network_gone(record, life)
         self._stimulate(Exited(record.name, life.incarnation, evidence))
 
@@ -395,6 +401,13 @@ class Coordinator:
                     error="the worker's process ended",
                 )
             )
+
+    def _tell_progress(self) -> None:
+        """Tell the ticker how far the slowest worker is, where each tick is to be run."""
+        if self._rules.every_tick:
+            lives = (record.life for record in self._records.values())
+            running = [life.through for life in lives if life and life.ready and not life.stopping]
+            self.ticker.allow(min(running, default=math.inf))
 
     # Reports and commands
 

@@ -8,6 +8,7 @@ import msgspec
 
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.events import WorkerDied, WorkerStatus
+from chronopype_mp.core.histogram import Histogram
 from chronopype_mp.exceptions import WorkerError
 from chronopype_mp.processors import ProcessorState
 
@@ -31,6 +32,7 @@ class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
         lost: ticks that a process which died did not account for.
         largest_gap: between the timestamps of two ticks executed in a row by one incarnation,
             seconds; ticks skipped between two make no gap.
+        executions: how long the ticks took that succeeded.
         restarts: processes started after the first.
         lag: how late the worker's event loop was at its last beat, seconds.
         reports_lost: reports and log lines that the present incarnation had to drop.
@@ -44,6 +46,7 @@ class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     skipped: int
     lost: int
     largest_gap: float
+    executions: Histogram
     restarts: int
     lag: float
     reports_lost: int
@@ -124,6 +127,7 @@ class WorkerHandle:
             skipped=totals.skipped,
             lost=totals.lost,
             largest_gap=snapshot.largest_gap,
+            executions=self._record.executions,
             restarts=self.restarts,
             lag=snapshot.lag,
             reports_lost=snapshot.reports_lost,

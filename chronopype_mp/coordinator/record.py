@@ -10,6 +10,7 @@ import msgspec
 from chronopype_mp.coordinator.output import WorkerOutput
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.events import WorkerDied
+from chronopype_mp.core.histogram import Histogram
 from chronopype_mp.core.ledger import Ledger
 from chronopype_mp.core.messages import Failure, Ready, WorkerSettings
 from chronopype_mp.core.policy import GroupStrategy, Supervision
@@ -27,6 +28,7 @@ class WorkerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker reported last; replaced whole."""
 
     state: ProcessorState = ProcessorState()
+    executions: Histogram = Histogram()
     network_status: NetworkStatus = NetworkStatus.STOPPED
     last_connected_timestamp: float = math.nan
     largest_gap: float = 0.0
@@ -48,6 +50,7 @@ class Life:
         heard_last: it has sent its last report.
         refused: it speaks another version of the protocol; its start will time out.
         ready: it has reported that it is ready.
+        through: the last tick that it is known to be through with, where each is to run.
         early_ready: that report, if it came before the launcher had returned the process.
         stopping: it was told to stop.
         stop_begun: it has confirmed that.
@@ -66,6 +69,7 @@ class Life:
         self.heard_last = False
         self.refused = False
         self.ready = False
+        self.through = 0
         self.early_ready: Ready | None = None
         self.stopping = False
         self.stop_begun = False
@@ -97,6 +101,7 @@ class WorkerRecord:
         version: counts the changes of ``settings``.
         ledger: the account of its ticks since the clock was entered.
         launched: it has had a process since the clock was entered.
+        executions_before: the execution times of processes that have ended.
         output_lines: lines printed by processes that have ended.
         network_error: the last error of its network, of the present process.
         last_failure: the dossier of its last death.
@@ -123,6 +128,7 @@ class WorkerRecord:
         self.version = 1
         self.ledger = Ledger()
         self.launched = False
+        self.executions_before = Histogram()
         self.output_lines = 0
         self.number = number
         self.group = group
@@ -156,6 +162,7 @@ class WorkerRecord:
         """Forget what an earlier stretch of the clock has left."""
         self.ledger = Ledger()
         self.launched = False
+        self.executions_before = Histogram()
         self.snapshot = WorkerSnapshot()
         self.settings = msgspec.structs.replace(self.settings, paused=False)
 
@@ -169,6 +176,16 @@ class WorkerRecord:
         down = self.launched and (self.life is None or not self.life.ready)
         active = not paused and not down
         self.update(state=msgspec.structs.replace(self.state, is_active=active))
+
+    @property
+    def executions(self) -> Histogram:
+        """The execution times of all ticks since the clock was entered."""
+        return self.executions_before.merged(self.snapshot.executions)
+
+    def process_ended(self) -> None:
+        """Begin anew to count what each process counts for itself."""
+        self.executions_before = self.executions
+        self.update(executions=Histogram())
 
     def update(self, **values: object) -> None:
         """Replace the snapshot by one with some values changed."""

@@ -7,8 +7,6 @@ import math
 import os
 from collections.abc import Callable
 
-import msgspec
-
 from chronopype_mp.coordinator.record import Life, WorkerRecord
 from chronopype_mp.core.events import Event, NetworkChanged, ProcessorFailed
 from chronopype_mp.core.messages import (
@@ -23,6 +21,7 @@ from chronopype_mp.core.messages import (
     LogLine,
     Ready,
     Status,
+    TickDone,
     Uplink,
 )
 from chronopype_mp.core.stimuli import Beaten, GotReady, GuardBeaten, Stimulus
@@ -41,6 +40,7 @@ class ReportHandler:
         emit: publishes an event.
         welcome: answers a `Hello`.
         configure: sends a worker's present settings.
+        progressed: called when a worker has run some of the ticks that all are to be run.
     """
 
     def __init__(
@@ -49,17 +49,22 @@ class ReportHandler:
         emit: Callable[[Event], None],
         welcome: Callable[[WorkerRecord, Life], None],
         configure: Callable[[WorkerRecord], None],
+        progressed: Callable[[], None],
     ) -> None:
         self._stimulate = stimulate
         self._emit = emit
         self._welcome = welcome
         self._configure = configure
+        self._progressed = progressed
 
     def handle(self, record: WorkerRecord, life: Life, report: Uplink) -> None:
         """Take a report of a worker's present incarnation."""
         match report:
             case Beat():
                 self._beat(record, life, report)
+            case TickDone():
+                life.through = report.seq
+                self._progressed()
             case Status():
                 self._status(record, report)
             case Hello():
@@ -82,7 +87,8 @@ class ReportHandler:
                 if report.account is not None:
                     record.ledger.report(report.account)
                     record.update(
-                        state=ProcessorState.of(report.state),
+                        state=ProcessorState.of(report.counters),
+                        executions=report.counters.executions,
                         largest_gap=max(record.snapshot.largest_gap, report.largest_gap),
                     )
 
@@ -108,6 +114,8 @@ class ReportHandler:
         if life.ready or life.process is None:
             return
         life.ready = True
+        life.through = report.base
+        self._progressed()
         record.ledger.open(report.base)
         record.update(state=ProcessorState(is_active=not record.settings.paused))
         self._stimulate(GotReady(record.name, report.incarnation, life.process.pid))
@@ -117,12 +125,12 @@ class ReportHandler:
 
     def _beat(self, record: WorkerRecord, life: Life, report: Beat) -> None:
         record.ledger.report(report.account)
-        state = ProcessorState.of(report.state)
-        if life.ready:
-            # The beat may be older than what was asked for last, or than the worker's obedience.
-            state = msgspec.structs.replace(state, is_active=not record.settings.paused)
+        counters = report.counters
+        # The beat may be older than what was asked for last, or than the worker's obedience.
+        active = not record.settings.paused if life.ready else counters.is_active
         record.update(
-            state=state,
+            state=ProcessorState.of(counters, is_active=active),
+            executions=counters.executions,
             largest_gap=max(record.snapshot.largest_gap, report.largest_gap),
             lag=report.lag,
             reports_lost=report.reports_lost,

@@ -4,12 +4,16 @@ When a tick is due is decided in `chronopype_mp.core.schedule`. Ticks do not dep
 event loop: blocking that delays none. Everything else that is published, such as a command to a
 worker, goes through this thread too, because a socket belongs to one thread, and because then the
 order of commands and ticks is the same for everyone.
+
+A `FreeRun` has no deadlines: its ticks are published as fast as the slowest worker runs them, ahead
+of it by a window at most.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import queue
 import sys
 import threading
@@ -23,9 +27,22 @@ from chronopype_mp.exceptions import ClockError
 from chronopype_mp.timing import TimeSource
 from chronopype_mp.transport.base import Hub
 
-__all__ = ["Position", "Run", "Ticker"]
+__all__ = ["WIDEST_WINDOW", "FreeRun", "Position", "Run", "Ticker"]
 
 PR_SET_TIMERSLACK = 29
+
+BURST = 100
+"""Ticks of a free run between two looks at what else is to be done."""
+
+WIDEST_WINDOW = 5000
+"""Ticks that a worker may be behind in a free run."""
+
+QUEUED = 1000
+"""Frames queued for one worker; what does not fit is dropped, so that memory stays bounded."""
+
+QUEUED_IN_FREE_RUNS = 4 * WIDEST_WINDOW
+"""The same where nothing may be dropped. libzmq tells the sender only every half of that how much
+was taken from the queue, and a millisecond late: a window of a quarter never fills it."""
 
 ROUNDING = 1e-6
 """Seconds; a deadline is a difference of two numbers in the billions, which are coarser than a
@@ -62,6 +79,24 @@ class Run(NamedTuple):
     on_end: Callable[[BaseException | None], None]
 
 
+class FreeRun(NamedTuple):
+    """A stretch of ticks without deadlines, none of which may be lost.
+
+    Attributes:
+        schedule: its boundaries.
+        first: the number of the first boundary to publish.
+        ticks: how many to publish.
+        window: how many the slowest worker may be behind, 1 to `WIDEST_WINDOW`.
+        on_end: called in the ticker thread when all workers have run all, or with what went wrong.
+    """
+
+    schedule: Schedule
+    first: int
+    ticks: int
+    window: int
+    on_end: Callable[[BaseException | None], None]
+
+
 class Ticker:
     """Publishes ticks and commands.
 
@@ -81,8 +116,10 @@ class Ticker:
         self._hub = hub
         self._timing = timing
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._run: Run | None = None
+        self._run: Run | FreeRun | None = None
         self._number = 0
+        self._last = 0
+        self._through = math.inf
         self._open = True
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="chronopype_mp ticker", daemon=True)
@@ -96,7 +133,7 @@ class Ticker:
         self._jobs.put(self._finish)
         self._thread.join()
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: Run | FreeRun) -> None:
         """Begin a run; one that is going ends without a word.
 
         Raises:
@@ -126,8 +163,15 @@ class Ticker:
             lambda: self._hub.publish(encode_command(worker, make(self.position))),
         )
 
-    def _begin(self, run: Run) -> None:
+    def allow(self, through: float) -> None:
+        """Take note that all workers are through with the ticks up to ``through``."""
+        self._through = through
+        self._jobs.put(_look_again)
+
+    def _begin(self, run: Run | FreeRun) -> None:
         self._run, self._number = run, run.first
+        if isinstance(run, FreeRun):
+            self._last = self.position.seq + run.ticks
 
     def _end(self, ended: threading.Event) -> None:
         self._run = None
@@ -140,6 +184,10 @@ class Ticker:
         _tighten_timer_slack()
         try:
             while self._open:
+                if isinstance(self._run, FreeRun) and self._flow(self._run):
+                    while not self._jobs.empty():
+                        self._jobs.get()()
+                    continue
                 deadline = self._deadline()
                 if deadline is not None and self._timing.monotonic() >= deadline:
                     self._fire()
@@ -158,14 +206,33 @@ class Ticker:
 
     def _deadline(self) -> float | None:
         run = self._run
-        if run is None:
+        if not isinstance(run, Run):
             return None
         due = run.schedule.deadline(self._number)
         return (due if run.until is None else min(due, run.until)) - ROUNDING
 
+    def _flow(self, run: FreeRun) -> bool:
+        """Publish what the window allows; return whether there is more to do at once."""
+        seq, timestamp, skipped = self.position
+        if self._through >= self._last:
+            self._run = None
+            run.on_end(None)
+            return True
+        until = int(min(self._last, self._through + run.window, seq + BURST))
+        if until <= seq:
+            return False
+        publish, timestamp_of = self._hub.publish, run.schedule.timestamp
+        while seq < until:
+            seq += 1
+            timestamp = timestamp_of(self._number)
+            publish(encode_tick(Tick(seq, timestamp)))
+            self._number += 1
+        self.position = Position(seq, timestamp, skipped)
+        return True
+
     def _fire(self) -> None:
         run = self._run
-        assert run is not None
+        assert isinstance(run, Run)
         if run.until is not None and run.schedule.deadline(self._number) > run.until:
             self._run = None
             run.on_end(None)
@@ -183,6 +250,10 @@ class Ticker:
         self.position = Position(seq + 1, timestamp, skipped + more)
         if self.on_tick is not None:
             self.on_tick(self.position)
+
+
+def _look_again() -> None:
+    """Do nothing; having been a job is enough."""
 
 
 def _tighten_timer_slack() -> None:

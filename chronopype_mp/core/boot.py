@@ -11,11 +11,17 @@ WORKER_MARK = b"CHRONOPYPE_MP_WORKER_PID"
 
 
 class TickRules(msgspec.Struct, frozen=True, kw_only=True):
-    """How ticks are executed; the values are `ClockConfig`'s. Times in seconds."""
+    """How ticks are executed; the values are `ClockConfig`'s. Times in seconds.
+
+    Attributes:
+        every_tick: none is replaced by a newer one, and progress is reported, so that the
+            coordinator can wait for it.
+    """
 
     processor_timeout: float
     max_retries: int
     stats_window_size: int
+    every_tick: bool = False
 
 
 class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):

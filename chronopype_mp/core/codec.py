@@ -1,12 +1,12 @@
 """Messages to frames and back: topic, msgpack, nothing else. Nothing is ever unpickled here.
 
-A frame to workers begins with its topic, by which ZeroMQ filters: ``t`` for ticks, ``w<name>\\0``
-for one worker's commands (a name holds no NUL, so no topic is the start of another's).
+A frame to workers begins with its topic, by which ZeroMQ filters: for one worker's commands that is
+``w<name>\\0`` (a name holds no NUL, so no topic is the start of another's), for ticks it is how
+every tick in msgpack begins: an array of three, and the tag.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -29,7 +29,7 @@ __all__ = [
 MAX_FRAME = 4 * 1024 * 1024
 """Bytes; a larger frame is refused by the socket."""
 
-TICK_TOPIC = b"t"
+TICK_TOPIC = b"\x93\x01"
 
 _encoder = msgspec.msgpack.Encoder()
 _ticks = msgspec.msgpack.Decoder(Tick)
@@ -51,7 +51,7 @@ def command_topic(worker: str) -> bytes:
 
 def encode_tick(tick: Tick) -> bytes:
     """Return the frame of a tick."""
-    return TICK_TOPIC + _encoder.encode(tick)
+    return _encoder.encode(tick)
 
 
 def encode_command(worker: str, command: Command) -> bytes:
@@ -60,13 +60,13 @@ def encode_command(worker: str, command: Command) -> bytes:
 
 
 def decode_tick(frame: bytes) -> Tick:
-    """Return the tick in a frame with the tick topic.
+    """Return the tick in a frame.
 
     Raises:
         FrameError: it is not one.
     """
     try:
-        return _ticks.decode(memoryview(frame)[1:])
+        return _ticks.decode(frame)
     except _BROKEN as error:
         raise FrameError(str(error)) from error
 
@@ -95,7 +95,7 @@ def encode_report(report: Uplink) -> bytes:
     try:
         return _encoder.encode(report)
     except UnicodeEncodeError:
-        return _encoder.encode(_escaped(msgspec.to_builtins(report, builtin_types=(datetime,))))
+        return _encoder.encode(_escaped(msgspec.to_builtins(report, builtin_types=(bytes,))))
 
 
 def _escaped(value: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.state import TickAccount, TickState
+from chronopype_mp.core.state import TickAccount, TickCounters
 
 __all__ = [
     "PROTOCOL",
@@ -29,6 +29,7 @@ __all__ = [
     "Status",
     "Stop",
     "Tick",
+    "TickDone",
     "Uplink",
     "Welcome",
     "WorkerSettings",
@@ -129,7 +130,7 @@ class Beat(Report, frozen=True, kw_only=True, tag=4):
 
     Attributes:
         account: what became of the ticks.
-        state: the processor's.
+        counters: the processor's.
         largest_gap: between the timestamps of two ticks run in a row, seconds; ticks held back
             on purpose between two make no gap.
         lag: how late this beat was, seconds.
@@ -140,7 +141,7 @@ class Beat(Report, frozen=True, kw_only=True, tag=4):
     """
 
     account: TickAccount
-    state: TickState
+    counters: TickCounters
     largest_gap: float
     lag: float
     rss: int = 0
@@ -199,8 +200,16 @@ class Bye(Report, frozen=True, kw_only=True, tag=9):
     """The last report; ``account`` is None if the processor never started."""
 
     account: TickAccount | None
-    state: TickState
+    counters: TickCounters
     largest_gap: float = 0.0
 
 
-Uplink = Hello | Ready | Status | Beat | GuardBeat | CommandDone | Failure | LogLine | Bye
+class TickDone(Report, frozen=True, kw_only=True, tag=10):
+    """All ticks up to ``seq`` are over; sent where the coordinator waits for that."""
+
+    seq: int
+
+
+Uplink = (
+    Hello | Ready | Status | Beat | GuardBeat | CommandDone | Failure | LogLine | Bye | TickDone
+)

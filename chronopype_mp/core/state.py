@@ -1,15 +1,17 @@
-"""What is known of a processor's ticks: counters, the last error, recent execution times."""
+"""What is known of a processor's ticks: counters, the last error, execution times."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections import deque
+from array import array
 from datetime import datetime
 
 import msgspec
 
-__all__ = ["TickAccount", "TickRecorder", "TickState", "local_time"]
+from chronopype_mp.core.histogram import BUCKETS, Histogram, bucket_of
+
+__all__ = ["TickAccount", "TickCounters", "TickRecorder", "TickState", "local_time"]
 
 
 def local_time(timestamp: float) -> datetime | None:
@@ -136,15 +138,69 @@ class TickState(msgspec.Struct, frozen=True, kw_only=True):
         return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
+class TickCounters(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker tells of its processor's ticks; a `TickState` on the wire, and more.
+
+    Attributes:
+        recent: the execution times of the last successful ticks, nanoseconds, oldest first, as
+            unsigned 64-bit integers of the machine.
+        executions: those of all successful ticks of the incarnation.
+        last_error_at: the timestamp of the tick that failed last.
+        last_success_at: when the last successful tick ended, wall clock, seconds.
+
+    The others are those of `TickState`.
+    """
+
+    last_timestamp: float | None = None
+    is_active: bool = False
+    retry_count: int = 0
+    max_consecutive_retries: int = 0
+    recent: bytes = b""
+    executions: Histogram = Histogram()
+    success_count: int = 0
+    error_count: int = 0
+    consecutive_errors: int = 0
+    last_error: str | None = None
+    last_error_at: float | None = None
+    last_success_at: float | None = None
+
+    def values(self) -> dict[str, object]:
+        """Return the fields of the `TickState` that this tells of."""
+        recent = array("Q")
+        recent.frombytes(self.recent[: len(self.recent) // recent.itemsize * recent.itemsize])
+        error_at, success_at = self.last_error_at, self.last_success_at
+        return {
+            "last_timestamp": self.last_timestamp,
+            "is_active": self.is_active,
+            "retry_count": self.retry_count,
+            "max_consecutive_retries": self.max_consecutive_retries,
+            "execution_times": tuple([nanoseconds / 1e9 for nanoseconds in recent]),
+            "success_count": self.success_count,
+            "error_count": self.error_count,
+            "consecutive_errors": self.consecutive_errors,
+            "last_error": self.last_error,
+            "last_error_time": None if error_at is None else local_time(error_at),
+            "last_success_time": None if success_at is None else local_time(success_at),
+        }
+
+
 class TickRecorder:
-    """The mutable counters behind a `TickState`, in the process that executes the ticks.
+    """Counts what becomes of ticks, in the process that executes them, at a fixed price each.
 
     Args:
         window: how many execution times are kept.
+
+    Attributes:
+        last_timestamp: of the last tick that ended, seconds.
+        is_active: started and not paused.
     """
 
     def __init__(self, window: int) -> None:
-        self._times: deque[float] = deque(maxlen=window)
+        self._window = window
+        self._recent = array("Q", bytes(8 * window))
+        self._counts = [0] * BUCKETS
+        self._total = 0
+        self._largest = 0
         self.last_timestamp: float | None = None
         self.is_active = False
         self._retry_count = 0
@@ -153,32 +209,37 @@ class TickRecorder:
         self._errors = 0
         self._consecutive_errors = 0
         self._last_error: str | None = None
-        self._last_error_time: datetime | None = None
-        self._last_success: float | None = None
+        self._last_error_at: float | None = None
+        self._last_success_at: float | None = None
 
-    def succeeded(self, timestamp: float, seconds: float, retries: int, now: float) -> None:
+    def succeeded(self, timestamp: float, nanoseconds: int, retries: int, now: float) -> None:
         """Count a tick that succeeded.
 
         Args:
-            timestamp: the tick's.
-            seconds: duration of the attempt that succeeded.
+            timestamp: the tick's, seconds.
+            nanoseconds: duration of the attempt that succeeded.
             retries: attempts that failed before it.
             now: the wall clock, seconds.
         """
-        self._times.append(seconds)
-        self._successes += 1
-        self._consecutive_errors = 0
-        self._retry_count = 0
+        successes = self._successes
+        self._recent[successes % self._window] = nanoseconds
+        self._successes = successes + 1
+        bucket = bucket_of(nanoseconds)
+        self._counts[bucket if bucket < BUCKETS else -1] += 1
+        self._total += nanoseconds
+        if nanoseconds > self._largest:
+            self._largest = nanoseconds
         if retries > self._max_retries:
             self._max_retries = retries
+        self._consecutive_errors = self._retry_count = 0
         self.last_timestamp = timestamp
-        self._last_success = now
+        self._last_success_at = now
 
     def failed(self, timestamp: float, error: str, attempts: int) -> None:
         """Count a tick whose last attempt failed.
 
         Args:
-            timestamp: the tick's.
+            timestamp: the tick's, seconds.
             error: the failure's message.
             attempts: attempts that failed.
         """
@@ -187,24 +248,29 @@ class TickRecorder:
         self._retry_count = attempts
         self._max_retries = max(self._max_retries, attempts)
         self._last_error = error
-        self._last_error_time = local_time(timestamp)
+        self._last_error_at = timestamp
         self.last_timestamp = timestamp
 
     @property
-    def state(self) -> TickState:
-        """The state now."""
-        return TickState(
+    def counters(self) -> TickCounters:
+        """The counters now."""
+        oldest = self._successes % self._window if self._successes >= self._window else 0
+        recent = self._recent[oldest:] + self._recent[:oldest]
+        return TickCounters(
             last_timestamp=self.last_timestamp,
             is_active=self.is_active,
             retry_count=self._retry_count,
             max_consecutive_retries=self._max_retries,
-            execution_times=tuple(self._times),
+            recent=recent[: self._successes].tobytes(),
+            executions=Histogram(
+                {bucket: count for bucket, count in enumerate(self._counts) if count},
+                self._total / 1e9,
+                self._largest / 1e9,
+            ),
             success_count=self._successes,
             error_count=self._errors,
             consecutive_errors=self._consecutive_errors,
             last_error=self._last_error,
-            last_error_time=self._last_error_time,
-            last_success_time=(
-                None if self._last_success is None else local_time(self._last_success)
-            ),
+            last_error_at=self._last_error_at,
+            last_success_at=self._last_success_at,
         )

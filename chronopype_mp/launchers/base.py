@@ -49,10 +49,13 @@ class WorkerProcess(Protocol):
 class Launcher(Protocol):
     """Starts workers."""
 
-    def open_hub(self) -> Hub:
+    def open_hub(self, queued: int) -> Hub:
         """Return the coordinator's end of the transport that its workers use.
 
         Each call is followed by one of `close`.
+
+        Args:
+            queued: frames to queue for one worker before any are dropped.
         """
         ...
 

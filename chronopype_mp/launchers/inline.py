@@ -74,9 +74,9 @@ class _InlineWorker:
 class InlineLauncher:
     """Starts workers as tasks of the running event loop."""
 
-    def open_hub(self) -> MemoryHub:
+    def open_hub(self, queued: int) -> MemoryHub:
         """Return an in-memory hub."""
-        return MemoryHub()
+        return MemoryHub(queued)
 
     async def start(
         self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None

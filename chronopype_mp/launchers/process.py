@@ -193,9 +193,9 @@ class _ProcessLauncher:
         self._leftovers: Leftovers | None = None
         self._users = 0
 
-    def open_hub(self) -> ZmqHub:
+    def open_hub(self, queued: int) -> ZmqHub:
         """Return a hub on ipc sockets in a private directory."""
-        hub = ZmqHub()
+        hub = ZmqHub(queued=queued)
         self._users += 1
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="chronopype_mp launcher")

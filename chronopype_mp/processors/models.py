@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from chronopype_mp.core.state import TickState, local_time
+from chronopype_mp.core.state import TickCounters, TickState, local_time
 
 __all__ = ["ProcessorState"]
 
@@ -18,9 +18,14 @@ class ProcessorState(TickState, frozen=True, kw_only=True):
     """
 
     @classmethod
-    def of(cls, state: TickState) -> ProcessorState:
-        """Return a worker's reported state as a ProcessorState."""
-        return cls(**{name: getattr(state, name) for name in state.__struct_fields__})
+    def of(cls, counters: TickCounters, **others: object) -> ProcessorState:
+        """Return what a worker has counted as a ProcessorState.
+
+        Args:
+            counters: the worker's.
+            others: fields that are known better here.
+        """
+        return cls(**(counters.values() | others))  # type: ignore[arg-type]
 
     def update_execution_time(self, seconds: float, window: int) -> ProcessorState:
         """Return the state after a tick that succeeded.

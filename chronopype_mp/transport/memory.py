@@ -67,13 +67,18 @@ class _Queue:
 
 
 class MemoryHub:
-    """The coordinator's end."""
+    """The coordinator's end.
+
+    Args:
+        queued: frames queued for one worker before any are dropped.
+    """
 
     down = up = "memory"
 
-    def __init__(self) -> None:
+    def __init__(self, queued: int = HIGH_WATER) -> None:
         self._links: dict[bytes, list[_Queue]] = {}
         self._lock = threading.Lock()
+        self._queued = queued
         self._inbox = _Queue(100 * HIGH_WATER)
 
     def file(self, name: str) -> str:
@@ -82,7 +87,7 @@ class MemoryHub:
 
     def connect(self, worker: str) -> MemoryLink:
         """Return a worker's end."""
-        queue = _Queue(HIGH_WATER)
+        queue = _Queue(self._queued)
         topics = (TICK_TOPIC, command_topic(worker))
         with self._lock:
             for topic in topics:

@@ -31,23 +31,19 @@ MAX_IPC_PATH = 107
 
 
 def _drain(socket: zmq.Socket[bytes], most: int) -> list[bytes]:
+    """Return up to ``most`` frames; of a message in parts, each part is one."""
     frames: list[bytes] = []
+    receive, append = socket.recv, frames.append
     try:
-        while len(frames) < most:
-            frame: bytes = socket.recv(zmq.DONTWAIT)
-            if socket.getsockopt(zmq.RCVMORE):
-                # No message of the protocol has two parts: hand on what cannot decode, once.
-                while socket.getsockopt(zmq.RCVMORE):
-                    socket.recv(zmq.DONTWAIT)
-                frame = b"\xc1"
-            frames.append(frame)
+        for _ in range(most):
+            append(receive(zmq.DONTWAIT))
     except zmq.Again:
         pass
     return frames
 
 
 class _Readable:
-    """Keeps on_readable coming while an edge-triggered socket has more."""
+    """Calls back when a socket may have frames; whoever finds no end of them must ask again."""
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self._socket = socket
@@ -58,23 +54,17 @@ class _Readable:
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
         self._loop, self._on_readable = loop, on_readable
         self._fd = self._socket.fileno()
-        loop.add_reader(self._fd, self._ready)
-        loop.call_soon(self._ready)
+        loop.add_reader(self._fd, on_readable)
+        self.ask_again()
 
-    def _ready(self) -> None:
-        if self._loop is None or self._on_readable is None:
-            return
-        self._on_readable()
-        self.look_again()
+    def ask_again(self) -> None:
+        """Call back soon: the socket was not read until it had nothing left."""
+        if self._loop is not None:
+            self._loop.call_soon(self._call_back)
 
-    def look_again(self) -> None:
-        """Come back soon if there is more; every use of the socket may have eaten the edge."""
-        if (
-            self._loop is not None
-            and not self._socket.closed
-            and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN
-        ):
-            self._loop.call_soon(self._ready)
+    def _call_back(self) -> None:
+        if self._loop is not None and self._on_readable is not None:
+            self._on_readable()
 
     def detach(self) -> None:
         if self._loop is not None and self._fd is not None and not self._loop.is_closed():
@@ -88,6 +78,7 @@ class ZmqHub:
     Args:
         addresses: the PUB and the PULL address to bind, such as ``tcp://127.0.0.1:*``; None for
             ipc in a new directory that only this user can enter.
+        queued: frames queued for one worker before any are dropped.
 
     Attributes:
         down: the address for the workers' SUB.
@@ -98,7 +89,7 @@ class ZmqHub:
         TransportError: an address cannot be bound.
     """
 
-    def __init__(self, addresses: tuple[str, str] | None = None) -> None:
+    def __init__(self, addresses: tuple[str, str] | None = None, queued: int = HIGH_WATER) -> None:
         self.directory: str | None = None
         if addresses is None:
             self.directory = tempfile.mkdtemp(prefix=DIRECTORY_PREFIX)
@@ -109,7 +100,7 @@ class ZmqHub:
         for socket in (self._pub, self._pull):
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
-        self._pub.setsockopt(zmq.SNDHWM, HIGH_WATER)
+        self._pub.setsockopt(zmq.SNDHWM, queued)
         self._pull.setsockopt(zmq.RCVHWM, 100 * HIGH_WATER)
         try:
             self.down = self._bind(self._pub, addresses[0])
@@ -145,7 +136,10 @@ class ZmqHub:
 
     def receive(self, most: int) -> list[bytes]:
         """Return up to ``most`` frames that have come in."""
-        return _drain(self._pull, most)
+        frames = _drain(self._pull, most)
+        if len(frames) == most:
+            self._readable.ask_again()
+        return frames
 
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
         """Call ``on_readable`` in the loop when frames may have come in."""
@@ -217,7 +211,10 @@ class ZmqLink:
 
     def receive(self, most: int) -> list[bytes]:
         """Return up to ``most`` frames that have come in, oldest first."""
-        return _drain(self._sub, most)
+        frames = _drain(self._sub, most)
+        if len(frames) == most:
+            self._readable.ask_again()
+        return frames
 
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
         """Call ``on_readable`` in the loop when frames may have come in."""

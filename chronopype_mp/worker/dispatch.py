@@ -1,8 +1,12 @@
 """From a tick that has arrived to the processor's hook, and the account of every tick.
 
 One tick runs at a time. A tick that arrives while another waits replaces it: the newest wins, the
-other counts as missed. Of a batch of ticks only the newest is decoded; sequence numbers tell how
-many there were.
+other counts as missed. (Where every tick is to run, it waits its turn.) Of a batch of ticks only
+those that will run are decoded; sequence numbers tell how many there were.
+
+A processor that has no ``async_tick`` of its own is ticked where the tick arrives: no task has to
+wake up for it. An ``async_tick`` runs in the dispatcher's one task; a timer for its timeout is made
+only once it suspends.
 """
 
 from __future__ import annotations
@@ -10,7 +14,9 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple
 
 from chronopype_mp.core.boot import TickRules
 from chronopype_mp.core.messages import Tick
@@ -24,6 +30,38 @@ FIRST_RETRY_PAUSE = 0.1
 """Seconds before the first retry of a tick; each further pause is twice as long (chronopype)."""
 
 
+class _Failed(NamedTuple):
+    """An attempt that failed: the exception, as printed, and whether it is the timeout's."""
+
+    error: Exception
+    printed: str
+    timeout: bool = False
+
+
+class _Begun:
+    """The rest of an awaitable that has suspended once already."""
+
+    def __init__(self, steps: Generator[Any, Any, Any], waits_for: object) -> None:
+        self._steps = steps
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        waits_for = self._waits_for
+        try:
+            while True:
+                try:
+                    sent = yield waits_for
+                except GeneratorExit:
+                    self._steps.close()
+                    raise
+                except BaseException as error:
+                    waits_for = self._steps.throw(error)
+                else:
+                    waits_for = self._steps.send(sent)
+        except StopIteration:
+            return
+
+
 class TickDispatcher:
     """Executes ticks on one processor.
 
@@ -33,6 +71,12 @@ class TickDispatcher:
         recorder: counts what happens.
         on_failure: called with the exception, its printed traceback, the tick's timestamp and
             whether it was the timeout, when a tick has failed for good.
+        on_settled: called when no tick waits any more for a task.
+
+    Attributes:
+        largest_gap: between the timestamps of two ticks run in a row, seconds.
+        paused: no tick is let through.
+        attempt_started: when an ``async_tick`` that has suspended began, monotonic seconds.
     """
 
     def __init__(
@@ -41,9 +85,16 @@ class TickDispatcher:
         rules: TickRules,
         recorder: TickRecorder,
         on_failure: Callable[[Exception, str, float, bool], None],
+        on_settled: Callable[[], None] = lambda: None,
     ) -> None:
         self._processor = processor
-        self._rules = rules
+        self._on_settled = on_settled
+        hook = getattr(processor.async_tick, "__func__", None)
+        self._tick = processor.tick if hook is TickProcessor.async_tick else None
+        self._choosy = type(processor)._wants_ticks is not TickProcessor._wants_ticks
+        self._timeout = rules.processor_timeout
+        self._attempts = rules.max_retries + 1
+        self._every = rules.every_tick
         self._recorder = recorder
         self._on_failure = on_failure
         self._base = 0
@@ -51,8 +102,9 @@ class TickDispatcher:
         self._missed = 0
         self._skipped = 0
         self._last_seen = 0
-        self._pending: Tick | None = None
-        self._idle = True
+        self._pending: deque[Tick] = deque()
+        self._failed: tuple[float, _Failed | BaseException] | None = None
+        self._busy = False
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
@@ -63,29 +115,42 @@ class TickDispatcher:
 
     @property
     def account(self) -> TickAccount:
-        """What became of the ticks so far; the one waiting or running is not in it yet."""
+        """What became of the ticks so far; those waiting or running are not in it yet."""
         return TickAccount(self._base, self._run, self._missed, self._skipped)
+
+    @property
+    def through(self) -> int:
+        """The sequence number of the last tick in the account."""
+        return self._base + self._run + self._missed + self._skipped
 
     def open(self, base: int) -> None:
         """Begin the account after tick ``base``."""
         self._base = self._last_seen = base
 
-    def offer(self, tick: Tick) -> None:
-        """Take the newest tick; the numbers between it and the last one seen are accounted for."""
-        new = tick.seq - self._last_seen
-        if new <= 0:
-            return
-        self._last_seen = tick.seq
-        if not self._wanted:
-            self._skipped += new
-            self._before = None
-            return
-        self._missed += new - 1
-        if self._pending is not None:
-            self._missed += 1
-        self._pending = tick
-        self._settled.clear()
-        self._wake.set()
+    def offer(self, ticks: Sequence[Tick]) -> None:
+        """Take ticks, oldest first; the numbers that are missing before each are missed.
+
+        Where not every tick is to run, only the newest need be among them.
+        """
+        for tick in ticks:
+            new = tick.seq - self._last_seen
+            if new <= 0:
+                continue
+            self._last_seen = tick.seq
+            if self.paused or (self._choosy and not self._processor._wants_ticks):
+                self._skipped += new
+                self._before = None
+                continue
+            if new > 1:
+                self._missed += new - 1
+            if self._tick is not None and not self._busy:
+                self._run_here(self._tick, tick.timestamp)
+                continue
+            if self._pending and not self._every:
+                self._pending.clear()
+                self._missed += 1
+            self._pending.append(tick)
+            self._wake_up()
 
     def close(self, seq: int) -> None:
         """Account for what was published up to ``seq`` and has not arrived."""
@@ -94,7 +159,7 @@ class TickDispatcher:
             self._last_seen = seq
 
     def pause(self) -> None:
-        """Let no tick through until `resume`; one that waits is skipped."""
+        """Let no tick through until `resume`; those that wait are skipped."""
         self.paused = True
         self._skip_pending()
 
@@ -103,79 +168,129 @@ class TickDispatcher:
         self.paused = False
 
     def drop_pending(self) -> None:
-        """Count a tick that waits as missed: there is no time left to run it."""
-        if self._pending is not None:
-            self._pending = None
-            self._missed += 1
+        """Count ticks that wait as missed: there is no time left to run them."""
+        self._missed += len(self._pending)
+        self._pending.clear()
 
     async def settle(self) -> None:
         """Wait until no tick waits or runs."""
         await self._settled.wait()
+
+    def _wake_up(self) -> None:
+        self._busy = True
+        self._settled.clear()
+        self._wake.set()
+
+    def _skip_pending(self) -> None:
+        if self._pending:
+            self._skipped += len(self._pending)
+            self._pending.clear()
+            self._before = None
+
+    def _begin(self, timestamp: float) -> None:
+        before, self._before = self._before, timestamp
+        if before is not None and timestamp - before > self.largest_gap:
+            self.largest_gap = timestamp - before
+
+    # Ticks that are plain calls
+
+    def _run_here(self, hook: Callable[[float], object], timestamp: float) -> None:
+        """Run a tick now; what it raises is left to the task, which has the time for retries."""
+        self._begin(timestamp)
+        began = time.monotonic_ns()
+        failed: _Failed | BaseException
+        try:
+            hook(timestamp)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            failed = _Failed(error, traceback.format_exc())
+        except asyncio.CancelledError as error:
+            failed = _cancelled_from_within(error)
+        except BaseException as error:
+            failed = error
+        else:
+            self._recorder.succeeded(timestamp, time.monotonic_ns() - began, 0, time.time())
+            self._run += 1
+            return
+        self._failed = (timestamp, failed)
+        self._wake_up()
+
+    # Ticks that may take their time
 
     async def run(self) -> None:
         """Execute ticks until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while (tick := self._pending) is not None:
-                if not self._wanted:
+            if self._failed is not None:
+                await self._go_on_after(*self._failed)
+            while self._pending:
+                if self.paused or not self._processor._wants_ticks:
                     self._skip_pending()
                     break
-                self._pending = None
-                if self._before is not None:
-                    self.largest_gap = max(self.largest_gap, tick.timestamp - self._before)
-                self._before = tick.timestamp
-                await self._execute(tick)
+                timestamp = self._pending.popleft().timestamp
+                self._begin(timestamp)
+                failed = await self._attempt(timestamp, 0)
+                if failed is not None:
+                    await self._retry(timestamp, failed)
                 self._run += 1
+            self._busy = False
             self._settled.set()
+            self._on_settled()
 
-    @property
-    def _wanted(self) -> bool:
-        return not self.paused and self._processor._wants_ticks
+    async def _go_on_after(self, timestamp: float, failed: _Failed | BaseException) -> None:
+        """Retry a tick that failed where it arrived."""
+        self._failed = None
+        if not isinstance(failed, _Failed):
+            raise failed
+        await self._retry(timestamp, failed)
+        self._run += 1
 
-    def _skip_pending(self) -> None:
-        if self._pending is not None:
-            self._pending = None
-            self._skipped += 1
-            self._before = None
-
-    async def _execute(self, tick: Tick) -> None:
-        attempts = self._rules.max_retries + 1
-        for attempt in range(attempts):
-            if attempt:
-                await asyncio.sleep(FIRST_RETRY_PAUSE * 2 ** (attempt - 1))
-            outcome = await self._attempt(tick.timestamp, attempt)
-            if outcome is None:
+    async def _retry(self, timestamp: float, failed: _Failed) -> None:
+        for retries in range(1, self._attempts):
+            await asyncio.sleep(FIRST_RETRY_PAUSE * 2 ** (retries - 1))
+            again = await self._attempt(timestamp, retries)
+            if again is None:
                 return
-            failure, printed, timeout = outcome
-        self._recorder.failed(tick.timestamp, message_of(failure), attempts)
-        self._on_failure(failure, printed, tick.timestamp, timeout)
+            failed = again
+        self._recorder.failed(timestamp, message_of(failed.error), self._attempts)
+        self._on_failure(failed.error, failed.printed, timestamp, failed.timeout)
 
-    async def _attempt(self, timestamp: float, retries: int) -> tuple[Exception, str, bool] | None:
-        """Run the hook once; return its exception, printed, and whether it is the timeout's."""
-        limit = asyncio.timeout(self._rules.processor_timeout)
-        began = time.monotonic()
-        self.attempt_started = began
+    async def _attempt(self, timestamp: float, retries: int) -> _Failed | None:
+        """Run the hook once; return how it failed, if it did."""
+        began = time.monotonic_ns()
+        limit: asyncio.Timeout | None = None
         try:
-            async with limit:
-                await self._processor.async_tick(timestamp)
+            steps = self._processor.async_tick(timestamp).__await__()
+            try:
+                waits_for = steps.send(None)
+            except StopIteration:
+                pass
+            else:
+                self.attempt_started = began / 1e9
+                spent = (time.monotonic_ns() - began) / 1e9
+                limit = asyncio.timeout(self._timeout - spent)
+                async with limit:
+                    await _Begun(steps, waits_for)
         except Exception as error:
             printed = traceback.format_exc()
-            if isinstance(error, TimeoutError) and limit.expired():
-                message = f"timed out after {self._rules.processor_timeout}s"
-                return TimeoutError(message), printed, True
-            return error, printed, False
+            if isinstance(error, TimeoutError) and limit is not None and limit.expired():
+                return _Failed(TimeoutError(f"timed out after {self._timeout}s"), printed, True)
+            return _Failed(error, printed)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            # The processor awaited something that was cancelled; the tick failed, no more.
-            return (
-                RuntimeError(f"the tick was cancelled from within: {error!r}"),
-                (traceback.format_exc()),
-                False,
-            )
+            return _cancelled_from_within(error)
         finally:
             self.attempt_started = None
-        self._recorder.succeeded(timestamp, time.monotonic() - began, retries, time.time())
+        self._recorder.succeeded(timestamp, time.monotonic_ns() - began, retries, time.time())
         return None
+
+
+def _cancelled_from_within(error: asyncio.CancelledError) -> _Failed:
+    """The processor awaited something that was cancelled; the tick failed, no more."""
+    return _Failed(
+        RuntimeError(f"the tick was cancelled from within: {error!r}"), traceback.format_exc()
+    )

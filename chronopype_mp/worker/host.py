@@ -36,6 +36,7 @@ from chronopype_mp.core.messages import (
     Status,
     Stop,
     Tick,
+    TickDone,
     Welcome,
     WorkerSettings,
 )
@@ -60,6 +61,9 @@ EXIT_STUCK = 70
 BATCH = 1000
 """Frames read in one go."""
 
+EVERY_BATCH = 250
+"""The same where each tick runs: progress is reported after each."""
+
 HELLO_INTERVAL = 0.05
 """Seconds between two hellos: the first welcomes may be sent before the subscription works."""
 
@@ -74,7 +78,7 @@ class _HostMirror:
 
     @property
     def state(self) -> ProcessorState:
-        return ProcessorState.of(self._recorder.state)
+        return ProcessorState.of(self._recorder.counters)
 
     def network_setting_changed(self, name: str, value: float) -> None:
         """The processor itself set it; nobody else needs to know."""
@@ -129,6 +133,7 @@ class WorkerHost:
         self._failures = 0
         self._garbage = 0
         self._newest_tick = 0
+        self._told_through = 0
         self._shown_status = NetworkStatus.STOPPED
         self.turned_at = time.monotonic()
 
@@ -186,7 +191,7 @@ class WorkerHost:
                 self._network_changed, self._hook_failed, self._hook_stuck
             )
         self._dispatcher = TickDispatcher(
-            processor, self._boot.rules, self._recorder, self._tick_failed
+            processor, self._boot.rules, self._recorder, self._tick_failed, self._tell_progress
         )
 
     def _abandon(self, processor: TickProcessor) -> None:
@@ -243,12 +248,14 @@ class WorkerHost:
 
     def _read(self) -> None:
         """Take what has come in; ticks before a command are dealt with before it."""
+        every = self._boot.rules.every_tick
+        take = self._take_every if every else self._take_newest
         ticks: list[bytes] = []
-        for frame in self._link.receive(BATCH):
+        for frame in self._link.receive(EVERY_BATCH if every else BATCH):
             if frame.startswith(TICK_TOPIC):
                 ticks.append(frame)
                 continue
-            self._take_newest(ticks)
+            take(ticks)
             try:
                 command = decode_command(frame)
             except FrameError:
@@ -256,10 +263,11 @@ class WorkerHost:
                 continue
             if command.incarnation == self._boot.incarnation:
                 self._take_command(command)
-        self._take_newest(ticks)
+        take(ticks)
+        self._tell_progress()
 
     def _take_newest(self, frames: list[bytes]) -> None:
-        """Take the last of some frames that is a tick."""
+        """Take the last of some frames that is a tick; the others are not even decoded."""
         while frames:
             try:
                 tick = decode_tick(frames.pop())
@@ -267,13 +275,36 @@ class WorkerHost:
                 self._garbage += 1
             else:
                 frames.clear()
-                self._take_tick(tick)
+                self._take_ticks([tick])
 
-    def _take_tick(self, tick: Tick) -> None:
-        self._newest_tick = max(self._newest_tick, tick.seq)
+    def _take_every(self, frames: list[bytes]) -> None:
+        """Take all of some frames."""
+        ticks = []
+        for frame in frames:
+            try:
+                ticks.append(decode_tick(frame))
+            except FrameError:
+                self._garbage += 1
+        frames.clear()
+        if ticks:
+            self._take_ticks(ticks)
+
+    def _take_ticks(self, ticks: list[Tick]) -> None:
+        self._newest_tick = max(self._newest_tick, ticks[-1].seq)
         if self._started and self._stopping is None:
             assert self._dispatcher is not None
-            self._dispatcher.offer(tick)
+            self._dispatcher.offer(ticks)
+
+    def _tell_progress(self) -> None:
+        """Report which ticks are over, where the coordinator waits for that."""
+        if not self._boot.rules.every_tick or self._dispatcher is None:
+            return
+        through = self._dispatcher.through
+        if self._started and through > self._told_through:
+            self._told_through = through
+            self.outbox.post(
+                TickDone(worker=self._boot.worker, incarnation=self._boot.incarnation, seq=through)
+            )
 
     def _take_command(self, command: Command) -> None:
         assert self._welcome is not None
@@ -375,7 +406,7 @@ class WorkerHost:
                 worker=self._boot.worker,
                 incarnation=self._boot.incarnation,
                 account=dispatcher.account if self._started else None,
-                state=self._recorder.state,
+                counters=self._recorder.counters,
                 largest_gap=dispatcher.largest_gap,
             )
         )
@@ -404,7 +435,7 @@ class WorkerHost:
                 worker=self._boot.worker,
                 incarnation=self._boot.incarnation,
                 account=self._dispatcher.account,
-                state=self._recorder.state,
+                counters=self._recorder.counters,
                 largest_gap=self._dispatcher.largest_gap,
                 lag=lag,
                 rss=rss,

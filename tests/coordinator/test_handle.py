@@ -17,6 +17,7 @@ from chronopype_mp.core.events import (
     WorkerStarting,
     WorkerStatus,
 )
+from chronopype_mp.core.histogram import Histogram
 from chronopype_mp.core.policy import Supervision
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.exceptions import WorkerError
@@ -40,6 +41,7 @@ def test_before_the_clock_is_entered_there_is_a_name_and_no_process() -> None:
         skipped=0,
         lost=0,
         largest_gap=0.0,
+        executions=Histogram(),
         restarts=0,
         lag=0.0,
         reports_lost=0,

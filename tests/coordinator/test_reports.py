@@ -28,7 +28,7 @@ from chronopype_mp.core.messages import (
     Uplink,
 )
 from chronopype_mp.core.policy import Supervision
-from chronopype_mp.core.state import TickAccount, TickState
+from chronopype_mp.core.state import TickAccount, TickCounters
 from chronopype_mp.core.stimuli import Beaten, GotReady, GuardBeaten, Stimulus
 from chronopype_mp.processors import TickProcessor
 
@@ -68,9 +68,17 @@ class Rig:
         self.life = Life(2)
         self.life.process = self.process
         self.record.life = self.life
+        self.progressed = 0
         self.handler = ReportHandler(
-            self.stimuli.append, self.events.append, self._welcome, self._configure
+            self.stimuli.append,
+            self.events.append,
+            self._welcome,
+            self._configure,
+            self._progressed,
         )
+
+    def _progressed(self) -> None:
+        self.progressed += 1
 
     def _welcome(self, record: WorkerRecord, life: Life) -> None:
         self.welcomed += 1
@@ -91,7 +99,7 @@ class Rig:
     def beat(self, **values: Any) -> None:
         standard: dict[str, Any] = {
             "account": TickAccount(10),
-            "state": TickState(is_active=True),
+            "counters": TickCounters(is_active=True),
             "largest_gap": 0.0,
             "lag": 0.0,
         }
@@ -156,7 +164,7 @@ def test_a_beat_replaces_what_is_known_and_shows_that_the_loop_turns() -> None:
     rig.get_ready()
     rig.beat(
         account=TickAccount(10, run=3, missed=1),
-        state=TickState(is_active=True, success_count=3, last_timestamp=14.0),
+        counters=TickCounters(is_active=True, success_count=3, last_timestamp=14.0),
         largest_gap=2.0,
         lag=0.25,
         reports_lost=4,
@@ -175,7 +183,7 @@ def test_the_largest_gap_is_kept_over_all_incarnations() -> None:
     rig.beat(largest_gap=2.0)
     rig.beat(largest_gap=1.0)
     assert rig.record.snapshot.largest_gap == 2.0
-    rig.take(Bye, account=TickAccount(10), state=TickState(), largest_gap=1.5)
+    rig.take(Bye, account=TickAccount(10), counters=TickCounters(), largest_gap=1.5)
     assert rig.record.snapshot.largest_gap == 2.0
 
 
@@ -183,16 +191,16 @@ def test_a_beat_that_crosses_a_pause_or_a_resume_does_not_undo_it() -> None:
     rig = Rig()
     rig.get_ready()
     rig.record.set_paused(True)
-    rig.beat(state=TickState(is_active=True))
+    rig.beat(counters=TickCounters(is_active=True))
     assert not rig.record.state.is_active
     rig.record.set_paused(False)
-    rig.beat(state=TickState(is_active=False))
+    rig.beat(counters=TickCounters(is_active=False))
     assert rig.record.state.is_active
 
 
 def test_a_worker_that_is_not_ready_is_not_active_whatever_is_asked_of_it() -> None:
     rig = Rig()
-    rig.beat(state=TickState(is_active=False))
+    rig.beat(counters=TickCounters(is_active=False))
     assert not rig.record.state.is_active
 
 
@@ -280,7 +288,9 @@ def test_a_failure_that_ends_the_process_comes_with_its_end_and_not_twice() -> N
 def test_the_last_report_closes_with_the_final_state() -> None:
     rig = Rig()
     rig.get_ready()
-    rig.take(Bye, account=TickAccount(10, run=5), state=TickState(success_count=5), largest_gap=1.0)
+    rig.take(
+        Bye, account=TickAccount(10, run=5), counters=TickCounters(success_count=5), largest_gap=1.0
+    )
     assert rig.life.heard_last
     assert rig.record.state.success_count == 5
     assert rig.record.ledger.close(15) == 0
@@ -288,7 +298,7 @@ def test_the_last_report_closes_with_the_final_state() -> None:
 
 def test_the_last_report_of_a_processor_that_never_started_says_nothing_of_its_state() -> None:
     rig = Rig()
-    rig.take(Bye, account=None, state=TickState(success_count=5))
+    rig.take(Bye, account=None, counters=TickCounters(success_count=5))
     assert rig.life.heard_last
     assert rig.record.state.success_count == 0
 

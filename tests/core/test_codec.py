@@ -41,6 +41,7 @@ SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     float: st.floats(allow_nan=False),
     str: st.text(),
     bool: st.booleans(),
+    bytes: st.binary(max_size=100),
     datetime: st.datetimes(),
     types.NoneType: st.none(),
 }
@@ -60,6 +61,8 @@ def of_type(kind: Any) -> st.SearchStrategy[Any]:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return st.one_of(*map(of_type, arguments))
+    if origin is dict:
+        return st.dictionaries(*map(of_type, arguments), max_size=5)
     assert origin is tuple, f"no strategy for {kind!r}"
     if arguments[-1] is ...:
         return st.lists(of_type(arguments[0]), max_size=20).map(tuple)
@@ -121,17 +124,19 @@ def test_text_that_is_no_utf8_travels_escaped(text: str) -> None:
 
 
 @given(st.data())
-def test_a_state_with_text_that_is_no_utf8_keeps_all_its_other_figures(data: st.DataObject) -> None:
-    kind = data.draw(st.sampled_from([k for k in typing.get_args(Uplink) if has_state(k)]))
+def test_counters_with_text_that_is_no_utf8_keep_all_their_other_figures(
+    data: st.DataObject,
+) -> None:
+    kind = data.draw(st.sampled_from([k for k in typing.get_args(Uplink) if has_counters(k)]))
     report = data.draw(of_type(kind))
-    state = msgspec.structs.replace(report.state, last_error="\udc80")
-    arrived = decode_report(encode_report(msgspec.structs.replace(report, state=state)))
-    expected = msgspec.structs.replace(report.state, last_error="\\udc80")
-    assert arrived == msgspec.structs.replace(report, state=expected)
+    counters = msgspec.structs.replace(report.counters, last_error="\udc80")
+    arrived = decode_report(encode_report(msgspec.structs.replace(report, counters=counters)))
+    expected = msgspec.structs.replace(report.counters, last_error="\\udc80")
+    assert arrived == msgspec.structs.replace(report, counters=expected)
 
 
-def has_state(kind: type[msgspec.Struct]) -> bool:
-    return "state" in kind.__struct_fields__
+def has_counters(kind: type[msgspec.Struct]) -> bool:
+    return "counters" in kind.__struct_fields__
 
 
 def refused_or_decoded(frame: bytes) -> None:
@@ -150,7 +155,7 @@ FRAMES = st.one_of(
 )
 
 # Map keys and tags of the protocol, so that generated objects get past the first field.
-WORDS = ["type", "worker", "incarnation", "state", "account", "network", "pid", "settings", "at"]
+WORDS = ["type", "worker", "incarnation", "counters", "account", "network", "pid", "settings", "at"]
 OBJECTS = st.recursive(
     st.one_of(
         st.none(),

@@ -13,6 +13,11 @@ from hypothesis import strategies as st
 from chronopype_mp.core.state import TickAccount, TickRecorder, TickState
 
 SECONDS = st.floats(min_value=0, max_value=1e6)
+NANOSECONDS = st.integers(min_value=0, max_value=10**15)
+
+
+def state_of(recorder: TickRecorder) -> TickState:
+    return TickState(**recorder.counters.values())  # type: ignore[arg-type]
 
 
 def test_an_account_reaches_up_to_the_last_tick_it_knows_of() -> None:
@@ -70,9 +75,9 @@ def test_a_percentile_out_of_range_is_refused(percentile: float) -> None:
 
 def test_the_recorder_counts_successes() -> None:
     recorder = TickRecorder(100)
-    recorder.succeeded(10.0, 0.5, 0, now=1000.0)
-    recorder.succeeded(11.0, 0.25, 2, now=1001.5)
-    state = recorder.state
+    recorder.succeeded(10.0, 500_000_000, 0, now=1000.0)
+    recorder.succeeded(11.0, 250_000_000, 2, now=1001.5)
+    state = state_of(recorder)
     assert state.last_timestamp == 11.0
     assert state.execution_times == (0.5, 0.25)
     assert state.success_count == 2
@@ -85,7 +90,7 @@ def test_the_recorder_counts_successes() -> None:
 def test_the_recorder_counts_a_failed_tick_once_and_its_attempts_as_retries() -> None:
     recorder = TickRecorder(100)
     recorder.failed(10.0, "no", attempts=4)
-    state = recorder.state
+    state = state_of(recorder)
     assert state.last_timestamp == 10.0
     assert (state.error_count, state.consecutive_errors) == (1, 1)
     assert (state.retry_count, state.max_consecutive_retries) == (4, 4)
@@ -98,9 +103,9 @@ def test_a_success_ends_the_row_of_errors_but_not_their_history() -> None:
     recorder = TickRecorder(100)
     recorder.failed(1.0, "first", attempts=2)
     recorder.failed(2.0, "second", attempts=1)
-    assert recorder.state.consecutive_errors == 2
-    recorder.succeeded(3.0, 0.1, 0, now=5.0)
-    state = recorder.state
+    assert state_of(recorder).consecutive_errors == 2
+    recorder.succeeded(3.0, 100_000_000, 0, now=5.0)
+    state = state_of(recorder)
     assert (state.consecutive_errors, state.retry_count) == (0, 0)
     assert (state.error_count, state.max_consecutive_retries) == (2, 2)
     assert state.last_error == "second"
@@ -108,9 +113,9 @@ def test_a_success_ends_the_row_of_errors_but_not_their_history() -> None:
 
 def test_a_state_taken_does_not_change_any_more() -> None:
     recorder = TickRecorder(2)
-    recorder.succeeded(1.0, 0.1, 0, now=1.0)
-    before = recorder.state
-    recorder.succeeded(2.0, 0.2, 0, now=2.0)
+    recorder.succeeded(1.0, 100_000_000, 0, now=1.0)
+    before = state_of(recorder)
+    recorder.succeeded(2.0, 200_000_000, 0, now=2.0)
     recorder.is_active = True
     assert before.execution_times == (0.1,)
     assert not before.is_active
@@ -118,13 +123,18 @@ def test_a_state_taken_does_not_change_any_more() -> None:
         before.success_count = 5  # type: ignore[misc]
 
 
-@given(st.integers(min_value=1, max_value=20), st.lists(SECONDS, max_size=50))
+@given(st.integers(min_value=1, max_value=20), st.lists(NANOSECONDS, max_size=50))
 def test_the_window_holds_the_last_times_and_the_count_goes_on(
     window: int, times: list[float]
 ) -> None:
     """With chronopype a window of 1 is never trimmed, and the total stops at the window."""
     recorder = TickRecorder(window)
-    for number, seconds in enumerate(times):
-        recorder.succeeded(float(number), seconds, 0, now=float(number))
-    assert recorder.state.execution_times == tuple(times[-window:])
-    assert recorder.state.total_ticks == len(times)
+    for number, nanoseconds in enumerate(times):
+        recorder.succeeded(float(number), nanoseconds, 0, now=float(number))
+    state = state_of(recorder)
+    assert state.execution_times == tuple(time / 1e9 for time in times[-window:])
+    assert state.total_ticks == len(times)
+    executions = recorder.counters.executions
+    assert executions.count == len(times)
+    assert executions.total == sum(times) / 1e9
+    assert executions.largest == max(times, default=0) / 1e9

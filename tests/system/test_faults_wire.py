@@ -37,7 +37,7 @@ from chronopype_mp.core.messages import (
     Uplink,
     WorkerSettings,
 )
-from chronopype_mp.core.state import TickAccount, TickState
+from chronopype_mp.core.state import TickAccount, TickCounters
 from chronopype_mp.events import FramesDropped, ProcessorFailed, WorkerReady
 from chronopype_mp.testing import faults
 from tests.system.clocks import eventually, run
@@ -46,11 +46,19 @@ from tests.system.processors import Scribe, ticks_in
 
 pytestmark = pytest.mark.quiet
 
-GARBAGE = [b"", b"\x00", b"\xc1" * 50, b"\x93\x01\x02", b"t", os.urandom(4000), b"x" * 100_000]
+GARBAGE = [
+    b"",
+    b"\x00",
+    b"\xc1" * 50,
+    b"\x93\x01\x02",
+    TICK_TOPIC,
+    os.urandom(4000),
+    b"x" * 100_000,
+]
 
 HUGE = b"x" * (MAX_FRAME + 1)
 
-ACCOUNT, STATE = TickAccount(0, 5000, 0, 0), TickState(success_count=77, is_active=True)
+ACCOUNT, STATE = TickAccount(0, 5000, 0, 0), TickCounters(success_count=77, is_active=True)
 
 
 def reports_as(worker: str, incarnation: int) -> list[Uplink]:
@@ -60,11 +68,11 @@ def reports_as(worker: str, incarnation: int) -> list[Uplink]:
         Hello(**who, pid=1),
         Ready(**who, base=0),
         Status(**who, network=NetworkStatus.ERROR, at=0.0),
-        Beat(**who, account=ACCOUNT, state=STATE, largest_gap=9.0, lag=9.0),
+        Beat(**who, account=ACCOUNT, counters=STATE, largest_gap=9.0, lag=9.0),
         GuardBeat(**who, stalled=9.0),
         Failure(**who, hook="x", serial=1, type_name="E", message="m", traceback=""),
         LogLine(**who, logger="tests.forged", level=50, message="forged", created=0.0),
-        Bye(**who, account=ACCOUNT, state=STATE),
+        Bye(**who, account=ACCOUNT, counters=STATE),
     ]
 
 

@@ -9,13 +9,21 @@ from pathlib import Path
 
 import zmq
 
-from chronopype_mp.core.codec import command_topic, encode_report
+from chronopype_mp.core.codec import TICK_TOPIC, command_topic, encode_report
 from chronopype_mp.core.messages import GuardBeat
 from chronopype_mp.events import FramesDropped
 from tests.system.clocks import Watched, closes, run
 from tests.system.processors import Scribe, ticks_in
 
-GARBAGE = [b"", b"\x00", b"\xc1" * 50, b"t", os.urandom(4000), b"\x93\x01\x02", b"x" * 100_000]
+GARBAGE = [
+    b"",
+    b"\x00",
+    b"\xc1" * 50,
+    TICK_TOPIC,
+    os.urandom(4000),
+    b"\x93\x01\x02",
+    b"x" * 100_000,
+]
 
 
 def test_garbage_is_counted_and_changes_nothing(tmp_path: Path) -> None:
@@ -45,7 +53,7 @@ async def _garbage(path: Path) -> None:
                 raw.connect(address.removeprefix("ipc://"))
                 raw.sendall(os.urandom(1000))
         for body in GARBAGE:
-            for topic in (b"t", command_topic("a")):
+            for topic in (TICK_TOPIC, command_topic("a")):
                 coordinator.ticker._jobs.put(lambda frame=topic + body: hub.publish(frame))
         await watched.run_for(1.0)
         await watched.events.wait_for(FramesDropped)

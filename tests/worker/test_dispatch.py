@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from chronopype_mp.core.boot import TickRules
 from chronopype_mp.core.messages import Tick
 from chronopype_mp.core.state import TickAccount, TickRecorder
-from chronopype_mp.processors import TickProcessor
+from chronopype_mp.processors import ProcessorState, TickProcessor
 from chronopype_mp.worker import dispatch
 from chronopype_mp.worker.dispatch import FIRST_RETRY_PAUSE, TickDispatcher
 from chronopype_mp.worker.failures import LONGEST_MESSAGE
@@ -57,11 +57,24 @@ class Ticked(TickProcessor):
 class Rig:
     """A dispatcher at work on a processor."""
 
-    def __init__(self, processor: TickProcessor, timeout: float, retries: int) -> None:
+    def __init__(
+        self, processor: TickProcessor, timeout: float, retries: int, every: bool = False
+    ) -> None:
         self.recorder = TickRecorder(100)
         self.failures: list[Failed] = []
-        rules = TickRules(processor_timeout=timeout, max_retries=retries, stats_window_size=100)
-        self.dispatcher = TickDispatcher(processor, rules, self.recorder, self._failed)
+        self.settled_through: list[int] = []
+        rules = TickRules(
+            processor_timeout=timeout,
+            max_retries=retries,
+            stats_window_size=100,
+            every_tick=every,
+        )
+        self.dispatcher = TickDispatcher(
+            processor, rules, self.recorder, self._failed, self._settled
+        )
+
+    def _settled(self) -> None:
+        self.settled_through.append(self.dispatcher.through)
 
     def _failed(self, error: Exception, printed: str, timestamp: float, timeout: bool) -> None:
         self.failures.append(Failed(error, printed, timestamp, timeout))
@@ -69,12 +82,16 @@ class Rig:
     def offer(self, *seqs: int) -> None:
         """Offer ticks; tick n has the timestamp 10·n."""
         for seq in seqs:
-            self.dispatcher.offer(Tick(seq, 10.0 * seq))
+            self.dispatcher.offer([Tick(seq, 10.0 * seq)])
 
     async def tick(self, seq: int) -> None:
         """Offer a tick and wait for its end."""
         self.offer(seq)
         await self.dispatcher.settle()
+
+    @property
+    def state(self) -> ProcessorState:
+        return ProcessorState.of(self.recorder.counters)
 
     @property
     def account(self) -> TickAccount:
@@ -83,9 +100,9 @@ class Rig:
 
 @contextlib.asynccontextmanager
 async def working(
-    processor: TickProcessor, timeout: float = 5.0, retries: int = 0
+    processor: TickProcessor, timeout: float = 5.0, retries: int = 0, every: bool = False
 ) -> AsyncIterator[Rig]:
-    rig = Rig(processor, timeout, retries)
+    rig = Rig(processor, timeout, retries, every)
     task = asyncio.create_task(rig.dispatcher.run())
     yield rig
     assert not task.done(), "whatever a tick does, the next one runs"
@@ -107,7 +124,7 @@ def test_a_tick_is_executed_with_its_timestamp_and_accounted_for() -> None:
             await rig.tick(2)
             assert processor.seen == [10.0, 20.0]
             assert rig.account == TickAccount(base=0, run=2)
-            state = rig.recorder.state
+            state = rig.state
             assert (state.success_count, state.last_timestamp) == (2, 20.0)
             assert state.last_success_time is not None
             assert before <= state.last_success_time.timestamp() <= time.time()
@@ -204,7 +221,7 @@ def test_a_tick_that_fails_is_tried_again_with_the_same_timestamp_after_growing_
             pauses = [later - before for before, later in itertools.pairwise(at)]
             assert all(p >= q for p, q in zip(pauses, (0.02, 0.04, 0.08), strict=True))
             assert rig.failures == []
-            state = rig.recorder.state
+            state = rig.state
             assert (state.success_count, state.error_count) == (1, 0)
             assert (state.retry_count, state.max_consecutive_retries) == (0, 3)
             assert state.execution_times[0] < 0.14, "the last attempt's time, not all of them"
@@ -230,12 +247,12 @@ def test_a_tick_that_fails_for_good_is_reported_once_and_the_next_one_runs() -> 
             assert str(failed.error) == "attempt 3"
             assert "in behave" in failed.printed
             assert (failed.timestamp, failed.timeout) == (10.0, False)
-            state = rig.recorder.state
+            state = rig.state
             assert (state.error_count, state.consecutive_errors, state.retry_count) == (1, 1, 3)
             assert (state.last_error, state.last_timestamp) == ("attempt 3", 10.0)
             await rig.tick(2)
             assert processor.ended == [20.0]
-            assert rig.recorder.state.consecutive_errors == 0
+            assert rig.state.consecutive_errors == 0
             assert rig.account == TickAccount(base=0, run=2)
 
     run(scenario())
@@ -359,7 +376,7 @@ def test_an_error_whose_text_is_broken_is_recorded_like_any_other(
         async with working(processor) as rig:
             await rig.tick(1)
             await rig.tick(2)
-            assert rig.recorder.state.last_error == text
+            assert rig.state.last_error == text
             assert [failed.error for failed in rig.failures] == [error, error]
 
     run(scenario())
@@ -377,7 +394,7 @@ def test_of_an_endless_message_both_ends_are_kept() -> None:
         processor.behave = behave
         async with working(processor) as rig:
             await rig.tick(1)
-            message = rig.recorder.state.last_error
+            message = rig.state.last_error
             assert message is not None
             assert len(message) < LONGEST_MESSAGE + 100
             assert message.startswith("begin")
@@ -399,10 +416,10 @@ def test_a_timestamp_that_no_calendar_reaches_can_fail_like_any_other(timestamp:
 
         processor.behave = behave
         async with working(processor) as rig:
-            rig.dispatcher.offer(Tick(1, timestamp))
+            rig.dispatcher.offer([Tick(1, timestamp)])
             await rig.dispatcher.settle()
-            assert rig.recorder.state.error_count == 1
-            assert rig.recorder.state.last_error_time is None
+            assert rig.state.error_count == 1
+            assert rig.state.last_error_time is None
 
     run(scenario())
 
@@ -590,8 +607,227 @@ def test_whatever_is_offered_every_tick_is_run_missed_or_skipped(
             account = rig.account
             assert account.through == seq + unseen
             assert account.base == base
-            assert account.run == len(processor.seen) == rig.recorder.state.total_ticks
+            assert account.run == len(processor.seen) == rig.state.total_ticks
             assert min(account.missed, account.skipped) >= 0
             assert processor.seen == sorted(set(processor.seen)), "none twice, none backwards"
+
+    run(scenario())
+
+
+class Called(TickProcessor):
+    """Has a plain `tick`; ``behave`` is what that does."""
+
+    def __init__(self, behave: Callable[[float], object] = lambda _: None) -> None:
+        super().__init__()
+        self.seen: list[float] = []
+        self.behave = behave
+
+    def tick(self, timestamp: float) -> None:
+        self.seen.append(timestamp)
+        self.behave(timestamp)
+
+
+def test_a_plain_tick_runs_where_it_arrives_and_waits_for_no_task() -> None:
+    async def scenario() -> None:
+        processor = Called()
+        async with working(processor) as rig:
+            rig.offer(1, 2)
+            assert processor.seen == [10.0, 20.0]
+            assert rig.account == TickAccount(base=0, run=2)
+            assert (rig.state.success_count, rig.state.last_timestamp) == (2, 20.0)
+            assert rig.dispatcher.largest_gap == 10.0
+            await rig.dispatcher.settle()
+
+    run(scenario())
+
+
+def test_a_tick_of_the_instance_counts_and_so_does_an_async_tick_of_it() -> None:
+    async def scenario() -> None:
+        seen: list[object] = []
+        plain, suspends = TickProcessor(), TickProcessor()
+        plain.tick = seen.append  # type: ignore[method-assign]
+
+        async def async_tick(timestamp: float) -> None:
+            await asyncio.sleep(0)
+            seen.append(-timestamp)
+
+        suspends.async_tick = async_tick  # type: ignore[method-assign]
+        for processor in (plain, suspends):
+            async with working(processor) as rig:
+                await rig.tick(1)
+        assert seen == [10.0, -10.0]
+
+    run(scenario())
+
+
+@pytest.mark.usefixtures("short_pauses")
+def test_a_plain_tick_that_fails_is_tried_again_before_any_other_runs() -> None:
+    async def scenario() -> None:
+        def behave(timestamp: float) -> None:
+            if len(processor.seen) < 3:
+                raise ValueError(f"attempt {len(processor.seen)}")
+
+        processor = Called(behave)
+        async with working(processor, retries=2) as rig:
+            rig.offer(1)
+            assert processor.seen == [10.0]
+            rig.offer(2, 3)
+            await rig.dispatcher.settle()
+            assert processor.seen == [10.0, 10.0, 10.0, 30.0]
+            assert rig.account == TickAccount(base=0, run=2, missed=1)
+            assert rig.failures == []
+            assert (rig.state.success_count, rig.state.max_consecutive_retries) == (2, 2)
+            rig.offer(4)
+            assert processor.seen[-1] == 40.0, "back to plain calls"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), asyncio.CancelledError()], ids=repr)
+def test_a_plain_tick_that_fails_for_good_is_reported_once(error: BaseException) -> None:
+    async def scenario() -> None:
+        def behave(timestamp: float) -> None:
+            if timestamp == 10.0:
+                raise error
+
+        processor = Called(behave)
+        async with working(processor) as rig:
+            await rig.tick(1)
+            (failed,) = rig.failures
+            assert (failed.timestamp, failed.timeout) == (10.0, False)
+            assert "in behave" in failed.printed
+            await rig.tick(2)
+            assert rig.account == TickAccount(base=0, run=2)
+            assert (rig.state.error_count, rig.state.success_count) == (1, 1)
+
+    run(scenario())
+
+
+def test_a_plain_tick_that_was_tried_is_retried_though_the_processor_is_paused_meanwhile() -> None:
+    async def scenario() -> None:
+        def behave(timestamp: float) -> None:
+            raise ValueError("no")
+
+        processor = Called(behave)
+        async with working(processor) as rig:
+            rig.offer(1)
+            rig.dispatcher.pause()
+            rig.dispatcher.drop_pending()
+            await rig.dispatcher.settle()
+            assert rig.account == TickAccount(base=0, run=1)
+            assert len(rig.failures) == 1
+
+    run(scenario())
+
+
+class Bizarre(BaseException):
+    """Neither an error nor an exit."""
+
+
+def test_a_plain_tick_that_raises_what_is_no_error_ends_the_task_with_that() -> None:
+    async def scenario() -> None:
+        def behave(timestamp: float) -> None:
+            raise Bizarre
+
+        rig = Rig(Called(behave), 5.0, 3)
+        task = asyncio.create_task(rig.dispatcher.run())
+        rig.offer(1)
+        with pytest.raises(Bizarre):
+            await task
+        assert rig.failures == []
+
+    run(scenario())
+
+
+def test_a_plain_tick_that_exits_exits() -> None:
+    async def scenario() -> None:
+        def behave(timestamp: float) -> None:
+            raise SystemExit(3)
+
+        async with working(Called(behave)) as rig:
+            with pytest.raises(SystemExit):
+                rig.offer(1)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "async"])
+def test_where_every_tick_is_to_run_none_is_replaced_and_the_end_is_told(plain: bool) -> None:
+    async def scenario() -> None:
+        processor = Called() if plain else Ticked()
+        async with working(processor, every=True) as rig:
+            rig.offer(1, 2, 3)
+            await rig.dispatcher.settle()
+            assert processor.seen == [10.0, 20.0, 30.0]
+            assert rig.account == TickAccount(base=0, run=3)
+            assert rig.dispatcher.through == 3
+            assert rig.settled_through == ([] if plain else [3])
+
+    run(scenario())
+
+
+def test_what_an_async_tick_awaits_after_the_first_time_comes_back_to_it() -> None:
+    async def scenario() -> None:
+        got: list[object] = []
+
+        async def behave(_: float) -> None:
+            loop = asyncio.get_running_loop()
+            for number in range(3):
+                future: asyncio.Future[int] = loop.create_future()
+                loop.call_soon(future.set_result, number)
+                got.append(await future)
+            failing: asyncio.Future[int] = loop.create_future()
+            loop.call_soon(failing.set_exception, KeyError("from outside"))
+            with contextlib.suppress(KeyError):
+                await failing
+            async with asyncio.timeout(5.0):
+                got.append(await asyncio.sleep(0, "slept"))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(turns(2))
+            got.append(asyncio.current_task() is not None)
+
+        processor = Ticked()
+        processor.behave = behave
+        async with working(processor) as rig:
+            await rig.tick(1)
+            assert got == [0, 1, 2, "slept", True]
+            assert rig.failures == []
+
+    run(scenario())
+
+
+def test_a_tick_that_outlives_its_timeout_after_a_timeout_of_its_own_is_told_from_it() -> None:
+    async def scenario() -> None:
+        async def behave(_: float) -> None:
+            try:
+                async with asyncio.timeout(0.001):
+                    await asyncio.get_running_loop().create_future()
+            except TimeoutError:
+                await asyncio.get_running_loop().create_future()
+
+        processor = Ticked()
+        processor.behave = behave
+        async with working(processor, timeout=0.05) as rig:
+            await rig.tick(1)
+            (failed,) = rig.failures
+            assert failed.timeout
+            assert str(failed.error) == "timed out after 0.05s"
+
+    run(scenario())
+
+
+def test_an_async_tick_may_return_any_awaitable() -> None:
+    async def scenario() -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        class Future(TickProcessor):
+            def async_tick(self, timestamp: float) -> asyncio.Future[None]:  # type: ignore[override]
+                asyncio.get_running_loop().call_soon(done.set_result, None)
+                return done
+
+        async with working(Future()) as rig:
+            await rig.tick(1)
+            assert done.done()
+            assert rig.failures == []
 
     run(scenario())

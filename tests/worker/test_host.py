@@ -15,6 +15,7 @@ from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.boot import TickRules, WorkerBoot
 from chronopype_mp.core.codec import (
     MAX_FRAME,
+    TICK_TOPIC,
     command_topic,
     decode_report,
     encode_command,
@@ -240,10 +241,10 @@ def test_beats_carry_the_account_and_the_state() -> None:
             await coordinator.run_to(TickAccount(base=0, run=1))
             coordinator.tick(4)
             beat = await coordinator.run_to(TickAccount(base=0, run=2, missed=2))
-            assert beat.state.is_active
-            assert beat.state.last_timestamp == 40.0
-            assert beat.state.success_count == 2
-            assert len(beat.state.execution_times) == 2
+            assert beat.counters.is_active
+            assert beat.counters.last_timestamp == 40.0
+            assert beat.counters.success_count == 2
+            assert len(beat.counters.recent) == 16
             assert beat.largest_gap == 30.0
             assert beat.lag >= 0
             assert (beat.reports_lost, beat.frames_dropped) == (0, 0)
@@ -290,7 +291,7 @@ def test_a_tick_that_fails_is_reported_with_its_traceback_and_the_next_one_runs(
             assert isinstance(coordinator.exceptions[1], ValueError)
             coordinator.tick(2)
             beat = await coordinator.run_to(TickAccount(base=0, run=2))
-            assert (beat.state.error_count, beat.state.success_count) == (1, 1)
+            assert (beat.counters.error_count, beat.counters.success_count) == (1, 1)
 
     run(scenario())
 
@@ -432,11 +433,11 @@ def test_a_paused_worker_skips_ticks_until_it_is_resumed() -> None:
             coordinator.command(Configure(2, 1, WorkerSettings(paused=True)))
             coordinator.tick(1, 2)
             beat = await coordinator.run_to(TickAccount(base=0, skipped=2))
-            assert not beat.state.is_active
+            assert not beat.counters.is_active
             coordinator.command(Configure(2, 2, SETTINGS))
             coordinator.tick(3)
             beat = await coordinator.run_to(TickAccount(base=0, run=1, skipped=2))
-            assert beat.state.is_active
+            assert beat.counters.is_active
             assert processor.calls == ["start 0", "pause", "resume", "tick 30"]
 
     run(scenario())
@@ -496,8 +497,8 @@ def test_a_stop_runs_the_last_tick_stops_cleans_up_and_closes_the_account() -> N
             bye = await coordinator.stop(12)
             assert processor.calls == ["start 100", "tick 120", "stop", "cleaned up"]
             assert bye.account == TickAccount(base=10, run=1, missed=1)
-            assert not bye.state.is_active
-            assert bye.state.success_count == 1
+            assert not bye.counters.is_active
+            assert bye.counters.success_count == 1
             assert coordinator.reports[-1] is bye, "nothing comes after it"
             assert [done.id for done in coordinator.got(CommandDone)] == [STOP_ID]
 
@@ -667,8 +668,8 @@ def test_a_start_that_raises_is_a_fatal_failure_and_what_it_made_is_stopped() ->
 @pytest.mark.parametrize(
     "frame",
     [
-        b"t",
-        b"t\xff",
+        TICK_TOPIC,
+        TICK_TOPIC + b"\xff",
         encode_tick(Tick(99, 1.0)) + b"x",
         command_topic("a"),
         command_topic("a") + b"\x91" * 10_000,
