@@ -1,30 +1,100 @@
-"""``python -m benchmarks NAME [--json FILE] [--quick]``."""
+"""``python -m benchmarks NAME [--json FILE] [--plot FILE.png] [--quick]``."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
+import logging
+import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.measures import MeasurementError
+from benchmarks.registry import BENCHMARKS, find
 from benchmarks.report import Report, facts
 
-NAMES = ("restart",)
+__all__ = ["main"]
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
 
 
-def main() -> int:
-    """Run one benchmark; print its report."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=NAMES)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there, too")
-    parser.add_argument("--quick", action="store_true", help="few repeats, to see that it runs")
-    arguments = parser.parse_args()
-    rows = importlib.import_module(f"benchmarks.{arguments.name}").measure(arguments.quick)
-    report = Report(name=arguments.name, machine=facts(), argv=sys.argv[1:], rows=rows)
+def main(argv: Sequence[str] | None = None, prog: str = "python -m benchmarks") -> int:
+    """Run one benchmark; print its report.
+
+    Args:
+        argv: the arguments; None for the process' own.
+        prog: how it was called, for messages.
+
+    Returns:
+        The exit status: 0 success, 1 something to be measured did not happen, 130 after Ctrl-C.
+
+    Raises:
+        SystemExit: with status 2, a mistake in the arguments; it has been printed.
+    """
+    parser = _parser(prog)
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = parser.parse_args(given)
+    if arguments.plot is not None and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--plot needs matplotlib; install it with: pip install 'chronopype-mp[bench]'")
+    logging.getLogger("chronopype_mp").setLevel(logging.CRITICAL)  # some of it hurts workers
+    machine = facts()
+    try:
+        result = find(arguments.name)(arguments.quick)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except MeasurementError as error:
+        print(f"{prog}: {arguments.name}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    report = Report(name=arguments.name, machine=machine, argv=given, rows=result.rows)
     print(report)
+    for name, reason in result.skipped.items():
+        print(f"  skipped: {name} ({reason})")
     if arguments.json is not None:
         report.write(arguments.json)
+    if arguments.plot is not None:
+        from benchmarks.plot import draw  # matplotlib is an extra
+
+        draw(report, arguments.plot)
     return 0
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    listed = "\n".join(f"  {name:<12} {what}" for name, what in BENCHMARKS.items())
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=f"Measure, beside a reference in the same run.\n\nbenchmarks:\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("name", choices=list(BENCHMARKS), metavar="NAME", help="one of the above")
+    parser.add_argument(
+        "--json", type=_new_file(), metavar="FILE", help="write the report there, too"
+    )
+    parser.add_argument(
+        "--plot", type=_new_file(".png"), metavar="FILE.png", help="draw the report there"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="little of everything and no peers, to see that it runs",
+    )
+    return parser
+
+
+def _new_file(suffix: str = "") -> Callable[[str], Path]:
+    """Return a reader of a path that can be written, for argparse."""
+
+    def read(text: str) -> Path:
+        path = Path(text)
+        if path.suffix != suffix and suffix:
+            raise argparse.ArgumentTypeError(f"{text!r}: must end in {suffix}")
+        if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise argparse.ArgumentTypeError(f"{text!r}: cannot be written")
+        return path
+
+    return read
 
 
 if __name__ == "__main__":

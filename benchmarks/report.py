@@ -5,17 +5,26 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import zmq
 
-__all__ = ["Report", "Row", "facts", "row"]
+__all__ = ["OURS", "Report", "Result", "Row", "Sample", "facts", "row", "rows"]
+
+OURS = "chronopype_mp"
+
+Sample = dict[str, float]
+"""What one run measured, by metric."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One figure: the median of several runs, its spread, and its ratio to the reference's."""
+    """One figure: the median of several runs and its spread.
+
+    ``ratio`` is our median over that of ``reference``; None if only the reference's is 0. In a row
+    of the reference's own figures, whose case ends with its name, it is the same: ours over it.
+    """
 
     case: str
     metric: str
@@ -24,7 +33,19 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     min: float
     max: float
     reference: str
-    ratio: float
+    ratio: float | None
+
+    @property
+    def subject(self) -> str:
+        """Whose figure it is."""
+        return self.reference if self.case.endswith(f": {self.reference}") else OURS
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What a benchmark measured, and what it had to leave out: name and reason."""
+
+    rows: list[Row]
+    skipped: dict[str, str] = {}
 
 
 def row(
@@ -35,18 +56,60 @@ def row(
     reference: str,
     reference_values: Sequence[float],
 ) -> Row:
-    """Return the row of some values, as a ratio to the median of the reference's."""
-    value = statistics.median(values)
+    """Return the row of our values, as a ratio to the median of the reference's."""
     return Row(
         case=case,
         metric=metric,
         unit=unit,
-        value=value,
+        value=statistics.median(values),
         min=min(values),
         max=max(values),
         reference=reference,
-        ratio=value / statistics.median(reference_values),
+        ratio=_ratio(values, reference_values),
     )
+
+
+def rows(
+    case: str,
+    units: Mapping[str, str],
+    ours: Sequence[Sample],
+    others: Mapping[str, Sequence[Sample]],
+) -> list[Row]:
+    """Return the rows of one case: for each metric ours, then each of the others'.
+
+    Args:
+        case: its name.
+        units: of each metric, in the order in which they are reported. A metric is left out where
+            one of the samples has none.
+        ours: one sample for each repeat.
+        others: the same by name; the first one that has a metric is our reference for it.
+    """
+    found = []
+    for metric, unit in units.items():
+        values = _values(ours, metric)
+        if not values:
+            continue
+        rivals = {name: v for name, each in others.items() if (v := _values(each, metric))}
+        reference, reference_values = next(iter(rivals.items()), (OURS, values))
+        found.append(row(case, metric, unit, values, reference, reference_values))
+        for name, theirs in rivals.items():
+            own = row(f"{case}: {name}", metric, unit, theirs, name, theirs)
+            found.append(msgspec.structs.replace(own, ratio=_ratio(values, theirs)))
+    return found
+
+
+def _values(samples: Sequence[Sample], metric: str) -> list[float]:
+    """Return a metric of all samples; nothing if one has none."""
+    if any(metric not in sample for sample in samples):
+        return []
+    return [sample[metric] for sample in samples]
+
+
+def _ratio(values: Sequence[float], reference_values: Sequence[float]) -> float | None:
+    value, reference = statistics.median(values), statistics.median(reference_values)
+    if reference:
+        return value / reference
+    return None if value else 1.0
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,20 +126,40 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         lines = [f"{self.name}   " + ", ".join(f"{k} {v}" for k, v in self.machine.items())]
+        cases = max((len(r.case) for r in self.rows), default=0)
+        metrics = max((len(r.metric) for r in self.rows), default=0)
         for r in self.rows:
+            ratio = "no ratio" if r.ratio is None else f"{r.ratio:.2f} ×"
+            against = f"{ratio} {r.reference}" if r.subject == OURS else f"(ours is {ratio} this)"
+            spread = f"({number(r.min)} to {number(r.max)})"
             lines.append(
-                f"  {r.case:<28} {r.metric:<22} median {r.value:8.2f} {r.unit} "
-                f"({r.min:.2f} to {r.max:.2f})   {r.ratio:5.2f} × {r.reference}"
+                f"  {r.case:<{cases}}  {r.metric:<{metrics}}  median {number(r.value):>8} "
+                f"{r.unit:<9} {spread:<22} {against}"
             )
         return "\n".join(lines)
+
+
+def number(value: float) -> str:
+    """Return a figure with about four digits, for people."""
+    return f"{value:,.{2 if abs(value) < 100 else 1 if abs(value) < 1000 else 0}f}"
 
 
 def facts() -> dict[str, str]:
     """Return what the figures depend on."""
     return {
+        "CPU": _cpu_model(),
         "cores": str(os.cpu_count()),
         "machine": platform.machine(),
         "Python": platform.python_version(),
         "libzmq": zmq.zmq_version(),
         "load": " ".join(f"{load:.2f}" for load in os.getloadavg()),
     }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or "unknown"

@@ -1,7 +1,13 @@
-"""From the SIGKILL of a worker to READY again, against a bare start by the same forkserver.
+"""From the SIGKILL of a worker to its detection, to READY again, and to the first tick.
 
-Both are measured in turn, in one run. The bare start is a process of `multiprocess` whose target
-makes the same processor and says so through a pipe: no sockets, no event loop, no supervision.
+A clock of 200 Hz with one worker, which is killed a few times; a sample is the median of these. The
+worker itself notes when its first tick is entered, so the figure contains the wait for the next
+tick, 2.5 ms on average.
+
+Reference: a bare start by the same forkserver. That is a process of `multiprocess` whose target
+makes the same processor, starts it, and says so through a pipe: no sockets, no event loop, no
+supervision, and no predecessor whose end has to be noticed. Peers: how long Ray (``max_restarts``),
+circus and supervisord take from the SIGKILL until the replacement answers.
 """
 
 from __future__ import annotations
@@ -9,77 +15,111 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import statistics
+import tempfile
 import time
-from multiprocessing.connection import Connection
+from functools import partial
 
 import multiprocess
 
-from benchmarks.report import Row, row
-from chronopype_mp import (
-    BackoffPolicy,
-    ClockConfig,
-    ClockMode,
-    RealtimeClock,
-    RestartBudget,
-    Supervision,
-    TickProcessor,
-)
-from chronopype_mp.events import WorkerReady
+from benchmarks.bare import start_process, warm_up
+from benchmarks.clock import make_clock, ticking
+from benchmarks.probes import STAMP, FirstTick
+from benchmarks.readers import start_and_say_so
+from benchmarks.report import OURS, Result, Sample, rows
+from benchmarks.rounds import QUICK_REPEATS, REPEATS, Rounds, Runs, peer
+from chronopype_mp import BackoffPolicy, RestartBudget, Supervision
+from chronopype_mp.events import Event, WorkerDied, WorkerReady
 from chronopype_mp.testing import EventRecorder
 
 __all__ = ["measure"]
+
+TICK_SIZE = 0.005
+KILLS = 6
 
 POLICY = Supervision(
     backoff=BackoffPolicy(minimum=0.01), budget=RestartBudget(max_restarts=100_000), healthy_after=0
 )
 """With ``healthy_after=0`` each restart is a first one."""
 
+BARE = "bare forkserver start"
+PEERS = {
+    "Ray max_restarts": "ray_restart",
+    "circus": "circus_restart",
+    "supervisord": "supervisord_restart",
+}
 
-class Idle(TickProcessor):
-    """Does nothing."""
+PATIENCE = 30.0
+"""Seconds for a restart."""
+
+UNITS = {"time": "ms"}
+DETECTED, READY, FIRST_TICK = "SIGKILL to detected", "SIGKILL to READY", "SIGKILL to first tick"
 
 
-def _bare(writer: Connection) -> None:
-    Idle().start(0.0)
-    writer.send_bytes(b"ready")
+def _bare(starts: int) -> Sample:
+    return {"time": statistics.median(_bare_start() for _ in range(starts))}
 
 
 def _bare_start() -> float:
     """Return how long a bare start takes, ms."""
-    context = multiprocess.get_context("forkserver")
-    reader, writer = context.Pipe(duplex=False)
-    began = time.perf_counter()
-    process = context.Process(target=_bare, args=(writer,), daemon=True)
-    process.start()
+    reader, writer = multiprocess.get_context("forkserver").Pipe(duplex=False)
+    began = time.monotonic()
+    process = start_process(start_and_say_so, writer)
     writer.close()
     reader.recv_bytes()
-    taken = time.perf_counter() - began
+    taken = time.monotonic() - began
     process.join()
     reader.close()
-    return 1000 * taken
+    return 1e3 * taken
 
 
-async def _measure(repeats: int) -> tuple[list[float], list[float]]:
-    ours, bare = [], []
-    config = ClockConfig(clock_mode=ClockMode.REALTIME, tick_size=0.1)
-    async with RealtimeClock(config, supervision=POLICY, launcher="forkserver") as clock:
+async def _ours(kills: int, ticks: socket.socket) -> Sample:
+    loop = asyncio.get_running_loop()
+    seen: dict[type[Event], float] = {}
+    found: dict[str, list[float]] = {DETECTED: [], READY: [], FIRST_TICK: []}
+    async with make_clock(TICK_SIZE, supervision=POLICY) as clock:
+        clock.events.subscribe(lambda event: seen.update({type(event): time.monotonic()}))
         events = EventRecorder(clock.events)
-        handle = clock.add_processor(Idle(), name="victim")
+        handle = clock.add_processor(FirstTick(ticks.getsockname()))
         await handle.wait_ready()
-        _bare_start()  # the first one is not like the others
-        for number in range(repeats):
-            bare.append(_bare_start())
-            began = time.perf_counter()
-            os.kill(handle.pid or 0, signal.SIGKILL)
-            await events.wait_for(WorkerReady, worker="victim", incarnation=number + 2)
-            ours.append(1000 * (time.perf_counter() - began))
-    return ours, bare
+        async with ticking(clock), asyncio.timeout(kills * PATIENCE):
+            await loop.sock_recv(ticks, STAMP.size)
+            for number in range(kills):
+                began = time.monotonic()
+                os.kill(handle.pid or 0, signal.SIGKILL)
+                (first,) = STAMP.unpack(await loop.sock_recv(ticks, STAMP.size))
+                # The worker's report that it is READY may still be on its way.
+                await events.wait_for(WorkerReady, incarnation=number + 2)
+                found[DETECTED].append(seen[WorkerDied] - began)
+                found[READY].append(seen[WorkerReady] - began)
+                found[FIRST_TICK].append(first - began)
+    return {name: 1e3 * statistics.median(times) for name, times in found.items()}
 
 
-def measure(quick: bool) -> list[Row]:
+def _run_ours(kills: int) -> Sample:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ticks,
+    ):
+        ticks.setblocking(False)
+        ticks.bind(os.path.join(directory, "ticks"))
+        return asyncio.run(_ours(kills, ticks))
+
+
+def measure(quick: bool) -> Result:
     """Return the rows."""
-    ours, bare = asyncio.run(_measure(3 if quick else 30))
-    return [
-        row("SIGKILL to READY again", "first restart", "ms", ours, "bare forkserver start", bare),
-        row("bare forkserver start", "start", "ms", bare, "bare forkserver start", bare),
-    ]
+    warm_up()
+    kills = 2 if quick else KILLS
+    case = "SIGKILL"
+    runs: Runs = {(case, OURS): partial(_run_ours, kills), (case, BARE): partial(_bare, kills)}
+    for name, program in PEERS.items():
+        runs[case, name] = peer(quick, program, names={"restart_ms": "time"})
+    rounds = Rounds(runs, QUICK_REPEATS if quick else REPEATS)
+    found = []
+    for stage in (DETECTED, READY, FIRST_TICK):
+        ours = [{"time": sample[stage]} for sample in rounds.of(case)]
+        found += rows(stage, UNITS, ours, rounds.others(case))
+    # What the others take is one figure: it is reported once, beside the whole of ours.
+    whole = [row for row in found if row.subject == OURS or row.case.startswith(FIRST_TICK)]
+    return Result(whole, rounds.skipped)

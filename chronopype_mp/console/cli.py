@@ -6,16 +6,19 @@ A mistake of the user's is one line and status 2, never a traceback; Ctrl-C is s
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.metadata
 import math
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from chronopype_mp.console import chaos, demo
 from chronopype_mp.console.demo_course import DemoError, DemoOptions
 
-__all__ = ["EXIT_INTERRUPTED", "EXIT_USAGE", "main"]
+__all__ = ["EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_USAGE", "main"]
 
+EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
@@ -30,12 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the command's name; None for the process' own.
 
     Returns:
-        The exit status: 0 success, 1 the verdict was bad, 2 a mistake in the arguments or a
-        missing dependency, 130 after Ctrl-C.
+        The exit status: 0 success, 1 the verdict was bad or a benchmark failed, 2 a mistake in the
+        arguments or a missing dependency, 130 after Ctrl-C.
     """
     try:
         parser, demo_parser = _parsers()
         given = _joined(sys.argv[1:] if argv is None else argv)
+        if given[:1] == ["bench"]:
+            return _bench(parser, given[1:])
         arguments = parser.parse_args(given)
         return _demo(demo_parser, arguments)
     except SystemExit as end:  # argparse ends so, after it has printed what it had to say
@@ -60,6 +65,20 @@ def _demo(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int
     except DemoError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return error.status
+
+
+def _bench(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
+    """Hand over to the benchmarks: in an installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    for directory in (package / "bench", package.parent):
+        if (directory / "benchmarks" / "__main__.py").is_file():
+            sys.path.insert(0, str(directory))
+            status: int = importlib.import_module("benchmarks.__main__").main(
+                argv, f"{parser.prog} bench"
+            )
+            return status
+    print(f"{parser.prog}: the benchmarks are neither in {package} nor beside it", file=sys.stderr)
+    return EXIT_FAILED
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
@@ -99,6 +118,11 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "--chaos",
         action="store_true",
         help="instead, hurt one worker in ten ways, one after another, and show what was found",
+    )
+    commands.add_parser(
+        "bench",
+        help="measure, beside a reference in the same run: bench NAME, see bench --help",
+        add_help=False,  # the benchmarks read what follows
     )
     return parser, demo_parser
 

@@ -35,5 +35,5 @@ def test_the_files_that_the_readme_names_are_there() -> None:
     readme = (ROOT / "README.md").read_text()
     for target in re.findall(r"\]\(([^)h][^)]*)\)", readme):
         assert (ROOT / target).exists(), target
-    for script in re.findall(r"\./(scripts/\w+)", readme):
+    for script in re.findall(r"\./(scripts/[\w-]+)", readme):
         assert (ROOT / script).stat().st_mode & 0o100, script

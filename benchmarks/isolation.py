@@ -1,0 +1,164 @@
+"""What four healthy workers notice of a neighbour in trouble.
+
+They and the victim share a clock of 50 Hz for 6 s. After 1 s the victim sleeps for 3 s, computes
+for 3 s, holds the GIL for 3 s, is stopped by SIGSTOP (found after 1 s, killed and replaced), or
+crashes by a segmentation fault each time it is READY, every 0.2 s and its start. Of the four:
+
+- largest gap: the longest time between two ticks entered in a row, of the worst of them;
+- p99 of all their ticks: from a tick's deadline until it, or a later one in its place, was entered.
+  So ticks that were not published, or dropped, count as late.
+
+Reference: the same run without a fault, in the same rounds. Peer: chronopype, five processors in
+one process, for the faults that it survives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.bare import warm_up
+from benchmarks.clock import make_clock, ticking
+from benchmarks.measures import MeasurementError, latencies, percentiles
+from benchmarks.probes import Arrivals, Probe
+from benchmarks.report import OURS, Result, Sample, rows
+from benchmarks.rounds import QUICK_REPEATS, REPEATS, Rounds, Runs, peer
+from chronopype_mp import (
+    BackoffPolicy,
+    RealtimeClock,
+    RestartBudget,
+    Supervision,
+    TickProcessor,
+    WorkerError,
+    WorkerHandle,
+)
+from chronopype_mp.events import WorkerReady
+from chronopype_mp.testing import faults
+
+__all__ = ["measure"]
+
+TICK_SIZE = 0.02
+HEALTHY = 4
+
+PEER = "chronopype in process"
+
+UNITS = {"largest gap": "ms", "p99": "ms"}
+
+
+class Timing(NamedTuple):
+    """Seconds: before the fault, in the fault, in all."""
+
+    before: float
+    held: float
+    all: float
+
+
+FULL, QUICK = Timing(1.0, 3.0, 6.0), Timing(0.05, 0.1, 0.3)
+
+
+def _crash_in_a_loop(clock: RealtimeClock, victim: WorkerHandle) -> None:
+    def crash_again(event: object) -> None:
+        if isinstance(event, WorkerReady) and event.worker == victim.name:
+            faults.crash(victim)
+
+    clock.events.subscribe(crash_again)
+    faults.crash(victim)
+
+
+NO_FAULT = "no fault"
+
+Fault = Callable[[RealtimeClock, WorkerHandle, float], object]
+"""Gets the clock, the victim, and how long it lasts, seconds."""
+
+FAULTS: dict[str, Fault] = {
+    NO_FAULT: lambda clock, victim, held: None,
+    "sleeps": lambda clock, victim, held: faults.block_loop(victim, held),
+    "computes": lambda clock, victim, held: faults.spin(victim, held),
+    "holds the GIL": lambda clock, victim, held: faults.hold_gil(victim, held),
+    "is stopped": lambda clock, victim, held: faults.stop(victim),
+    "crashes in a loop": lambda clock, victim, held: _crash_in_a_loop(clock, victim),
+}
+
+PEER_FAULTS = {NO_FAULT: "none", "sleeps": "sleep", "computes": "spin"}
+"""As the peer's program calls them."""
+
+
+async def _watch(fault: str, timing: Timing, directory: Path) -> Sample:
+    policy = Supervision(
+        loop_stall_timeout=1.0 if fault == "is stopped" else 10.0,
+        stop_grace=1.0,
+        backoff=BackoffPolicy(minimum=0.2, maximum=0.2),
+        budget=RestartBudget(max_restarts=100_000),
+    )
+    paths = [directory / f"{number}" for number in range(HEALTHY)]
+    async with make_clock(TICK_SIZE) as clock:
+        victim = clock.add_processor(TickProcessor(), name="victim", supervision=policy)
+        for path in paths:
+            clock.add_processor(Probe(path), name=f"healthy-{path.name}")
+        for handle in clock.workers:
+            await handle.wait_ready()
+        async with ticking(clock):
+            await asyncio.sleep(5 * TICK_SIZE)
+            begin = time.monotonic()
+            await asyncio.sleep(timing.before)
+            FAULTS[fault](clock, victim, timing.held)
+            await asyncio.sleep(timing.all - timing.before)
+            end = time.monotonic()
+            await asyncio.sleep(5 * TICK_SIZE)
+        with contextlib.suppress(WorkerError, ProcessLookupError):
+            faults.resume(victim)  # or its end would be waited for
+    noticed = victim.statistics()
+    if fault != NO_FAULT and not noticed.missed + noticed.lost + noticed.restarts:
+        raise MeasurementError(f"the victim that {fault} came to no harm")
+    return _sample([Arrivals.load(path.read_bytes()) for path in paths], begin, end)
+
+
+def _sample(workers: list[list[tuple[float, float]]], begin: float, end: float) -> Sample:
+    gaps, late = [], []
+    numbers = range(math.ceil(begin / TICK_SIZE), math.floor(end / TICK_SIZE))
+    deadlines = [(number * TICK_SIZE, number * TICK_SIZE) for number in numbers]
+    for arrived in workers:
+        entered = [begin, *(at for _, at in arrived if begin <= at < end), end]
+        gaps += [later - sooner for sooner, later in pairwise(entered)]
+        late += latencies(deadlines, arrived, end + 5 * TICK_SIZE)
+    return {"largest gap": 1e3 * max(gaps), **percentiles(1e3 * each for each in late)}
+
+
+def _run(fault: str, timing: Timing) -> Sample:
+    # What a crashing worker writes is told of elsewhere.
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        return asyncio.run(_watch(fault, timing, Path(directory)))
+
+
+def measure(quick: bool) -> Result:
+    """Return the rows."""
+    warm_up()
+    runs: Runs = {}
+    for fault in FAULTS:
+        runs[fault, OURS] = partial(_run, fault, QUICK if quick else FULL)
+        if fault in PEER_FAULTS:
+            runs[fault, PEER] = peer(
+                quick,
+                "chronopype_isolation",
+                PEER_FAULTS[fault],
+                names={"largest_gap_ms": "largest gap", "p99_ms": "p99"},
+            )
+    rounds = Rounds(runs, QUICK_REPEATS if quick else REPEATS)
+    calm = rounds.of(NO_FAULT)
+    found = rows(NO_FAULT, UNITS, calm, {NO_FAULT: calm, **rounds.others(NO_FAULT)})
+    for fault in list(FAULTS)[1:]:
+        found += rows(fault, UNITS, rounds.of(fault), {NO_FAULT: calm, **rounds.others(fault)})
+    return Result([row for row in found if row.subject != NO_FAULT], rounds.skipped)

@@ -1,0 +1,103 @@
+"""From the publishing of a tick to its hook, and the CPU time of that in the worker's process.
+
+One worker, paced at 10, 100 and 500 Hz. The publisher notes the time before it sends, the consumer
+when it enters the tick; both read CLOCK_MONOTONIC, which is the same in all processes. CPU is that
+of the worker's whole process over the stretch, its beats and its guard included, per tick.
+
+References: a bare process that reads a SUB socket in an asyncio loop through the socket's file
+descriptor, and one that blocks in ``recv``. Both are fed by a PUB socket paced on the same grid,
+and note what our worker notes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.bare import BareWorkers, warm_up
+from benchmarks.clock import make_clock, ticking
+from benchmarks.measures import cpu_time, latencies, percentiles
+from benchmarks.probes import Arrivals, Probe
+from benchmarks.readers import Reader, asyncio_reader, blocking_reader
+from benchmarks.report import OURS, Result, Sample
+from benchmarks.rounds import QUICK_REPEATS, REPEATS, Rounds, Runs
+from benchmarks.stamping import StampingLauncher
+
+__all__ = ["measure"]
+
+RATES = {10: 10.2, 100: 4.0, 500: 3.0}
+"""Ticks a second, and seconds at each: enough for p99 at 10 Hz, for p99.9 at 500 Hz."""
+
+WARM_UP = 0.3
+SETTLING = 0.1
+"""Seconds before a stretch, and between its end and that of the ticks."""
+
+UNITS = {"p50": "µs", "p99": "µs", "p99.9": "µs", "CPU per tick": "µs"}
+
+READERS = {"bare asyncio reader": asyncio_reader, "blocking reader": blocking_reader}
+
+
+class Stretch(NamedTuple):
+    """What was measured over: begin and end on the monotonic clock, and the worker's CPU time."""
+
+    begin: float
+    end: float
+    cpu: float
+
+    def sample(self, published: dict[float, float], arrived: list[tuple[float, float]]) -> Sample:
+        """Return the figures of the ticks that were published in the stretch."""
+        due = [each for each in published.items() if self.begin <= each[1] < self.end]
+        found = latencies(due, arrived, self.end + SETTLING)
+        sample = percentiles(1e6 * latency for latency in found)
+        return {**sample, "CPU per tick": 1e6 * self.cpu / len(due)}
+
+
+async def _ours(rate: int, seconds: float, path: Path, launcher: StampingLauncher) -> Stretch:
+    async with make_clock(1 / rate, launcher) as clock:
+        handle = clock.add_processor(Probe(path))
+        await handle.wait_ready()
+        pid = handle.pid
+        assert pid is not None
+        async with ticking(clock):
+            await asyncio.sleep(WARM_UP)
+            begin, before = time.monotonic(), cpu_time(pid)
+            await asyncio.sleep(seconds)
+            stretch = Stretch(begin, time.monotonic(), cpu_time(pid) - before)
+            await asyncio.sleep(SETTLING)
+    return stretch
+
+
+def _run_ours(rate: int, seconds: float) -> Sample:
+    launcher = StampingLauncher()
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "arrivals")
+        stretch = asyncio.run(_ours(rate, seconds, path, launcher))
+        return stretch.sample(launcher.published, Arrivals.load(path.read_bytes()))
+
+
+def _run_bare(reader: Reader, rate: int, seconds: float) -> Sample:
+    with BareWorkers(reader, 1) as workers:
+        (pid,) = workers.pids
+        workers.pace(1 / rate, WARM_UP)
+        begin, before = time.monotonic(), cpu_time(pid)
+        workers.pace(1 / rate, seconds)
+        stretch = Stretch(begin, time.monotonic(), cpu_time(pid) - before)
+        workers.pace(1 / rate, SETTLING)
+        (arrived,) = workers.stop()
+    return stretch.sample(workers.published, arrived)
+
+
+def measure(quick: bool) -> Result:
+    """Return the rows."""
+    rates = {500: 0.3} if quick else RATES
+    warm_up()
+    runs: Runs = {}
+    for rate, seconds in rates.items():
+        runs[f"{rate} Hz", OURS] = partial(_run_ours, rate, seconds)
+        for name, reader in READERS.items():
+            runs[f"{rate} Hz", name] = partial(_run_bare, reader, rate, seconds)
+    return Rounds(runs, QUICK_REPEATS if quick else REPEATS).result(UNITS)

@@ -1,0 +1,138 @@
+"""What chronopype's processors notice of a neighbour.
+
+chronopype_isolation.py none|sleep|spin|crash
+
+Four healthy processors and a victim share a clock of 20 ms for 6 s. In its tick after one second
+the victim sleeps 3 s, computes for 3 s, or calls ``os._exit``. The clock runs in a child process,
+since that call takes everything with it.
+
+``largest_gap_ms`` is the longest time between two ticks of a healthy processor. ``p99_ms`` is of
+the lateness of every boundary of the run: the time from the boundary until a healthy processor
+entered a tick of this or a later timestamp. So a boundary that the clock skipped counts as late;
+for those that it did not skip this is the lateness of their tick. ``survived`` is 1 when the
+process did; if not, there are no other figures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from multiprocessing.connection import Connection
+
+from chronopype.clocks import ClockMode, RealtimeClock
+from chronopype.clocks.config import ClockConfig
+from chronopype.processors.base import TickProcessor
+
+TICK = 0.02
+RUN = 6.0
+BEFORE = 1.0
+HELD = 3.0
+"""Seconds, all of them."""
+
+HEALTHY = 4
+
+
+def spin() -> None:
+    """Compute for 3 s."""
+    until = time.perf_counter() + HELD
+    while time.perf_counter() < until:
+        pass
+
+
+FAULTS: dict[str, Callable[[], None]] = {
+    "none": lambda: None,
+    "sleep": lambda: time.sleep(HELD),
+    "spin": spin,
+    "crash": lambda: os._exit(1),
+}
+
+
+class Healthy(TickProcessor):
+    """Notes the timestamp of each tick and when it was entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[float, float]] = []
+
+    def tick(self, timestamp: float) -> None:
+        self.seen.append((timestamp, time.time()))
+
+
+class Victim(TickProcessor):
+    """Does what the fault is, once."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self._act = FAULTS[fault]
+        self._due = time.time() + BEFORE
+
+    def tick(self, timestamp: float) -> None:
+        if timestamp >= self._due:
+            self._due = float("inf")
+            self._act()
+
+
+async def run(fault: str) -> list[Healthy]:
+    """Run the clock; return the healthy processors. What fails in a tick is raised."""
+    now = time.time()
+    clock = RealtimeClock(
+        ClockConfig(clock_mode=ClockMode.REALTIME, tick_size=TICK, start_time=now)
+    )
+    healthy = [Healthy() for _ in range(HEALTHY)]
+    # the victim in the middle: two are before it and two after it
+    for processor in [*healthy[:2], Victim(fault), *healthy[2:]]:
+        clock.add_processor(processor)
+    async with clock:
+        await clock.run_til(now + RUN)
+    return healthy
+
+
+def latenesses(seen: list[tuple[float, float]]) -> list[float]:
+    """Return the lateness of every boundary after the first tick, s, skipped ones included."""
+    found: list[float] = []
+    for (before, _), (timestamp, entered) in pairwise(seen):
+        skipped = round((timestamp - before) / TICK)
+        found += [entered - (timestamp - TICK * back) for back in range(skipped)]
+    return found
+
+
+def report(writer: Connection, fault: str) -> None:
+    """Send the figures; the child's main function."""
+    healthy = asyncio.run(run(fault))
+    gaps = [later[1] - sooner[1] for one in healthy for sooner, later in pairwise(one.seen)]
+    late = [lateness for one in healthy for lateness in latenesses(one.seen)]
+    writer.send(
+        {
+            "survived": 1.0,
+            "largest_gap_ms": 1e3 * max(gaps),
+            "p99_ms": 1e3 * statistics.quantiles(late, n=100)[98],
+        }
+    )
+
+
+def main() -> None:
+    """Print the figures."""
+    fault = sys.argv[1]
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("spawn").Process(target=report, args=(writer, fault))
+    child.start()
+    writer.close()
+    try:
+        figures = reader.recv()
+    except EOFError:
+        figures = {"survived": 0.0}
+    child.join()
+    if child.exitcode != 0 and fault != "crash":
+        sys.exit(f"the clock failed with {fault}, status {child.exitcode}")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
