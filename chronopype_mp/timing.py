@@ -26,7 +26,7 @@ class TimeSource(Protocol):
         """Return seconds since the epoch."""
         ...
 
-    def get(self, items: queue.SimpleQueue[T], deadline: float | None) -> T | None:
+    def get(self, items: queue.Queue[T], deadline: float | None) -> T | None:
         """Block this thread until an item is there, and return it, or None at the deadline.
 
         Args:
@@ -51,8 +51,12 @@ class SystemTime:
         """Return `time.time`."""
         return time.time()
 
-    def get(self, items: queue.SimpleQueue[T], deadline: float | None) -> T | None:
-        """Block on the queue's own lock, whose resolution is microseconds."""
+    def get(self, items: queue.Queue[T], deadline: float | None) -> T | None:
+        """Block on the queue's own lock, whose resolution is microseconds.
+
+        A SimpleQueue would not do: where a signal, or SIGSTOP and SIGCONT, interrupts its ``get``
+        and the timeout is over by then, it waits for ever (CPython 3.11).
+        """
         while True:
             wait = LONGEST_WAIT if deadline is None else deadline - time.monotonic()
             try:

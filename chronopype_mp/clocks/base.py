@@ -13,7 +13,7 @@ from typing import Self
 
 import msgspec
 
-from chronopype_mp.clocks.checks import checked_state_dir
+from chronopype_mp.clocks.checks import checked_event_loop, checked_state_dir
 from chronopype_mp.clocks.config import ClockConfig
 from chronopype_mp.clocks.events import ClockStartEvent, ClockStopEvent, ClockTickEvent
 from chronopype_mp.clocks.modes import ClockMode
@@ -69,6 +69,8 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         restart_budget: restarts of all workers together; those beyond it are put off. None is 10
             in a second.
         state_dir: a directory for one JSON file per death, the newest 20 of each worker.
+        event_loop: what the workers' event loops are: ``"asyncio"``, or ``"uvloop"``, which is in
+            the extra of that name. Workers of the inline launcher share the owner's loop.
         name: the clock's, for logs.
         timing: where time comes from; for tests.
 
@@ -94,6 +96,7 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         groups: Mapping[str, GroupStrategy | str] | None = None,
         restart_budget: RestartBudget | None = None,
         state_dir: str | os.PathLike[str] | None = None,
+        event_loop: str = "asyncio",
         name: str | None = None,
         timing: TimeSource = SYSTEM_TIME,
     ) -> None:
@@ -109,6 +112,7 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             raise ConfigError("clock", "restart_budget", restart_budget, "must be a RestartBudget")
         super().__init__(supervision, groups)
         self._restart_budget = restart_budget or CLOCK_BUDGET
+        self._event_loop = checked_event_loop(event_loop)
         directory = checked_state_dir(state_dir)
         self._dossiers = None if directory is None else DossierFiles(directory)
         self._config = config
@@ -196,7 +200,13 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             every_tick=self._every_tick,
         )
         coordinator = Coordinator(
-            self._launcher, self._timing, rules, timestamp, self._take, self._restart_budget
+            self._launcher,
+            self._timing,
+            rules,
+            timestamp,
+            self._take,
+            self._restart_budget,
+            self._event_loop,
         )
         self._coordinator = coordinator
         self._in_context = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
 from collections.abc import Mapping
@@ -9,7 +10,9 @@ from collections.abc import Mapping
 from chronopype_mp.core.policy import GroupStrategy, Supervision
 from chronopype_mp.exceptions import ConfigError
 
-__all__ = ["check_cores", "checked_groups", "checked_state_dir"]
+__all__ = ["check_cores", "checked_event_loop", "checked_groups", "checked_state_dir"]
+
+EVENT_LOOPS = ("asyncio", "uvloop")
 
 
 def checked_groups(groups: Mapping[str, GroupStrategy | str]) -> dict[str, GroupStrategy]:
@@ -47,6 +50,21 @@ def check_cores(policy: Supervision) -> None:
     if not isinstance(cores, str) and not available.issuperset(cores):
         there = ", ".join(map(str, sorted(available)))
         raise ConfigError("Resources", "cpu_affinity", cores, f"the cores here are: {there}")
+
+
+def checked_event_loop(name: str) -> str:
+    """Return the name of an event loop that workers can have.
+
+    Raises:
+        ConfigError: it is none, or it is not installed.
+    """
+    if name not in EVENT_LOOPS:
+        known = " or ".join(map(repr, EVENT_LOOPS))
+        raise ConfigError("clock", "event_loop", name, f"must be {known}")
+    if importlib.util.find_spec(name) is None:
+        hint = f"is not installed; pip install 'chronopype-mp[{name}]'"
+        raise ConfigError("clock", "event_loop", name, hint)
+    return name
 
 
 def checked_state_dir(state_dir: str | os.PathLike[str] | None) -> str | None:

@@ -49,6 +49,7 @@ class RealtimeClock(BaseClock):
         groups: Mapping[str, GroupStrategy | str] | None = None,
         restart_budget: RestartBudget | None = None,
         state_dir: str | os.PathLike[str] | None = None,
+        event_loop: str = "asyncio",
         name: str | None = None,
         timing: TimeSource = SYSTEM_TIME,
     ) -> None:
@@ -60,6 +61,7 @@ class RealtimeClock(BaseClock):
             groups=groups,
             restart_budget=restart_budget,
             state_dir=state_dir,
+            event_loop=event_loop,
             name=name,
             timing=timing,
         )

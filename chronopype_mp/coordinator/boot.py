@@ -13,7 +13,9 @@ from chronopype_mp.transport.base import Hub
 __all__ = ["boot_of"]
 
 
-def boot_of(record: WorkerRecord, life: Life, hub: Hub, rules: TickRules) -> WorkerBoot:
+def boot_of(
+    record: WorkerRecord, life: Life, hub: Hub, rules: TickRules, event_loop: str
+) -> WorkerBoot:
     """Return what one incarnation starts with, as things are now."""
     return WorkerBoot(
         worker=record.name,
@@ -27,6 +29,7 @@ def boot_of(record: WorkerRecord, life: Life, hub: Hub, rules: TickRules) -> Wor
         loop_stall_timeout=record.policy.loop_stall_timeout,
         start_network_timeout=record.policy.start_network_timeout,
         stop_network_timeout=record.policy.stop_network_timeout,
+        event_loop=event_loop,
         stacks=life.stacks,
         nice=record.policy.resources.nice,
         cores=_cores_of(record),

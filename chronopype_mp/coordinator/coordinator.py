@@ -11,6 +11,7 @@ import asyncio
 import logging
 import math
 import os
+from collections import defaultdict
 from collections.abc import Callable
 
 import msgspec
@@ -70,7 +71,7 @@ TERMINATE_AFTER = 1.0
 LAST_REPORTS = 0.25
 """Seconds to wait for the last report of a process that has ended by itself."""
 
-IN_FLIGHT = 0.01
+IN_FLIGHT = 0.003
 """Seconds for what a killed process had sent to come out of the socket."""
 
 REAP_GRACE = 5.0
@@ -90,6 +91,7 @@ class Coordinator:
         timestamp: the clock's time on entry.
         emit: called with each event, in the event loop.
         budget: the restarts of all workers together.
+        event_loop: what their event loops are: ``"asyncio"`` or ``"uvloop"``.
 
     Raises:
         TransportError: the sockets cannot be bound.
@@ -103,15 +105,17 @@ class Coordinator:
         timestamp: float,
         emit: Callable[[Event], None],
         budget: RestartBudget = CLOCK_BUDGET,
+        event_loop: str = "asyncio",
     ) -> None:
         self._launcher = launcher
         self._timing = timing
         self._rules = rules
+        self._event_loop = event_loop
         self._emit = emit
         self._supervisor = Supervisor(budget)
         self._records: dict[str, WorkerRecord] = {}
         self._lives: set[asyncio.Task[None]] = set()
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: defaultdict[str | None, list[asyncio.Future[None]]] = defaultdict(list)
         self._hub = launcher.open_hub(QUEUED_IN_FREE_RUNS if rules.every_tick else QUEUED)
         self._output = OutputPump()
         self._inbox = Inbox(self._hub, self._deliver)
@@ -148,10 +152,10 @@ class Coordinator:
         if isinstance(event, WorkerDied):
             self._records[event.worker].last_failure = event
         self._emit(event)
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        for worker in {None, getattr(event, "worker", None)}:
+            for waiter in self._waiters.pop(worker, ()):
+                if not waiter.done():
+                    waiter.set_result(None)
 
     # What the owner asks for
 
@@ -201,17 +205,17 @@ class Coordinator:
                 return
             if view.status in (WorkerStatus.STOPPED, WorkerStatus.QUARANTINED):
                 raise WorkerError(name, f"it is {view.status.name} and will not get READY")
-            await self.next_event()
+            await self.next_event(name)
 
     async def wait_stopped(self, name: str) -> None:
         """Wait until a worker is STOPPED."""
         while self._supervisor.view(name).status is not WorkerStatus.STOPPED:
-            await self.next_event()
+            await self.next_event(name)
 
-    def next_event(self) -> asyncio.Future[None]:
-        """Return a future that is done after the next event."""
+    def next_event(self, worker: str | None = None) -> asyncio.Future[None]:
+        """Return a future that is done after the next event, of all or of one worker."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+        self._waiters[worker].append(waiter)
         return waiter
 
     def settings_changed(self, record: WorkerRecord) -> None:
@@ -347,7 +351,9 @@ class Coordinator:
         try:
             original, record.launched = None if record.launched else record.original, True
             life.process = await self._launcher.start(
-                boot_of(record, life, self._hub, self._rules), self._hub, original
+                boot_of(record, life, self._hub, self._rules, self._event_loop),
+                self._hub,
+                original,
             )
         except Exception as error:
             # OSError and EOFError (the forkserver died) are known; whatever else a launcher

@@ -115,7 +115,7 @@ class Ticker:
         self.on_tick: Callable[[Position], None] | None = None
         self._hub = hub
         self._timing = timing
-        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._jobs: queue.Queue[Callable[[], None]] = queue.Queue()
         self._run: Run | FreeRun | None = None
         self._number = 0
         self._last = 0

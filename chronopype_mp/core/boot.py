@@ -39,6 +39,7 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
         loop_stall_timeout: for how long its event loop may stand still, seconds.
         start_network_timeout: bound of that hook, seconds; None leaves the class's.
         stop_network_timeout: likewise.
+        event_loop: ``"asyncio"`` or ``"uvloop"``.
         stacks: the file for the stacks of all threads when the loop stands still or a fatal
             signal comes; "" for none.
         nice: niceness to add.
@@ -62,6 +63,7 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
     loop_stall_timeout: float = 10.0
     start_network_timeout: float | None = None
     stop_network_timeout: float | None = None
+    event_loop: str = "asyncio"
     stacks: str = ""
     nice: int = 0
     cores: list[int] = []

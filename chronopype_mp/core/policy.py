@@ -117,4 +117,4 @@ class Supervision(Settings, frozen=True):
     @property
     def beat_interval(self) -> float:
         """How often a worker reports, seconds."""
-        return min(0.5, self.loop_stall_timeout / BEATS_PER_STALL)
+        return min(1.0, self.loop_stall_timeout / BEATS_PER_STALL)

@@ -12,9 +12,11 @@ which it goes on.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import errno
+import gc
 import importlib
 import os
 import shutil
@@ -31,6 +33,7 @@ LAST_GRACE = 3.5
 MULTIPROCESS_PREFIX = "pymp-"
 
 importlib.import_module("chronopype_mp.worker.entry")
+asyncio.new_event_loop().close()  # what that imports and makes once
 
 
 def _socket_directory() -> str | None:
@@ -91,5 +94,9 @@ def _drop_requests_that_fail(server: int) -> None:
     reduction.recvfds, os.fork = recvfds, fork_or_drop
 
 
+# What is loaded by now is every worker's for good; a collector that looked at it there would only
+# copy its pages.
+gc.collect()
+gc.freeze()
 _drop_requests_that_fail(os.getpid())
 atexit.register(_finish, os.getpid(), _socket_directory())

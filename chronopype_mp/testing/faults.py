@@ -128,7 +128,10 @@ def start_children(handle: WorkerHandle, seconds: float) -> None:
 
 def _signal(handle: WorkerHandle, number: signal.Signals) -> int:
     pid = _pid(handle)
-    os.kill(pid, number)
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        raise WorkerError(handle.name, "its process has just ended") from None
     return pid
 
 

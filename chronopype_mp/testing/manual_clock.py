@@ -27,7 +27,7 @@ class ManualClock:
         self._wall = wall
         self._monotonic = monotonic
         self._moved = threading.Condition()
-        self._waiting: list[queue.SimpleQueue[Any]] = []
+        self._waiting: list[queue.Queue[Any]] = []
         self._sleepers: list[tuple[float, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
     def monotonic(self) -> float:
@@ -72,7 +72,7 @@ class ManualClock:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_finish, future)
 
-    def get(self, items: queue.SimpleQueue[T], deadline: float | None) -> T | None:
+    def get(self, items: queue.Queue[T], deadline: float | None) -> T | None:
         """Block this thread until an item is there or the deadline has come; see `TimeSource`."""
         while True:
             with self._moved:

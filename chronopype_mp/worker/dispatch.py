@@ -213,8 +213,13 @@ class TickDispatcher:
             self._recorder.succeeded(timestamp, time.monotonic_ns() - began, 0, time.time())
             self._run += 1
             return
-        self._failed = (timestamp, failed)
-        self._wake_up()
+        if isinstance(failed, _Failed) and self._attempts == 1:
+            # At once: what has failed may be about to end the process.
+            self._give_up(timestamp, failed)
+            self._run += 1
+        else:
+            self._failed = (timestamp, failed)
+            self._wake_up()
 
     # Ticks that may take their time
 
@@ -254,6 +259,9 @@ class TickDispatcher:
             if again is None:
                 return
             failed = again
+        self._give_up(timestamp, failed)
+
+    def _give_up(self, timestamp: float, failed: _Failed) -> None:
         self._recorder.failed(timestamp, message_of(failed.error), self._attempts)
         self._on_failure(failed.error, failed.printed, timestamp, failed.timeout)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import importlib
 import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 import dill
@@ -22,7 +24,7 @@ from chronopype_mp.transport.zeromq import ZmqLink
 from chronopype_mp.worker.guard import Guard
 from chronopype_mp.worker.host import EXIT_STUCK, WorkerHost
 from chronopype_mp.worker.logs import LogForwarder, set_levels
-from chronopype_mp.worker.resources import apply_resources, usage
+from chronopype_mp.worker.resources import Usage, apply_resources
 from chronopype_mp.worker.watchdog import Watchdog
 
 __all__ = ["load", "main"]
@@ -34,6 +36,8 @@ LAST_TASKS = 0.2
 """Seconds that tasks have to be cancelled when one of them is known not to be."""
 
 PR_SET_PDEATHSIG = 1
+
+_boots = msgspec.msgpack.Decoder(WorkerBoot)
 
 
 def load(payload: bytes) -> TickProcessor:
@@ -53,17 +57,26 @@ def main(boot_frame: bytes, stdout: Connection, stderr: Connection) -> None:
         stdout: where file descriptor 1 shall go.
         stderr: where file descriptor 2 shall go.
     """
-    boot = msgspec.msgpack.decode(boot_frame, type=WorkerBoot)
+    boot = _boots.decode(boot_frame)
     _become_leader()
     _let_go_of_the_forkserver()
     _redirect(stdout, stderr)
     _take_surroundings(boot)
     watchdog = Watchdog(boot.stacks, boot.loop_stall_timeout)
     apply_resources(boot)
-    code = asyncio.run(_work(boot, watchdog))
+    with asyncio.Runner(loop_factory=_loop_factory(boot.event_loop)) as runner:
+        code = runner.run(_work(boot, watchdog))
     watchdog.close()
     _flush()
     sys.exit(code)
+
+
+def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the event loop; None is asyncio's own."""
+    if name == "asyncio":
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module(name).new_event_loop
+    return factory
 
 
 def _flush() -> None:
@@ -129,7 +142,7 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog) -> int:
         os.getpid(),
         lambda: load(boot.payload),
         on_turn=watchdog.turned,
-        usage=usage,
+        usage=Usage(),
     )
     logs = LogForwarder(boot, host.outbox, loop)
     logging.getLogger().addHandler(logs)

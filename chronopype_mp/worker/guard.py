@@ -7,8 +7,8 @@ method. A worker whose loop still turns then stops in order; one whose loop does
 
 from __future__ import annotations
 
-import multiprocessing.connection
 import os
+import select
 import signal
 import threading
 import time
@@ -70,10 +70,11 @@ class Guard:
 
     def _run(self) -> None:
         sender = self._sender()
+        poller = select.poll()
+        for fd in (self._parent, self._end_read):
+            poller.register(fd, select.POLLIN)
         while not self._ended.is_set():
-            ready = multiprocessing.connection.wait(
-                [self._parent, self._end_read], timeout=self._boot.beat_interval
-            )
+            ready = {fd for fd, _ in poller.poll(1000 * self._boot.beat_interval)}
             if self._end_read in ready:
                 break
             if self._parent in ready:

@@ -64,8 +64,10 @@ BATCH = 1000
 EVERY_BATCH = 250
 """The same where each tick runs: progress is reported after each."""
 
+FIRST_HELLO_INTERVAL = 0.005
 HELLO_INTERVAL = 0.05
-"""Seconds between two hellos: the first welcomes may be sent before the subscription works."""
+"""Seconds between two hellos, twice as long each time up to that: the first welcomes may be sent
+before the subscription works."""
 
 
 class _HostMirror:
@@ -205,14 +207,16 @@ class WorkerHost:
         assert self._welcome is not None
         assert self._end is not None
         hello = Hello(worker=self._boot.worker, incarnation=self._boot.incarnation, pid=self._pid)
+        interval = FIRST_HELLO_INTERVAL
         while not self._welcome.done():
             self.outbox.post_if_free(hello)
             waited: set[asyncio.Future[Any]] = {self._welcome, self._end}
             await asyncio.wait(
                 waited,
-                timeout=HELLO_INTERVAL,
+                timeout=interval,
                 return_when=asyncio.FIRST_COMPLETED,
             )
+            interval = min(2 * interval, HELLO_INTERVAL)
             if self._end.done():
                 return None
         return self._welcome.result()

@@ -9,7 +9,7 @@ import time
 
 from chronopype_mp.core.boot import WorkerBoot
 
-__all__ = ["apply_resources", "usage"]
+__all__ = ["Usage", "apply_resources"]
 
 PAGE = resource.getpagesize()
 
@@ -30,12 +30,17 @@ def apply_resources(boot: WorkerBoot) -> None:
         resource.setrlimit(number, (limit, resource.getrlimit(number)[1]))
 
 
-def usage() -> tuple[int, float]:
-    """Return the resident memory in bytes and the CPU time used so far in seconds."""
-    if sys.platform == "linux":
-        with open("/proc/self/statm", "rb") as statm:
-            rss = int(statm.read().split()[1]) * PAGE
-    else:
-        # The peak, in bytes on macOS: the nearest thing without a dependency.
-        rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return rss, time.process_time()
+class Usage:
+    """Tells what this process uses; keeps open where the kernel tells it."""
+
+    def __init__(self) -> None:
+        self._statm = os.open("/proc/self/statm", os.O_RDONLY) if sys.platform == "linux" else None
+
+    def __call__(self) -> tuple[int, float]:
+        """Return the resident memory in bytes and the CPU time used so far in seconds."""
+        if self._statm is not None:
+            rss = int(os.pread(self._statm, 100, 0).split()[1]) * PAGE
+        else:
+            # The peak, in bytes on macOS: the nearest thing without a dependency.
+            rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return rss, time.process_time()

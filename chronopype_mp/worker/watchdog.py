@@ -8,12 +8,18 @@ loop that turns again makes the file empty.
 from __future__ import annotations
 
 import faulthandler
+import math
 import os
+import time
 
 __all__ = ["Watchdog"]
 
 WRITE_AT = 0.8
 """Share of the stall timeout after which stacks are written: before the coordinator looks."""
+
+ARM_EVERY = 0.2
+"""Share of it that may pass until a loop that turns arms the watchdog anew, which starts a thread.
+So stacks are written a little earlier than told above, never later."""
 
 
 class Watchdog:
@@ -26,15 +32,21 @@ class Watchdog:
 
     def __init__(self, path: str, stall_timeout: float) -> None:
         self._after = WRITE_AT * stall_timeout
+        self._armed_for = ARM_EVERY * stall_timeout
+        self._armed_at = -math.inf
         self._file = open(path, "w+b", buffering=0)  # noqa: SIM115 – open for the process' life
         faulthandler.enable(file=self._file, all_threads=True)
         self.turned()
 
     def turned(self) -> None:
         """Take note that the loop turns."""
+        now = time.monotonic()
         if os.fstat(self._file.fileno()).st_size:
             self._file.truncate(0)
             self._file.seek(0)
+        elif now - self._armed_at < self._armed_for:
+            return
+        self._armed_at = now
         faulthandler.dump_traceback_later(self._after, file=self._file)
 
     def close(self) -> None:

@@ -70,5 +70,5 @@ def test_a_worker_may_be_given_no_grace_at_all() -> None:
 @given(st.floats(min_value=0.2, max_value=1e6))
 def test_three_beats_in_a_row_may_be_lost_before_a_worker_counts_as_stalled(stall: float) -> None:
     interval = Supervision(loop_stall_timeout=stall).beat_interval
-    assert 0 < interval <= 0.5
+    assert 0 < interval <= 1.0
     assert 4 * interval <= stall

@@ -247,8 +247,8 @@ def test_truncated_ticks_are_counted_by_every_worker_and_no_real_tick_is_lost(
     async def scenario() -> None:
         async with Neighbourhood(tmp_path, launcher=launcher, supervision=SHORT) as n:
             forger = Forger(n)
-            frames = prefixes(encode_tick(Tick(10_000, 1.0)))
-            assert all(frame.startswith(TICK_TOPIC) for frame in frames)
+            prefixed = prefixes(encode_tick(Tick(10_000, 1.0)))
+            frames = [frame for frame in prefixed if frame.startswith(TICK_TOPIC)]
             for frame in frames:
                 await n.ticks(1)  # alone, or the newest of a batch would hide the others
                 forger.publish(frame)

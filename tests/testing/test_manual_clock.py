@@ -18,9 +18,7 @@ BOUND = 10.0
 class Getter:
     """A thread in ``get``, and what it got."""
 
-    def __init__(
-        self, clock: ManualClock, items: queue.SimpleQueue[str], deadline: float | None
-    ) -> None:
+    def __init__(self, clock: ManualClock, items: queue.Queue[str], deadline: float | None) -> None:
         self._got: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(
             target=lambda: self._got.put(clock.get(items, deadline)), daemon=True
@@ -53,7 +51,7 @@ def test_time_does_not_run_backwards() -> None:
 
 
 def test_an_item_that_is_there_is_got_even_when_the_deadline_has_come() -> None:
-    clock, items = ManualClock(monotonic=20.0), queue.SimpleQueue[str]()
+    clock, items = ManualClock(monotonic=20.0), queue.Queue[str]()
     items.put("a")
     assert clock.get(items, 5.0) == "a"
     assert clock.get(items, 5.0) is None
@@ -62,14 +60,14 @@ def test_an_item_that_is_there_is_got_even_when_the_deadline_has_come() -> None:
 
 @pytest.mark.parametrize("deadline", [21.0, None])
 def test_an_item_wakes_a_thread_that_waits(deadline: float | None) -> None:
-    clock, items = ManualClock(monotonic=20.0), queue.SimpleQueue[str]()
+    clock, items = ManualClock(monotonic=20.0), queue.Queue[str]()
     getter = Getter(clock, items, deadline)
     items.put("a")
     assert getter.got() == "a"
 
 
 def test_a_thread_waits_until_its_deadline_and_no_shorter() -> None:
-    clock, items = ManualClock(monotonic=20.0), queue.SimpleQueue[str]()
+    clock, items = ManualClock(monotonic=20.0), queue.Queue[str]()
     early = Getter(clock, items, 21.0)
     clock.advance(0.5)
     items.put("still waiting")
@@ -80,7 +78,7 @@ def test_a_thread_waits_until_its_deadline_and_no_shorter() -> None:
 
 
 def test_advancing_leaves_nothing_of_its_own_in_a_queue() -> None:
-    clock, items = ManualClock(monotonic=20.0), queue.SimpleQueue[str]()
+    clock, items = ManualClock(monotonic=20.0), queue.Queue[str]()
     getter = Getter(clock, items, 30.0)
     for _ in range(5):
         clock.advance(1.0)

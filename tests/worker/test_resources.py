@@ -1,0 +1,19 @@
+"""What a worker tells of itself."""
+
+from __future__ import annotations
+
+import psutil
+import pytest
+
+from chronopype_mp.worker.resources import Usage
+
+
+def test_the_usage_is_that_of_this_process_now() -> None:
+    usage, me = Usage(), psutil.Process()
+    rss, cpu = usage()
+    assert rss == pytest.approx(me.memory_info().rss, rel=0.1)
+    held = bytearray(50_000_000)
+    more_rss, more_cpu = usage()
+    assert more_rss - rss > 0.9 * len(held)
+    times = me.cpu_times()
+    assert cpu <= more_cpu <= times.user + times.system + 0.5
