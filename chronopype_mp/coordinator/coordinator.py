@@ -71,7 +71,7 @@ TERMINATE_AFTER = 1.0
 LAST_REPORTS = 0.25
 """Seconds to wait for the last report of a process that has ended by itself."""
 
-IN_FLIGHT = 0.003
+IN_FLIGHT = 0.001
 """Seconds for what a killed process had sent to come out of the socket."""
 
 REAP_GRACE = 5.0

@@ -7,6 +7,7 @@ every tick in msgpack begins: an array of three, and the tag.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ __all__ = [
     "decode_command",
     "decode_report",
     "decode_tick",
+    "decode_ticks",
     "encode_command",
     "encode_report",
     "encode_tick",
@@ -69,6 +71,18 @@ def decode_tick(frame: bytes) -> Tick:
         return _ticks.decode(frame)
     except _BROKEN as error:
         raise FrameError(str(error)) from error
+
+
+def decode_ticks(frames: Iterable[bytes]) -> tuple[list[Tick], int]:
+    """Return the ticks in some frames, and how many of them are none."""
+    ticks: list[Tick] = []
+    decode, append, garbage = _ticks.decode, ticks.append, 0
+    for frame in frames:
+        try:
+            append(decode(frame))
+        except _BROKEN:
+            garbage += 1
+    return ticks, garbage
 
 
 def decode_command(frame: bytes) -> Command:

@@ -125,10 +125,7 @@ def _drop_reports(seconds: float, host: WorkerHost) -> None:
 
 def _start_children(seconds: float, host: WorkerHost) -> None:
     for new_session in (False, True):
-        subprocess.Popen(
-            [sys.executable, "-c", f"import time; time.sleep({seconds})"],
-            start_new_session=new_session,
-        )
+        subprocess.Popen(["sleep", str(seconds)], start_new_session=new_session)
 
 
 FAULTS: dict[str, Callable[[float, WorkerHost], None]] = {

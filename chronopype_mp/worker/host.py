@@ -20,7 +20,13 @@ from collections.abc import Callable
 from typing import Any
 
 from chronopype_mp.core.boot import WorkerBoot
-from chronopype_mp.core.codec import TICK_TOPIC, FrameError, decode_command, decode_tick
+from chronopype_mp.core.codec import (
+    TICK_TOPIC,
+    FrameError,
+    decode_command,
+    decode_tick,
+    decode_ticks,
+)
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.messages import (
     STOP_ID,
@@ -283,12 +289,8 @@ class WorkerHost:
 
     def _take_every(self, frames: list[bytes]) -> None:
         """Take all of some frames."""
-        ticks = []
-        for frame in frames:
-            try:
-                ticks.append(decode_tick(frame))
-            except FrameError:
-                self._garbage += 1
+        ticks, garbage = decode_ticks(frames)
+        self._garbage += garbage
         frames.clear()
         if ticks:
             self._take_ticks(ticks)

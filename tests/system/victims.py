@@ -162,9 +162,6 @@ class BlocksWithChildren(Scribe):
     def tick(self, timestamp: float) -> None:
         if first_time(self.path):
             for new_session in (False, True):
-                child = subprocess.Popen(
-                    [sys.executable, "-c", f"import time; time.sleep({FOR_EVER})"],
-                    start_new_session=new_session,
-                )
+                child = subprocess.Popen(["sleep", str(FOR_EVER)], start_new_session=new_session)
                 self.note(str(child.pid))
             time.sleep(FOR_EVER)  # the fault under test
