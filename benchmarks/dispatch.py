@@ -16,7 +16,6 @@ from benchmarks.report import OURS, Result, Sample
 from benchmarks.rounds import QUICK_REPEATS, REPEATS, Rounds, Runs
 from chronopype_mp import TickProcessor
 from chronopype_mp.core.boot import TickRules
-from chronopype_mp.core.messages import Tick
 from chronopype_mp.core.state import TickRecorder
 from chronopype_mp.worker.dispatch import TickDispatcher
 
@@ -51,47 +50,47 @@ CASES: dict[str, type[TickProcessor]] = {
 }
 
 
-async def _ours(kind: type[TickProcessor], ticks: list[Tick]) -> float:
+async def _ours(kind: type[TickProcessor], timestamps: list[float]) -> float:
     rules = TickRules(processor_timeout=1.0, max_retries=3, stats_window_size=100, every_tick=True)
     recorder = TickRecorder(rules.stats_window_size)
     dispatcher = TickDispatcher(kind(), rules, recorder, _fail)
     task = asyncio.create_task(dispatcher.run())
     await asyncio.sleep(0)
     began = time.perf_counter_ns()
-    dispatcher.offer(ticks)
+    dispatcher.offer(1, timestamps)
     await dispatcher.settle()
     taken = time.perf_counter_ns() - began
     task.cancel()
     await asyncio.wait({task})
-    assert recorder.counters.success_count == len(ticks)
-    return taken / len(ticks)
+    assert recorder.counters.success_count == len(timestamps)
+    return taken / len(timestamps)
 
 
-async def _bare(kind: type[TickProcessor], ticks: list[Tick]) -> float:
+async def _bare(kind: type[TickProcessor], timestamps: list[float]) -> float:
     hook = kind().async_tick
     began = time.perf_counter_ns()
-    for tick in ticks:
-        await hook(tick.timestamp)
-    return (time.perf_counter_ns() - began) / len(ticks)
+    for timestamp in timestamps:
+        await hook(timestamp)
+    return (time.perf_counter_ns() - began) / len(timestamps)
 
 
 def _fail(error: Exception, printed: str, timestamp: float, timeout: bool) -> None:
     raise error
 
 
-def _run_ours(kind: type[TickProcessor], ticks: list[Tick]) -> Sample:
-    return {"cost per tick": asyncio.run(_ours(kind, ticks))}
+def _run_ours(kind: type[TickProcessor], timestamps: list[float]) -> Sample:
+    return {"cost per tick": asyncio.run(_ours(kind, timestamps))}
 
 
-def _run_bare(kind: type[TickProcessor], ticks: list[Tick]) -> Sample:
-    return {"cost per tick": asyncio.run(_bare(kind, ticks))}
+def _run_bare(kind: type[TickProcessor], timestamps: list[float]) -> Sample:
+    return {"cost per tick": asyncio.run(_bare(kind, timestamps))}
 
 
 def measure(quick: bool) -> Result:
     """Return the rows."""
-    ticks = [Tick(number, float(number)) for number in range(1, (1000 if quick else TICKS) + 1)]
+    timestamps = [float(number) for number in range(1000 if quick else TICKS)]
     runs: Runs = {}
     for case, kind in CASES.items():
-        runs[case, OURS] = partial(_run_ours, kind, ticks)
-        runs[case, BARE] = partial(_run_bare, kind, ticks)
+        runs[case, OURS] = partial(_run_ours, kind, timestamps)
+        runs[case, BARE] = partial(_run_bare, kind, timestamps)
     return Rounds(runs, QUICK_REPEATS if quick else REPEATS).result(UNITS)

@@ -20,8 +20,8 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from chronopype_mp.core.codec import encode_command, encode_tick
-from chronopype_mp.core.messages import Command, Tick
+from chronopype_mp.core.codec import encode_command, encode_tick, encode_ticks
+from chronopype_mp.core.messages import Command, Tick, Ticks
 from chronopype_mp.core.schedule import Schedule
 from chronopype_mp.exceptions import ClockError
 from chronopype_mp.timing import TimeSource
@@ -32,7 +32,7 @@ __all__ = ["WIDEST_WINDOW", "FreeRun", "Position", "Run", "Ticker"]
 PR_SET_TIMERSLACK = 29
 
 BURST = 100
-"""Ticks of a free run between two looks at what else is to be done."""
+"""Ticks of a free run in one frame."""
 
 WIDEST_WINDOW = 5000
 """Ticks that a worker may be behind in a free run."""
@@ -42,7 +42,8 @@ QUEUED = 1000
 
 QUEUED_IN_FREE_RUNS = 4 * WIDEST_WINDOW
 """The same where nothing may be dropped. libzmq tells the sender only every half of that how much
-was taken from the queue, and a millisecond late: a window of a quarter never fills it."""
+was taken from the queue, and a millisecond late: a window of a quarter never fills it, even if each
+frame holds one tick."""
 
 ROUNDING = 1e-6
 """Seconds; a deadline is a difference of two numbers in the billions, which are coarser than a
@@ -213,7 +214,7 @@ class Ticker:
 
     def _flow(self, run: FreeRun) -> bool:
         """Publish what the window allows; return whether there is more to do at once."""
-        seq, timestamp, skipped = self.position
+        seq, _, skipped = self.position
         if self._through >= self._last:
             self._run = None
             run.on_end(None)
@@ -221,13 +222,11 @@ class Ticker:
         until = int(min(self._last, self._through + run.window, seq + BURST))
         if until <= seq:
             return False
-        publish, timestamp_of = self._hub.publish, run.schedule.timestamp
-        while seq < until:
-            seq += 1
-            timestamp = timestamp_of(self._number)
-            publish(encode_tick(Tick(seq, timestamp)))
-            self._number += 1
-        self.position = Position(seq, timestamp, skipped)
+        numbers = range(self._number, self._number + until - seq)
+        timestamps = [run.schedule.timestamp(number) for number in numbers]
+        self._hub.publish(encode_ticks(Ticks(seq + 1, timestamps)))
+        self._number = numbers.stop
+        self.position = Position(until, timestamps[-1], skipped)
         return True
 
     def _fire(self) -> None:

@@ -2,20 +2,20 @@
 
 A frame to workers begins with its topic, by which ZeroMQ filters: for one worker's commands that is
 ``w<name>\\0`` (a name holds no NUL, so no topic is the start of another's), for ticks it is how
-every tick in msgpack begins: an array of three, and the tag.
+these begin in msgpack: an array of three, and the tag.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from chronopype_mp.core.messages import Command, Tick, Uplink
+from chronopype_mp.core.messages import Command, Tick, Ticks, Uplink
 
 __all__ = [
     "MAX_FRAME",
+    "TICKS_TOPIC",
     "TICK_TOPIC",
     "FrameError",
     "command_topic",
@@ -26,6 +26,7 @@ __all__ = [
     "encode_command",
     "encode_report",
     "encode_tick",
+    "encode_ticks",
 ]
 
 MAX_FRAME = 4 * 1024 * 1024
@@ -33,8 +34,11 @@ MAX_FRAME = 4 * 1024 * 1024
 
 TICK_TOPIC = b"\x93\x01"
 
+TICKS_TOPIC = b"\x93\x06"
+
 _encoder = msgspec.msgpack.Encoder()
-_ticks = msgspec.msgpack.Decoder(Tick)
+_tick = msgspec.msgpack.Decoder(Tick)
+_ticks = msgspec.msgpack.Decoder(Ticks)
 _commands = msgspec.msgpack.Decoder(Command)
 _uplinks = msgspec.msgpack.Decoder(Uplink)
 
@@ -56,6 +60,11 @@ def encode_tick(tick: Tick) -> bytes:
     return _encoder.encode(tick)
 
 
+def encode_ticks(ticks: Ticks) -> bytes:
+    """Return the frame of ticks in a row."""
+    return _encoder.encode(ticks)
+
+
 def encode_command(worker: str, command: Command) -> bytes:
     """Return the frame of a command to one worker."""
     return command_topic(worker) + _encoder.encode(command)
@@ -68,21 +77,21 @@ def decode_tick(frame: bytes) -> Tick:
         FrameError: it is not one.
     """
     try:
-        return _ticks.decode(frame)
+        return _tick.decode(frame)
     except _BROKEN as error:
         raise FrameError(str(error)) from error
 
 
-def decode_ticks(frames: Iterable[bytes]) -> tuple[list[Tick], int]:
-    """Return the ticks in some frames, and how many of them are none."""
-    ticks: list[Tick] = []
-    decode, append, garbage = _ticks.decode, ticks.append, 0
-    for frame in frames:
-        try:
-            append(decode(frame))
-        except _BROKEN:
-            garbage += 1
-    return ticks, garbage
+def decode_ticks(frame: bytes) -> Ticks:
+    """Return the ticks in a frame.
+
+    Raises:
+        FrameError: it has none.
+    """
+    try:
+        return _ticks.decode(frame)
+    except _BROKEN as error:
+        raise FrameError(str(error)) from error
 
 
 def decode_command(frame: bytes) -> Command:

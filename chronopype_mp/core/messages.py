@@ -30,6 +30,7 @@ __all__ = [
     "Stop",
     "Tick",
     "TickDone",
+    "Ticks",
     "Uplink",
     "Welcome",
     "WorkerSettings",
@@ -47,6 +48,13 @@ class Tick(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
     seq: int
     timestamp: float
+
+
+class Ticks(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Ticks of a free run, in a row; ``seq`` is the number of the first."""
+
+    seq: int
+    timestamps: list[float]
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):

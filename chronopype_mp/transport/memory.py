@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from chronopype_mp.core.codec import TICK_TOPIC, command_topic
+from chronopype_mp.core.codec import TICK_TOPIC, TICKS_TOPIC, command_topic
 
 __all__ = ["MemoryHub", "MemoryLink"]
 
@@ -88,7 +88,7 @@ class MemoryHub:
     def connect(self, worker: str) -> MemoryLink:
         """Return a worker's end."""
         queue = _Queue(self._queued)
-        topics = (TICK_TOPIC, command_topic(worker))
+        topics = (TICK_TOPIC, TICKS_TOPIC, command_topic(worker))
         with self._lock:
             for topic in topics:
                 self._links.setdefault(topic, []).append(queue)
@@ -104,10 +104,10 @@ class MemoryHub:
     def publish(self, frame: bytes) -> None:
         """Put a frame in the queue of every link subscribed to its topic."""
         with self._lock:
-            if frame.startswith(TICK_TOPIC):
-                queues = list(self._links.get(TICK_TOPIC, ()))
-            else:
-                queues = list(self._links.get(frame[: frame.find(b"\0") + 1], ()))
+            topic = frame[: len(TICK_TOPIC)]
+            if topic not in (TICK_TOPIC, TICKS_TOPIC):
+                topic = frame[: frame.find(b"\0") + 1]
+            queues = list(self._links.get(topic, ()))
         for queue in queues:
             queue.put(frame)
 

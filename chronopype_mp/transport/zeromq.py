@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import zmq
 
-from chronopype_mp.core.codec import MAX_FRAME, TICK_TOPIC, command_topic
+from chronopype_mp.core.codec import MAX_FRAME, TICK_TOPIC, TICKS_TOPIC, command_topic
 from chronopype_mp.exceptions import TransportError
 
 __all__ = ["ZmqHub", "ZmqLink", "ZmqSender"]
@@ -203,6 +203,7 @@ class ZmqLink:
         self._sub.setsockopt(zmq.RCVHWM, HIGH_WATER)
         # No MAXMSGSIZE: libzmq gives a connecting socket up for good after one frame too large.
         self._sub.subscribe(TICK_TOPIC)
+        self._sub.subscribe(TICKS_TOPIC)
         self._sub.subscribe(command_topic(worker))
         self._sub.connect(down)
         self._sender = ZmqSender(self._context, up)

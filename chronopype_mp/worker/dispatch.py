@@ -19,7 +19,6 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 from chronopype_mp.core.boot import TickRules
-from chronopype_mp.core.messages import Tick
 from chronopype_mp.core.state import TickAccount, TickRecorder
 from chronopype_mp.processors.base import TickProcessor
 from chronopype_mp.worker.failures import message_of
@@ -102,7 +101,7 @@ class TickDispatcher:
         self._missed = 0
         self._skipped = 0
         self._last_seen = 0
-        self._pending: deque[Tick] = deque()
+        self._pending: deque[float] = deque()
         self._failed: tuple[float, _Failed | BaseException] | None = None
         self._busy = False
         self._wake = asyncio.Event()
@@ -127,30 +126,39 @@ class TickDispatcher:
         """Begin the account after tick ``base``."""
         self._base = self._last_seen = base
 
-    def offer(self, ticks: Sequence[Tick]) -> None:
-        """Take ticks, oldest first; the numbers that are missing before each are missed.
+    def offer(self, seq: int, timestamps: Sequence[float]) -> None:
+        """Take ticks; what was published between them and the last one seen is accounted for.
 
-        Where not every tick is to run, only the newest need be among them.
+        Args:
+            seq: the number of the first; the others follow in a row.
+            timestamps: of each, seconds. Where not every tick is to run, the newest will do.
         """
-        for tick in ticks:
-            new = tick.seq - self._last_seen
-            if new <= 0:
-                continue
-            self._last_seen = tick.seq
-            if self.paused or (self._choosy and not self._processor._wants_ticks):
-                self._skipped += new
+        missing = seq - self._last_seen - 1
+        if missing < 0:
+            timestamps = timestamps[-missing:]
+        if not timestamps:
+            return
+        self._last_seen = max(self._last_seen, seq - 1) + len(timestamps)
+        if missing > 0 and self._lets_through:
+            self._missed += missing
+        elif missing > 0:
+            self._skipped += missing
+        for timestamp in timestamps:
+            if not self._lets_through:
+                self._skipped += 1
                 self._before = None
-                continue
-            if new > 1:
-                self._missed += new - 1
-            if self._tick is not None and not self._busy:
-                self._run_here(self._tick, tick.timestamp)
-                continue
-            if self._pending and not self._every:
-                self._pending.clear()
-                self._missed += 1
-            self._pending.append(tick)
-            self._wake_up()
+            elif self._tick is not None and not self._busy:
+                self._run_here(self._tick, timestamp)
+            else:
+                if self._pending and not self._every:
+                    self._pending.clear()
+                    self._missed += 1
+                self._pending.append(timestamp)
+                self._wake_up()
+
+    @property
+    def _lets_through(self) -> bool:
+        return not self.paused and (not self._choosy or self._processor._wants_ticks)
 
     def close(self, seq: int) -> None:
         """Account for what was published up to ``seq`` and has not arrived."""
@@ -231,10 +239,10 @@ class TickDispatcher:
             if self._failed is not None:
                 await self._go_on_after(*self._failed)
             while self._pending:
-                if self.paused or not self._processor._wants_ticks:
+                if not self._lets_through:
                     self._skip_pending()
                     break
-                timestamp = self._pending.popleft().timestamp
+                timestamp = self._pending.popleft()
                 self._begin(timestamp)
                 failed = await self._attempt(timestamp, 0)
                 if failed is not None:

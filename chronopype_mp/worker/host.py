@@ -16,12 +16,13 @@ import importlib
 import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.core.codec import (
     TICK_TOPIC,
+    TICKS_TOPIC,
     FrameError,
     decode_command,
     decode_tick,
@@ -41,7 +42,6 @@ from chronopype_mp.core.messages import (
     Rehearse,
     Status,
     Stop,
-    Tick,
     TickDone,
     Welcome,
     WorkerSettings,
@@ -67,8 +67,8 @@ EXIT_STUCK = 70
 BATCH = 1000
 """Frames read in one go."""
 
-EVERY_BATCH = 250
-"""The same where each tick runs: progress is reported after each."""
+EVERY_BATCH = 2
+"""The same where each tick runs, and frames hold many: progress is reported after each batch."""
 
 FIRST_HELLO_INTERVAL = 0.005
 HELLO_INTERVAL = 0.05
@@ -142,6 +142,7 @@ class WorkerHost:
         self._garbage = 0
         self._newest_tick = 0
         self._told_through = 0
+        self._batch = EVERY_BATCH if boot.rules.every_tick else BATCH
         self._shown_status = NetworkStatus.STOPPED
         self.turned_at = time.monotonic()
 
@@ -258,22 +259,21 @@ class WorkerHost:
 
     def _read(self) -> None:
         """Take what has come in; ticks before a command are dealt with before it."""
-        every = self._boot.rules.every_tick
-        take = self._take_every if every else self._take_newest
-        ticks: list[bytes] = []
-        for frame in self._link.receive(EVERY_BATCH if every else BATCH):
+        newest: list[bytes] = []
+        for frame in self._link.receive(self._batch):
             if frame.startswith(TICK_TOPIC):
-                ticks.append(frame)
+                newest.append(frame)
                 continue
-            take(ticks)
+            self._take_newest(newest)
             try:
-                command = decode_command(frame)
+                if frame.startswith(TICKS_TOPIC):
+                    ticks = decode_ticks(frame)
+                    self._take_ticks(ticks.seq, ticks.timestamps)
+                else:
+                    self._take_command(decode_command(frame))
             except FrameError:
                 self._garbage += 1
-                continue
-            if command.incarnation == self._boot.incarnation:
-                self._take_command(command)
-        take(ticks)
+        self._take_newest(newest)
         self._tell_progress()
 
     def _take_newest(self, frames: list[bytes]) -> None:
@@ -285,21 +285,13 @@ class WorkerHost:
                 self._garbage += 1
             else:
                 frames.clear()
-                self._take_ticks([tick])
+                self._take_ticks(tick.seq, (tick.timestamp,))
 
-    def _take_every(self, frames: list[bytes]) -> None:
-        """Take all of some frames."""
-        ticks, garbage = decode_ticks(frames)
-        self._garbage += garbage
-        frames.clear()
-        if ticks:
-            self._take_ticks(ticks)
-
-    def _take_ticks(self, ticks: list[Tick]) -> None:
-        self._newest_tick = max(self._newest_tick, ticks[-1].seq)
+    def _take_ticks(self, seq: int, timestamps: Sequence[float]) -> None:
+        self._newest_tick = max(self._newest_tick, seq + len(timestamps) - 1)
         if self._started and self._stopping is None:
             assert self._dispatcher is not None
-            self._dispatcher.offer(ticks)
+            self._dispatcher.offer(seq, timestamps)
 
     def _tell_progress(self) -> None:
         """Report which ticks are over, where the coordinator waits for that."""
@@ -314,6 +306,8 @@ class WorkerHost:
 
     def _take_command(self, command: Command) -> None:
         assert self._welcome is not None
+        if command.incarnation != self._boot.incarnation:
+            return
         if isinstance(command, Welcome):
             if not self._welcome.done():
                 self._newest_tick = max(self._newest_tick, command.seq)

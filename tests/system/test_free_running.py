@@ -9,7 +9,7 @@ from benchmarks.free_running import FreeRunningClock
 from chronopype_mp import ClockConfig, ClockMode, Supervision, TickProcessor
 from chronopype_mp.events import WorkerReady
 from chronopype_mp.testing import EventRecorder, faults
-from tests.system.clocks import run
+from tests.system.clocks import eventually, run
 from tests.system.neighbours import QUICK
 from tests.system.processors import Scribe, ticks_in
 
@@ -65,8 +65,11 @@ def test_a_worker_that_dies_holds_up_nobody_and_its_ticks_are_accounted_for(
             for handle in (victim, other):
                 await handle.wait_ready()
             running = asyncio.create_task(clock.run())
+            await eventually((tmp_path / "victim").exists)
             faults.kill(victim)
             await events.wait_for(WorkerReady, worker="victim", incarnation=2)
+            at = clock.position.seq
+            await eventually(lambda: clock.position.seq > at + 10_000)
             running.cancel()
             await asyncio.wait({running})
         for handle in (victim, other):

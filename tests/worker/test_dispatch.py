@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chronopype_mp.core.boot import TickRules
-from chronopype_mp.core.messages import Tick
 from chronopype_mp.core.state import TickAccount, TickRecorder
 from chronopype_mp.processors import ProcessorState, TickProcessor
 from chronopype_mp.worker import dispatch
@@ -82,7 +81,7 @@ class Rig:
     def offer(self, *seqs: int) -> None:
         """Offer ticks; tick n has the timestamp 10·n."""
         for seq in seqs:
-            self.dispatcher.offer([Tick(seq, 10.0 * seq)])
+            self.dispatcher.offer(seq, (10.0 * seq,))
 
     async def tick(self, seq: int) -> None:
         """Offer a tick and wait for its end."""
@@ -416,7 +415,7 @@ def test_a_timestamp_that_no_calendar_reaches_can_fail_like_any_other(timestamp:
 
         processor.behave = behave
         async with working(processor) as rig:
-            rig.dispatcher.offer([Tick(1, timestamp)])
+            rig.dispatcher.offer(1, (timestamp,))
             await rig.dispatcher.settle()
             assert rig.state.error_count == 1
             assert rig.state.last_error_time is None
@@ -829,5 +828,39 @@ def test_an_async_tick_may_return_any_awaitable() -> None:
             await rig.tick(1)
             assert done.done()
             assert rig.failures == []
+
+    run(scenario())
+
+
+def test_ticks_in_a_row_are_taken_together_and_those_seen_already_are_passed_over() -> None:
+    async def scenario() -> None:
+        processor = Called()
+        async with working(processor, every=True) as rig:
+            rig.dispatcher.offer(3, [30.0, 40.0])
+            assert rig.account == TickAccount(base=0, run=2, missed=2)
+            rig.dispatcher.offer(2, [20.0, 30.0, 40.0, 50.0])
+            rig.dispatcher.offer(1, [10.0])
+            rig.dispatcher.offer(9, [])
+            assert processor.seen == [30.0, 40.0, 50.0]
+            assert rig.account == TickAccount(base=0, run=3, missed=2)
+            rig.dispatcher.pause()
+            rig.dispatcher.offer(7, [70.0, 80.0])
+            assert rig.account == TickAccount(base=0, run=3, missed=2, skipped=3)
+
+    run(scenario())
+
+
+def test_of_ticks_in_a_row_those_after_a_failing_one_wait_for_its_retries() -> None:
+    async def scenario() -> None:
+        def behave(timestamp: float) -> None:
+            if len(processor.seen) == 2:
+                raise ValueError("once")
+
+        processor = Called(behave)
+        async with working(processor, retries=1, every=True) as rig:
+            rig.dispatcher.offer(1, [10.0, 20.0, 30.0, 40.0])
+            await rig.dispatcher.settle()
+            assert processor.seen == [10.0, 20.0, 20.0, 30.0, 40.0]
+            assert rig.account == TickAccount(base=0, run=4)
 
     run(scenario())
