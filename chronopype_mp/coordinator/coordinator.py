@@ -491,9 +491,10 @@ class Coordinator:
 
     def _vouch_for_inline(self) -> None:
         """Beat for the workers in this loop, which turns: their own beats come in real time."""
+        here = os.getpid()
         for record in self._records.values():
             life = record.life
-            if life and life.ready and life.process and life.process.pid == os.getpid():
+            if life and life.ready and life.process and life.process.pid == here:
                 self._stimulate(Beaten(record.name, life.incarnation))
 
     def _tell_drops(self) -> None:
