@@ -55,7 +55,7 @@ def _sample(workers: int, ticks: int, seconds: float, cpu: float, arrived: int) 
         "ticks": ticks / seconds,
         "deliveries": deliveries / seconds,
         "CPU per delivery": 1e6 * cpu / deliveries,
-        "lost": deliveries - arrived,
+        "lost": float(deliveries - arrived),
     }
 
 
