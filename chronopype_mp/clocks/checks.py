@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import resource
 import tempfile
 from collections.abc import Mapping
 
 from chronopype_mp.core.policy import GroupStrategy, Supervision
 from chronopype_mp.exceptions import ConfigError
 
-__all__ = ["check_cores", "checked_event_loop", "checked_groups", "checked_state_dir"]
+__all__ = [
+    "check_cores",
+    "check_rlimits",
+    "checked_event_loop",
+    "checked_groups",
+    "checked_state_dir",
+]
 
 EVENT_LOOPS = ("asyncio", "uvloop")
 
@@ -52,6 +59,19 @@ def check_cores(policy: Supervision) -> None:
         raise ConfigError("Resources", "cpu_affinity", cores, f"the cores here are: {there}")
 
 
+def check_rlimits(policy: Supervision) -> None:
+    """See whether the soft limits of a policy lie within the hard ones here.
+
+    Raises:
+        ConfigError: one does not.
+    """
+    for name, limit in policy.resources.rlimits.items():
+        hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1]
+        if hard != resource.RLIM_INFINITY and limit > hard:
+            place = f"rlimits[{name!r}]"
+            raise ConfigError("Resources", place, limit, f"the hard limit here is {hard}")
+
+
 def checked_event_loop(name: str) -> str:
     """Return the name of an event loop that workers can have.
 
@@ -75,6 +95,8 @@ def checked_state_dir(state_dir: str | os.PathLike[str] | None) -> str | None:
     """
     if state_dir is None:
         return None
+    if not isinstance(state_dir, str | os.PathLike) or not os.fspath(state_dir):
+        raise ConfigError("clock", "state_dir", state_dir, "must be the path of a directory")
     path = os.path.abspath(os.fspath(state_dir))
     try:
         os.makedirs(path, exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypedDict
 
-from chronopype_mp.clocks.checks import check_cores, checked_groups
+from chronopype_mp.clocks.checks import check_cores, check_rlimits, checked_groups
 from chronopype_mp.clocks.publication import Publisher
 from chronopype_mp.coordinator.coordinator import Coordinator
 from chronopype_mp.coordinator.handle import WorkerHandle
@@ -123,6 +123,7 @@ class ProcessorRegistry(Publisher):
             raise ClockError("the clock has shut down; leave its context and enter it again")
         policy = _checked_policy(supervision) or self._supervision
         check_cores(policy)
+        check_rlimits(policy)
         record = WorkerRecord(
             self._free_name(processor, name),
             processor,

@@ -27,6 +27,7 @@ def boot_of(
         beat_interval=record.policy.beat_interval,
         stop_grace=record.policy.stop_grace,
         loop_stall_timeout=record.policy.loop_stall_timeout,
+        start_timeout=record.policy.start_timeout,
         start_network_timeout=record.policy.start_network_timeout,
         stop_network_timeout=record.policy.stop_network_timeout,
         event_loop=event_loop,

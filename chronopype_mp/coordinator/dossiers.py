@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -14,6 +15,9 @@ from chronopype_mp.core.events import WorkerDied
 __all__ = ["KEPT_PER_WORKER", "DossierFiles"]
 
 KEPT_PER_WORKER = 20
+
+LONGEST_FOLDER = 200
+"""Characters of a folder's name; a file system takes 255 bytes. Longer ones end in a digest."""
 
 logger = logging.getLogger("chronopype_mp.events")
 
@@ -47,12 +51,18 @@ class DossierFiles:
                 plain = msgspec.structs.replace(death, exception=None)
                 file.write(msgspec.json.format(msgspec.json.encode(plain), indent=2))
             os.replace(path + ".part", path)
-            names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
-            for name in names[:-KEPT_PER_WORKER]:
+            new = os.path.basename(path)
+            names = sorted(os.listdir(folder))
+            old = [name for name in names if name.endswith(".json") and name != new]
+            for name in old[: 1 - KEPT_PER_WORKER]:
                 os.unlink(os.path.join(folder, name))
         except OSError as error:
             logger.error("the dossier %s cannot be written: %s", path, error)
 
 
 def _folder(worker: str) -> str:
-    return _UNSAFE.sub(lambda match: "".join(f"%{b:02x}" for b in match[0].encode()), worker)
+    folder = _UNSAFE.sub(lambda match: "".join(f"%{b:02x}" for b in match[0].encode()), worker)
+    if len(folder) <= LONGEST_FOLDER:
+        return folder
+    digest = hashlib.sha256(worker.encode()).hexdigest()[:16]
+    return f"{folder[: LONGEST_FOLDER - len(digest)]}{digest}"

@@ -58,9 +58,10 @@ def gather(record: WorkerRecord, life: Life, exitcode: int | None, lost: int) ->
         error_message=None if fatal is None else fatal.message,
         exception=None if fatal is None else life.process.exception(fatal.serial),
         stacks=_take_stacks(life),
+        killed=life.kill_asked,
         ticks_lost=lost,
-        last_tick=record.state.last_timestamp,
-        loop_lag=record.snapshot.lag,
+        last_tick=record.state.last_timestamp if life.ready else None,
+        loop_lag=record.snapshot.lag if life.ready else 0.0,
         network_status=record.network_status,
         network_error=record.network_error,
     )
@@ -73,6 +74,8 @@ def _take_stacks(life: Life) -> str | None:
     stacks = ""
     with contextlib.suppress(OSError):
         with open(life.stacks, "rb") as file:
+            # The end of a long one: the thread with the event loop comes last.
+            file.seek(max(0, os.stat(life.stacks).st_size - LONGEST_STACKS))
             stacks = file.read(LONGEST_STACKS).decode(errors="replace")
         os.unlink(life.stacks)
     return stacks or None

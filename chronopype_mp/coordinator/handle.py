@@ -156,8 +156,8 @@ class WorkerHandle:
     async def restart(self) -> None:
         """Stop the worker in order, start a new process, and wait until that is READY.
 
-        Not charged to the restart budget; brings back a quarantined worker. Cancelling this does
-        not take the restart back.
+        Not charged to the restart budget; brings back a quarantined worker. A process that is
+        STARTING is new already, and waited for. Cancelling this does not take the restart back.
 
         Raises:
             WorkerError: it was stopped or quarantined, or its clock is not entered.

@@ -186,6 +186,7 @@ class WorkerRecord:
         """Begin anew to count what each process counts for itself."""
         self.executions_before = self.executions
         self.update(executions=Histogram())
+        self.network_error = None
 
     def update(self, **values: object) -> None:
         """Replace the snapshot by one with some values changed."""

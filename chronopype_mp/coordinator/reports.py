@@ -32,6 +32,11 @@ __all__ = ["ReportHandler"]
 logger = logging.getLogger("chronopype_mp.coordinator")
 
 
+NETWORK_HOOKS = frozenset(
+    {"check_network", "start_network", "stop_network", "on_connected", "on_disconnected"}
+)
+
+
 class ReportHandler:
     """Handles the reports of present incarnations.
 
@@ -164,6 +169,8 @@ class ReportHandler:
             # It comes again in the event of the process' end.
             life.fatal = report
             return
+        if report.hook in NETWORK_HOOKS:
+            record.network_error = f"{report.hook}: {report.type_name}: {report.message}"
         original = None if life.process is None else life.process.exception(report.serial)
         self._emit(
             ProcessorFailed(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from chronopype_mp.coordinator.coordinator import Coordinator
 from chronopype_mp.coordinator.record import WorkerRecord
 from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.events import WorkerStatus
 from chronopype_mp.exceptions import WorkerError
 
 __all__ = ["roll"]
@@ -32,6 +33,8 @@ async def roll(
             record = waiting.pop(0)
             if not coordinator.has(record):
                 continue  # removed meanwhile
+            if coordinator.view(record.name).status is WorkerStatus.STOPPED:
+                continue  # for good, such as a temporary one that has ended
             try:
                 await _restart(coordinator, record, timeout)
             except WorkerError as error:

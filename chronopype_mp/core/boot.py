@@ -37,6 +37,7 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
         beat_interval: how often to report, seconds.
         stop_grace: how long an orderly stop may take, seconds.
         loop_stall_timeout: for how long its event loop may stand still, seconds.
+        start_timeout: how long it may take to get READY, seconds.
         start_network_timeout: bound of that hook, seconds; None leaves the class's.
         stop_network_timeout: likewise.
         event_loop: ``"asyncio"`` or ``"uvloop"``.
@@ -61,6 +62,7 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
     beat_interval: float
     stop_grace: float
     loop_stall_timeout: float = 10.0
+    start_timeout: float = 30.0
     start_network_timeout: float | None = None
     stop_network_timeout: float | None = None
     event_loop: str = "asyncio"

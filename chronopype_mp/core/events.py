@@ -144,7 +144,7 @@ class WorkerDied(Event, frozen=True, kw_only=True):
         ]
         if self.detail:
             lines.append(f"  {self.detail}")
-        if self.last_tick is not None:
+        if self.last_tick is not None or self.ticks_lost or self.rss:
             lines.append(
                 f"  last tick {self.last_tick!r}, {self.ticks_lost} ticks lost, "
                 f"loop lag {self.loop_lag:.3f} s, RSS {self.rss / 1e6:.1f} MB, "

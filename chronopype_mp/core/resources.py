@@ -40,7 +40,7 @@ class Resources(Settings, frozen=True):
             if name not in RLIMITS:
                 known = ", ".join(sorted(RLIMITS))
                 raise ConfigError(owner, "rlimits", name, f"no such limit; known are: {known}")
-            whole(owner, f"rlimits[{name!r}]", limit, 0)
+            whole(owner, f"rlimits[{name!r}]", limit, 0, 2**63 - 1)
 
     def _check_affinity(self, owner: str) -> None:
         cores = self.cpu_affinity

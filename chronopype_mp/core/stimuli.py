@@ -76,7 +76,11 @@ class Probed(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What the coordinator knows of a process that has ended; the fields are WorkerDied's."""
+    """What the coordinator knows of a process that has ended; the fields are WorkerDied's.
+
+    Attributes:
+        killed: the coordinator has killed it; not in the dossier, whose class says so.
+    """
 
     pid: int
     exitcode: int | None
@@ -92,6 +96,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     loop_lag: float = 0.0
     network_status: NetworkStatus = NetworkStatus.STOPPED
     network_error: str | None = None
+    killed: bool = False
 
 
 class Exited(msgspec.Struct, frozen=True):

@@ -77,6 +77,8 @@ from chronopype_mp.core.supervised import PROCESS, Restart, Supervised, affected
 
 __all__ = ["CLOCK_BUDGET", "Supervisor", "WorkerView"]
 
+DOSSIER_FIELDS = [name for name in Evidence.__struct_fields__ if name != "killed"]
+
 CLOCK_BUDGET = RestartBudget(max_restarts=10, window=1.0)
 """Restarts of all workers together: one outage cannot restart a hundred in the same second."""
 
@@ -319,6 +321,10 @@ class Supervisor:
         evidence = stimulus.evidence
         asked = w.status is WorkerStatus.STOPPING and w.ending is None
         if not w.killed_on_request and not (asked and evidence.exitcode == 0):
+            if asked and evidence.killed:
+                w.ending, w.detail = DeathReason.STOP_TIMEOUT, "killed when the clock was shut down"
+            elif evidence.exitcode is None and w.detail is None:
+                w.detail = "nobody knows its exit status: the forkserver has died"
             self._died(w, self._reason(w, evidence.exitcode), evidence, now)
         self._gone(w, evidence.exitcode, now)
 
@@ -358,7 +364,7 @@ class Supervisor:
                 detail=w.detail,
                 rss=w.rss,
                 cpu=w.cpu,
-                **{name: getattr(evidence, name) for name in Evidence.__struct_fields__},
+                **{name: getattr(evidence, name) for name in DOSSIER_FIELDS},
             )
         )
 

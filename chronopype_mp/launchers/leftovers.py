@@ -8,6 +8,7 @@ environment, which all that a worker executes inherits and that names the worker
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import threading
@@ -15,10 +16,15 @@ from pathlib import Path
 
 from chronopype_mp.core.boot import WORKER_MARK
 
-__all__ = ["Leftovers"]
+__all__ = ["Leftovers", "kill_marked"]
+
+logger = logging.getLogger("chronopype_mp.launchers")
 
 COLLECT = 0.05
 """Seconds in which the ends of several workers make one search."""
+
+RETRY = 1.0
+"""Seconds until a search that failed is tried again."""
 
 
 class Leftovers:
@@ -54,11 +60,24 @@ class Leftovers:
                 ended, self._ended = self._ended, set()
             if not ended:
                 return
-            _kill_marked(ended)
+            try:
+                kill_marked(ended)
+            except OSError as error:
+                # No descriptors are left, or the like. Those that were not found stay wanted.
+                logger.warning("what workers have left behind cannot be searched for: %s", error)
+                with self._changed:
+                    if self._is_closing:
+                        return
+                    self._ended |= ended
+                    self._changed.wait_for(lambda: self._is_closing, RETRY)
 
 
-def _kill_marked(ended: set[bytes]) -> None:
-    """Kill all that carry the mark of one of these process ids."""
+def kill_marked(ended: set[bytes]) -> None:
+    """Kill all that carry the mark of one of these process ids.
+
+    Raises:
+        OSError: they cannot be searched for.
+    """
     for entry in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
         if entry.isdigit() and _mark_of(entry) in ended:
             with contextlib.suppress(ProcessLookupError, PermissionError):

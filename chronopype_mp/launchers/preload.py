@@ -1,9 +1,9 @@
 """Loaded once in the forkserver, so that every worker has it for nothing.
 
 When the coordinator is gone, the forkserver waits until its workers have stopped in order, at most
-`LAST_GRACE`; those that cannot run any Python to do so (the GIL held by C code) get SIGKILL as it
-exits, by PR_SET_PDEATHSIG. It also removes the directory of its own socket, which multiprocess
-leaves behind when the coordinator is killed.
+`LAST_GRACE`; those that cannot run any Python to do so (the GIL held by C code) get SIGKILL then,
+and so do their children. It also removes the directory of its own socket, which multiprocess leaves
+behind when the coordinator is killed.
 
 multiprocess' forkserver ends, and all workers with it, when one fork fails or one client goes away
 before it has said what it wants. Here it drops that request; ECONNABORTED is the one error after
@@ -20,10 +20,14 @@ import gc
 import importlib
 import os
 import shutil
+import signal
 import socket
 import time
+from collections.abc import Iterator
 
 from multiprocess import reduction
+
+from chronopype_mp.launchers.leftovers import kill_marked
 
 __all__ = ["LAST_GRACE"]
 
@@ -63,8 +67,25 @@ def _finish(server: int, directory: str | None) -> None:
         while time.monotonic() < deadline:
             if os.waitpid(-1, os.WNOHANG) == (0, 0):
                 time.sleep(0.02)
+    with contextlib.suppress(OSError):
+        stuck = set(_children_of(server))
+        for pid in stuck:
+            os.kill(int(pid), signal.SIGKILL)
+        if stuck:
+            kill_marked(stuck)
     if directory is not None:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _children_of(parent: int) -> Iterator[bytes]:
+    """Find the processes that a process has started; their ids in digits."""
+    for entry in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
+        if not entry.isdigit():
+            continue
+        with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", "rb") as stat:
+            # Behind the name in brackets, which may hold anything, come the state and the parent.
+            if int(stat.read().rpartition(b")")[2].split()[1]) == parent:
+                yield entry.encode()
 
 
 def _drop_requests_that_fail(server: int) -> None:

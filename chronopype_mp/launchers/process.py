@@ -11,12 +11,15 @@ that started a child ends, and a start may block.
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
+import fcntl
 import importlib
 import os
 import select
 import signal
+import termios
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -96,11 +99,10 @@ class _ProcessWorker:
         try:
             if forked or self._pidfd is None:
                 await _readable(self._process.sentinel)
-            orphaned = False
+            unknown = forked and not _has_bytes(self._process.sentinel)
             if self._pidfd is not None:
-                orphaned = forked and not _is_readable(self._pidfd)
-                if orphaned:
-                    self.kill()
+                if forked and not _is_readable(self._pidfd):
+                    self.kill()  # an orphan: it was the forkserver that ended
                 await _readable(self._pidfd)
         finally:
             if self._pidfd is not None:
@@ -110,7 +112,7 @@ class _ProcessWorker:
         self._process.join()
         code: int | None = self._process.exitcode
         self._process.close()
-        return None if orphaned else code
+        return None if unknown else code
 
     def kill(self) -> None:
         """Kill the process and all its descendants, those in sessions of their own included."""
@@ -163,6 +165,13 @@ async def _readable(fd: int) -> None:
         await ready
     finally:
         loop.remove_reader(fd)
+
+
+def _has_bytes(fd: int) -> bool:
+    """Whether a readable pipe has bytes, and not just its end."""
+    count = array.array("i", [0])
+    fcntl.ioctl(fd, termios.FIONREAD, count)
+    return bool(count[0])
 
 
 def _is_readable(fd: int) -> bool:

@@ -18,6 +18,7 @@ import signal
 
 from chronopype_mp.coordinator.handle import WorkerHandle
 from chronopype_mp.core.checks import at_least
+from chronopype_mp.core.events import WorkerStatus
 from chronopype_mp.exceptions import WorkerError
 
 __all__ = [
@@ -138,6 +139,8 @@ def _signal(handle: WorkerHandle, number: signal.Signals) -> int:
 def _inflict(handle: WorkerHandle, fault: str, amount: float) -> None:
     at_least(f"faults.{fault}", "amount", amount, 0.0)
     _pid(handle)
+    if handle.status is not WorkerStatus.READY:
+        raise WorkerError(handle.name, f"it is {handle.status.name}, and must be READY for that")
     handle._rehearse(fault, float(amount))
 
 

@@ -10,6 +10,8 @@ import logging
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
@@ -21,19 +23,22 @@ import multiprocess.process
 from chronopype_mp.core.boot import WORKER_MARK, WorkerBoot
 from chronopype_mp.processors import ProcessorSpec, TickProcessor
 from chronopype_mp.transport.zeromq import ZmqLink
-from chronopype_mp.worker.guard import Guard
-from chronopype_mp.worker.host import EXIT_STUCK, WorkerHost
+from chronopype_mp.worker.guard import Guard, end_with_children
+from chronopype_mp.worker.host import EXIT_FAILED, EXIT_OK, EXIT_STUCK, WorkerHost
 from chronopype_mp.worker.logs import LogForwarder, set_levels
 from chronopype_mp.worker.resources import Usage, apply_resources
 from chronopype_mp.worker.watchdog import Watchdog
 
 __all__ = ["load", "main"]
 
-LINGER = 1.0
+LINGER = 0.5
 """Seconds that the last reports have to leave the process."""
 
 LAST_TASKS = 0.2
 """Seconds that tasks have to be cancelled when one of them is known not to be."""
+
+LEAVE_WITHIN = 0.75
+"""Seconds from the end of the work to that of the process; more than `LINGER`."""
 
 PR_SET_PDEATHSIG = 1
 
@@ -62,13 +67,39 @@ def main(boot_frame: bytes, stdout: Connection, stderr: Connection) -> None:
     _let_go_of_the_forkserver()
     _redirect(stdout, stderr)
     _take_surroundings(boot)
-    watchdog = Watchdog(boot.stacks, boot.loop_stall_timeout)
+    deadlines = (boot.loop_stall_timeout, boot.start_timeout, boot.stop_grace)
+    watchdog = Watchdog(boot.stacks, min(deadline for deadline in deadlines if deadline))
     apply_resources(boot)
-    with asyncio.Runner(loop_factory=_loop_factory(boot.event_loop)) as runner:
+    runner = asyncio.Runner(loop_factory=_loop_factory(boot.event_loop))
+    code = EXIT_FAILED
+    try:
         code = runner.run(_work(boot, watchdog))
-    watchdog.close()
-    _flush()
+    except SystemExit as error:
+        code = _status_of(error)
+        raise
+    finally:
+        _leave_at_last(code)
+        runner.close()
+        watchdog.close()
+        _flush()
     sys.exit(code)
+
+
+def _status_of(error: SystemExit) -> int:
+    """Return the exit status that Python makes of it."""
+    if error.code is None:
+        return EXIT_OK
+    return error.code if isinstance(error.code, int) else EXIT_FAILED
+
+
+def _leave_at_last(code: int) -> None:
+    """End the process with a status even if tasks or threads of the processor hold that up."""
+
+    def leave() -> None:
+        time.sleep(LEAVE_WITHIN)
+        os._exit(code)
+
+    threading.Thread(target=leave, name="chronopype_mp exit", daemon=True).start()
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -168,6 +199,8 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog) -> int:
         link.close(0 if guard.orphaned else LINGER)
         if guard.orphaned:
             link.clean_up()
+            _flush()
+            end_with_children()
     if code == EXIT_STUCK:
         await _cancel_others()
         # asyncio.run would wait for a task that swallows its cancellation.

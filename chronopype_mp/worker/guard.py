@@ -7,6 +7,7 @@ method. A worker whose loop still turns then stops in order; one whose loop does
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -17,12 +18,14 @@ from collections.abc import Callable
 from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.core.codec import encode_report
 from chronopype_mp.core.messages import GuardBeat
+from chronopype_mp.launchers.leftovers import kill_marked
 from chronopype_mp.transport.base import Sender
 
-__all__ = ["ORPHAN_GRACE", "Guard"]
+__all__ = ["ORPHAN_GRACE", "Guard", "end_with_children"]
 
-ORPHAN_GRACE = 3.0
-"""Seconds that a worker has for an orderly stop after the coordinator has died."""
+ORPHAN_GRACE = 2.5
+"""Seconds that a worker has for an orderly stop after the coordinator has died. Under spawn its alarm
+rings after 3 s, which leaves its children alone: this must come first."""
 
 
 class Guard:
@@ -96,4 +99,11 @@ class Guard:
         self.orphaned = True
         self._on_orphaned()
         if not self._ended.wait(ORPHAN_GRACE):
-            os.killpg(0, signal.SIGKILL)
+            end_with_children()
+
+
+def end_with_children() -> None:
+    """End this process and all that it has started, at once; there is nobody else to do it."""
+    with contextlib.suppress(OSError):
+        kill_marked({b"%d" % os.getpid()})
+    os.killpg(0, signal.SIGKILL)

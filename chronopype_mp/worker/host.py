@@ -252,6 +252,7 @@ class WorkerHost:
         self.outbox.post(
             Ready(worker=self._boot.worker, incarnation=self._boot.incarnation, base=base)
         )
+        self._post_beat(0.0)
         early, self._early = self._early, []
         for command in early:
             self._obey(command)

@@ -15,9 +15,9 @@ import time
 __all__ = ["Watchdog"]
 
 WRITE_AT = 0.8
-"""Share of the stall timeout after which stacks are written: before the coordinator looks."""
+"""Share of the deadline after which stacks are written: before the coordinator looks."""
 
-ARM_EVERY = 0.2
+ARM_EVERY = 0.4
 """Share of it that may pass until a loop that turns arms the watchdog anew, which starts a thread.
 So stacks are written a little earlier than told above, never later."""
 
@@ -27,12 +27,12 @@ class Watchdog:
 
     Args:
         path: the file.
-        stall_timeout: for how long the loop may stand still, seconds.
+        deadline: for how long the loop may stand still, seconds; the shortest of its deadlines.
     """
 
-    def __init__(self, path: str, stall_timeout: float) -> None:
-        self._after = WRITE_AT * stall_timeout
-        self._armed_for = ARM_EVERY * stall_timeout
+    def __init__(self, path: str, deadline: float) -> None:
+        self._after = WRITE_AT * deadline
+        self._armed_for = ARM_EVERY * deadline
         self._armed_at = -math.inf
         self._file = open(path, "w+b", buffering=0)  # noqa: SIM115 – open for the process' life
         faulthandler.enable(file=self._file, all_threads=True)

@@ -123,12 +123,11 @@ def test_a_second_ready_changes_nothing() -> None:
     [
         (1, DeathReason.EXITED),
         (0, DeathReason.EXITED),
-        (None, DeathReason.EXITED),
         (-9, DeathReason.SIGNALLED),
     ],
 )
 def test_a_worker_that_dies_unasked_is_started_again_at_once_the_first_time(
-    exitcode: int | None, reason: DeathReason
+    exitcode: int, reason: DeathReason
 ) -> None:
     told = Told()
     told.ready(1.0)
@@ -160,12 +159,35 @@ def test_a_worker_that_dies_unasked_is_started_again_at_once_the_first_time(
 
 
 def test_all_that_the_coordinator_knows_of_an_end_is_in_the_dossier() -> None:
-    assert set(Evidence.__struct_fields__) <= set(WorkerDied.__struct_fields__)
-    known = {name: f"the {name}" for name in Evidence.__struct_fields__} | {"exitcode": 3}
+    fields = set(Evidence.__struct_fields__) - {"killed"}
+    assert fields <= set(WorkerDied.__struct_fields__)
+    known = {name: f"the {name}" for name in fields} | {"exitcode": 3}
     told = Told()
     told.ready(1.0)
     told.tell(Exited("a", 1, Evidence(**known)), 2.0)  # type: ignore[arg-type]
     assert {name: getattr(told.events[0], name) for name in known} == known
+
+
+def test_an_end_of_which_nobody_knows_the_exit_status_says_why() -> None:
+    told = Told()
+    told.ready(1.0)
+    told.tell(Exited("a", 1, Evidence(pid=1, exitcode=None)), 2.0)
+    death = told.events[0]
+    assert isinstance(death, WorkerDied)
+    assert death.reason is DeathReason.EXITED
+    assert "the forkserver has died" in (death.detail or "")
+
+
+def test_a_stop_that_the_shutdown_of_the_clock_cut_short_is_a_stop_timeout() -> None:
+    told = Told()
+    told.ready(1.0)
+    told.tell(StopAsked("a"), 2.0)
+    told.tell(Exited("a", 1, Evidence(pid=1, exitcode=-9, killed=True)), 3.0)
+    death = told.events[0]
+    assert isinstance(death, WorkerDied)
+    assert death.reason is DeathReason.STOP_TIMEOUT
+    assert "shut down" in (death.detail or "")
+    assert told.status is WorkerStatus.STOPPED
 
 
 def test_the_second_failure_in_a_row_waits_for_the_backoff() -> None:

@@ -13,10 +13,14 @@ from tests.system.neighbours import row
 from tests.system.scripts import TOKEN, Scripts, processes_of, wait_until
 
 PROGRAM = """
-import asyncio, ctypes, logging, os, sys, time
+import asyncio, ctypes, logging, os, subprocess, sys, time
 from pathlib import Path
 from chronopype_mp import ClockConfig, ClockMode, NetworkProcessor, NetworkStatus, TickProcessor
 from chronopype_mp.clocks import RealtimeClock
+
+def start_children():
+    for new_session in (False, True):
+        subprocess.Popen(["sleep", "1000"], start_new_session=new_session)
 
 class Link(NetworkProcessor):
     up = False
@@ -30,6 +34,7 @@ class Link(NetworkProcessor):
 
     async def start_network(self):
         self.up = True
+        start_children()
 
     async def stop_network(self):
         with open(f"stop-{os.getpid()}", "a") as file:
@@ -40,6 +45,7 @@ class Link(NetworkProcessor):
 
 class Blocked(TickProcessor):
     def tick(self, timestamp):
+        start_children()
         print("blocked", flush=True)
         time.sleep(1000)
 
@@ -51,6 +57,8 @@ class Spinning(TickProcessor):
 
 class Stuck(TickProcessor):
     def tick(self, timestamp):
+        if sys.argv[1] == "forkserver":  # under spawn there is nobody left to end them
+            start_children()
         print("stuck", flush=True)
         ctypes.PyDLL(None).usleep(ctypes.c_uint(1_000_000_000))  # keeps the GIL
 

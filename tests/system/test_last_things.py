@@ -1,0 +1,175 @@
+"""How a process ends that has threads, tasks or children to hold it up, and what is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from chronopype_mp import RestartType, Supervision, TickProcessor, WorkerStatus
+from chronopype_mp.events import (
+    DeathReason,
+    ProcessorFailed,
+    WorkerDied,
+    WorkerReady,
+    WorkerStopped,
+)
+from chronopype_mp.testing import faults
+from tests.system.clocks import Watched, run
+from tests.system.neighbours import SHORT
+from tests.system.processors import Network
+from tests.system.victims import FOR_EVER
+
+
+class HasThread(TickProcessor):
+    """Has a thread that Python would wait for."""
+
+    def start(self, timestamp: float) -> None:
+        super().start(timestamp)
+        threading.Thread(target=time.sleep, args=(FOR_EVER,)).start()
+
+
+class ExitsWithThread(HasThread):
+    """Exits in its first tick."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__()
+        self.status = status
+
+    def tick(self, timestamp: float) -> None:
+        sys.exit(self.status)
+
+
+class ManyThreads(TickProcessor):
+    """Has so many frames in so many threads that not all stacks fit into a dossier."""
+
+    def start(self, timestamp: float) -> None:
+        super().start(timestamp)
+        for _ in range(60):
+            threading.Thread(target=self.descend, args=(40,), daemon=True).start()
+
+    def descend(self, depth: int) -> None:
+        if depth:
+            self.descend(depth - 1)
+        else:
+            time.sleep(FOR_EVER)
+
+
+@pytest.mark.parametrize(
+    ("status", "restart", "restarted"),
+    [(3, RestartType.PERMANENT, True), (0, RestartType.TRANSIENT, False)],
+)
+def test_a_thread_keeps_no_process_from_exiting_with_its_status(
+    status: int, restart: RestartType, restarted: bool
+) -> None:
+    async def scenario() -> None:
+        watched = Watched(supervision=SHORT.model_copy(update={"restart": restart}))
+        async with watched.clock as clock:
+            handle = clock.add_processor(ExitsWithThread(status), name="a")
+            await handle.wait_ready()
+            running = asyncio.create_task(clock.run())
+            death = await watched.events.wait_for(WorkerDied, worker="a")
+            assert (death.reason, death.exitcode) == (DeathReason.EXITED, status)
+            if restarted:
+                await watched.events.wait_for(WorkerReady, worker="a", incarnation=2)
+            else:
+                await watched.events.wait_for(WorkerStopped, worker="a")
+            running.cancel()
+            await asyncio.wait({running})
+
+    run(scenario())
+
+
+def test_a_thread_makes_no_orderly_stop_a_failure() -> None:
+    async def scenario() -> None:
+        watched = Watched(supervision=SHORT)
+        async with watched.clock as clock:
+            handle = clock.add_processor(HasThread(), name="a")
+            await handle.wait_ready()
+        assert handle.status is WorkerStatus.STOPPED
+        assert not watched.events.of(WorkerDied)
+
+    run(scenario())
+
+
+def test_of_more_stacks_than_a_dossier_takes_the_culprits_is_kept() -> None:
+    async def scenario() -> None:
+        watched = Watched(supervision=SHORT)
+        async with watched.clock as clock:
+            handle = clock.add_processor(ManyThreads(), name="a")
+            await handle.wait_ready()
+            faults.block_loop(handle, FOR_EVER)
+            death = await watched.events.wait_for(WorkerDied, worker="a")
+            assert death.reason is DeathReason.LOOP_BLOCKED
+            assert "_block_loop" in (death.stacks or "")
+
+    run(scenario())
+
+
+class Blocks(TickProcessor):
+    """Blocks its loop for ever where it is told to."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where = where
+
+    def start(self, timestamp: float) -> None:
+        super().start(timestamp)
+        if self.where == "start":
+            time.sleep(FOR_EVER)
+
+    def stop(self) -> None:
+        time.sleep(FOR_EVER)
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [("start", DeathReason.START_FAILED), ("stop", DeathReason.STOP_TIMEOUT)],
+)
+def test_a_hook_that_blocks_a_start_or_a_stop_is_shown_by_its_stack(
+    where: str, reason: DeathReason
+) -> None:
+    async def scenario() -> None:
+        policy = Supervision(start_timeout=2.0, stop_grace=1.0, restart=RestartType.TEMPORARY)
+        watched = Watched(supervision=policy)
+        async with watched.clock as clock:
+            handle = clock.add_processor(Blocks(where), name="a")
+            if where == "stop":
+                await handle.wait_ready()
+                clock.remove_processor(handle)
+            death = await watched.events.wait_for(WorkerDied, worker="a")
+            assert death.reason is reason
+            assert f"in {where}" in (death.stacks or "")
+
+    run(scenario())
+
+
+class HangingCheck(Network):
+    """Its check takes too long, always."""
+
+    check_network_timeout = 0.1
+
+    async def check_network(self) -> None:  # type: ignore[override]
+        await asyncio.sleep(FOR_EVER)
+
+
+def test_the_last_error_of_the_network_is_in_the_dossier_of_its_process_only(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        watched = Watched(supervision=SHORT)
+        async with watched.clock as clock:
+            handle = clock.add_processor(HangingCheck(tmp_path / "a"), name="a")
+            await watched.events.wait_for(WorkerReady, worker="a")
+            await watched.events.wait_for(ProcessorFailed, worker="a", hook="check_network")
+            faults.kill(handle)
+            death = await watched.events.wait_for(WorkerDied, worker="a")
+            assert "check_network: HookTimeout" in (death.network_error or "")
+            assert death.rss > 0
+            assert handle._record.network_error is None
+
+    run(scenario())
