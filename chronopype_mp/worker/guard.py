@@ -24,8 +24,8 @@ from chronopype_mp.transport.base import Sender
 __all__ = ["ORPHAN_GRACE", "Guard", "end_with_children"]
 
 ORPHAN_GRACE = 2.5
-"""Seconds that a worker has for an orderly stop after the coordinator has died. Under spawn its alarm
-rings after 3 s, which leaves its children alone: this must come first."""
+"""Seconds that a worker has for an orderly stop after the coordinator has died. Under spawn its
+alarm rings after 3 s, which leaves its children alone: this must come first."""
 
 
 class Guard:
