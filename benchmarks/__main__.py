@@ -38,8 +38,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m benchmarks") 
     arguments = parser.parse_args(given)
     if arguments.plot is not None and importlib.util.find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib; install it with: pip install 'chronopype-mp[bench]'")
-    logging.getLogger("chronopype_mp").setLevel(logging.CRITICAL)  # some of it hurts workers
     machine = facts()
+    logger = logging.getLogger("chronopype_mp")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # some of it hurts workers
     try:
         result = find(arguments.name)(arguments.quick)
     except KeyboardInterrupt:
@@ -47,6 +49,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m benchmarks") 
     except MeasurementError as error:
         print(f"{prog}: {arguments.name}: {error}", file=sys.stderr)
         return EXIT_FAILED
+    finally:
+        logger.setLevel(level)
     report = Report(name=arguments.name, machine=machine, argv=given, rows=result.rows)
     print(report)
     for name, reason in result.skipped.items():

@@ -303,9 +303,9 @@ class BaseClock(ProcessorRegistry, abc.ABC):
     async def restart_all(self, *, max_unavailable: int = 1, timeout: float = 60.0) -> None:
         """Restart all workers, a few at a time: each must be back before the next goes.
 
-        Back is READY, and CONNECTED for a `NetworkProcessor` that was so before: one that was not
-        cannot be asked for more than it was. Workers that are STOPPED are left alone. Cancelling
-        stops rolling; a restart that is under way goes on.
+        Back is READY, and CONNECTED for a `NetworkProcessor`, even if it was not so before. Workers
+        that are STOPPED are left alone. Cancelling stops rolling; a restart that is under way goes
+        on.
 
         Args:
             max_unavailable: how many may be down at the same time.

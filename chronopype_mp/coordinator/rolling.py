@@ -48,11 +48,11 @@ async def roll(
 
 
 async def _restart(coordinator: Coordinator, record: WorkerRecord, timeout: float) -> None:
-    connected = record.network_status is NetworkStatus.CONNECTED
+    has_network = record.network_status is not NetworkStatus.STOPPED
     try:
         async with asyncio.timeout(timeout):
             await coordinator.restart(record.name)
-            while connected and record.network_status is not NetworkStatus.CONNECTED:
+            while has_network and record.network_status is not NetworkStatus.CONNECTED:
                 await coordinator.next_event()
     except TimeoutError:
         raise WorkerError(

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from chronopype_mp import NetworkStatus, Resources, Supervision, TickProcessor
-from chronopype_mp.events import DeathReason, NetworkChanged, ProcessorFailed, WorkerDied
-from tests.system.clocks import run
+from chronopype_mp import ConfigError, NetworkStatus, Resources, Supervision, TickProcessor
+from chronopype_mp.events import NetworkChanged, ProcessorFailed, WorkerDied
+from tests.system.clocks import Watched, run
 from tests.system.neighbours import SHORT, Neighbourhood
 from tests.system.processors import Network
 
@@ -82,16 +82,15 @@ def test_spread_gives_each_worker_one_core_in_turn(tmp_path: Path) -> None:
     assert given[: len(cores)] == given[len(cores) :]
 
 
-def test_a_resource_that_the_system_refuses_is_said_in_the_dossier(tmp_path: Path) -> None:
+def test_a_soft_limit_above_the_hard_one_is_refused_at_once() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    policy = with_resources(rlimits={"NOFILE": hard + 1})
 
     async def scenario() -> None:
-        async with Neighbourhood(tmp_path, supervision=policy) as n:
-            await n.add(TickProcessor(), name="greedy", ready=False)
-            death = await n.events.wait_for(WorkerDied, worker="greedy")
-            assert death.reason is DeathReason.START_FAILED
-            assert "limit" in str(death)
+        clock = Watched(supervision=with_resources(rlimits={"NOFILE": hard + 1})).clock
+        said = rf"rlimits\['NOFILE'\] = {hard + 1}.*hard limit here is {hard}"
+        with pytest.raises(ConfigError, match=said):
+            clock.add_processor(TickProcessor())
+        assert clock.processors == []
 
     run(scenario())
 

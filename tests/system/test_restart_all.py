@@ -168,3 +168,20 @@ def test_it_stops_rolling_when_a_network_does_not_come_back_in_time(tmp_path: Pa
             assert (other.status, other.incarnation) == (WorkerStatus.READY, 1)
 
     run(scenario())
+
+
+def test_a_network_that_was_not_connected_before_is_waited_for_too(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        watched = Watched(supervision=POLICY)
+        async with watched.clock as clock:
+            handles = [
+                clock.add_processor(SlowNetwork(tmp_path / name), name=name) for name in "abc"
+            ]
+            for handle in handles:
+                await handle.wait_ready()
+                await watched.events.wait_for(NetworkChanged, worker=handle.name)
+            await clock.restart_all()
+            assert [handle.incarnation for handle in handles] == [2, 2, 2]
+            assert {handle.network_status for handle in handles} == {NetworkStatus.CONNECTED}
+
+    run(scenario())
