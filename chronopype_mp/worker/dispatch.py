@@ -120,7 +120,7 @@ class TickDispatcher:
     @property
     def through(self) -> int:
         """The sequence number of the last tick in the account."""
-        return self._base + self._run + self._missed + self._skipped
+        return self.account.through
 
     def open(self, base: int) -> None:
         """Begin the account after tick ``base``."""

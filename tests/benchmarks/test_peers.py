@@ -141,7 +141,7 @@ def test_a_daemon_of_a_program_that_ended_is_gone(write: Write, token: str) -> N
 
 
 def test_a_program_that_hangs_is_ended_with_all_that_it_started(write: Write, token: str) -> None:
-    write(DAEMON + "    time.sleep(300)")
+    write(DAEMON + "    time.sleep(300)")  # hangs: longer than any test
     assert reason(timeout=0.75).startswith("fake: not done after 0.75 s")
     assert processes_of(token) == []
 
@@ -163,6 +163,7 @@ def test_nothing_is_left_when_the_benchmark_is_ended(
     write: Write, tmp_path: Path, token: str, number: signal.Signals
 ) -> None:
     where = tmp_path / "where"
+    # It tells where it runs, then hangs for longer than any test.
     write(DAEMON + f"    open({str(where)!r}, 'w').write(os.getcwd() + '\\n'); time.sleep(300)")
     benchmark = f"""
         from pathlib import Path

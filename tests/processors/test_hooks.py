@@ -42,7 +42,7 @@ class Stubborn:
 
 def test_what_the_hook_returns_is_returned() -> None:
     async def hook() -> str:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # suspends once
         return "done"
 
     assert run(bounded(hook(), 5.0)) == "done"
