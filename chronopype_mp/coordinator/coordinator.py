@@ -17,7 +17,7 @@ from collections.abc import Callable
 import msgspec
 
 from chronopype_mp.coordinator.boot import boot_of
-from chronopype_mp.coordinator.evidence import gather, has_stacks, is_stopped
+from chronopype_mp.coordinator.evidence import gather, is_stopped, python_runs, size_of_stacks
 from chronopype_mp.coordinator.inbox import DropCounts, Inbox
 from chronopype_mp.coordinator.output import OutputPump
 from chronopype_mp.coordinator.record import Life, WorkerRecord
@@ -32,6 +32,7 @@ from chronopype_mp.core.events import (
     WorkerDied,
     WorkerStatus,
 )
+from chronopype_mp.core.liveness import GUARD_MISSES
 from chronopype_mp.core.messages import Configure, Hello, Rehearse, Stop, Uplink, Welcome
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.stimuli import (
@@ -70,6 +71,12 @@ TERMINATE_AFTER = 1.0
 
 LAST_REPORTS = 0.25
 """Seconds to wait for the last report of a process that has ended by itself."""
+
+STACKS_WITHIN = 0.5
+"""Seconds that a process has to write its stacks when it is asked to before it is killed."""
+
+STACKS_POLL = 0.05
+"""Seconds without more of them after which they count as written."""
 
 IN_FLIGHT = 0.001
 """Seconds for what a killed process had sent to come out of the socket."""
@@ -330,16 +337,45 @@ class Coordinator:
                     self._send_stop(record, record.life)
             case Kill():
                 if record.life is not None:
-                    self._kill(record.life)
+                    self._kill_for_cause(record, record.life)
             case Probe():
-                if record.life is not None and record.life.process is not None:
-                    stopped = is_stopped(record.life.process.pid)
-                    written = has_stacks(record.life)
-                    self._later(Probed(record.name, action.incarnation, stopped, written))
+                if record.life is not None:
+                    self._later(self._probe(record, record.life))
+
+    def _probe(self, record: WorkerRecord, life: Life) -> Probed:
+        return Probed(
+            record.name,
+            life.incarnation,
+            process_stopped=life.process is not None and is_stopped(life.process.pid),
+            stacks_written=size_of_stacks(life) > 0,
+            python_runs=python_runs(life, self._allowed_silence(record)),
+        )
+
+    def _allowed_silence(self, record: WorkerRecord) -> float:
+        return GUARD_MISSES * record.policy.guard_interval
 
     def _later(self, stimulus: Stimulus) -> None:
         """Hand a stimulus to the supervisor once it is done with the present one."""
         asyncio.get_running_loop().call_soon(self._stimulate, stimulus)
+
+    def _kill_for_cause(self, record: WorkerRecord, life: Life) -> None:
+        """Kill, but let a process that cannot run Python any more show its stacks before."""
+        runs = python_runs(life, self._allowed_silence(record))
+        if life.process is None or runs or is_stopped(life.process.pid):
+            self._kill(life)
+            return
+        life.process.ask_for_stacks()
+        began = asyncio.get_running_loop().time()
+        self._kill_with_stacks(life, size_of_stacks(life), began)
+
+    def _kill_with_stacks(self, life: Life, size: int, began: float) -> None:
+        """Kill once the stacks have been written; look again and again, but not for long."""
+        loop, before = asyncio.get_running_loop(), size
+        size = size_of_stacks(life)
+        if life.kill_asked or 0 < size == before or loop.time() >= began + STACKS_WITHIN:
+            self._kill(life)
+        else:
+            loop.call_later(STACKS_POLL, self._kill_with_stacks, life, size, began)
 
     def _kill(self, life: Life) -> None:
         life.kill_asked = True

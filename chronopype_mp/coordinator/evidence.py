@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import struct
+import time
 
 import psutil
 
 from chronopype_mp.coordinator.record import Life, WorkerRecord
+from chronopype_mp.core.boot import STACKS_HEADER
 from chronopype_mp.core.stimuli import Evidence
 
-__all__ = ["gather", "has_stacks", "is_stopped"]
+__all__ = ["gather", "is_stopped", "python_runs", "size_of_stacks"]
 
 LONGEST_STACKS = 65536
 """Bytes of stacks that are kept."""
@@ -25,12 +28,22 @@ def is_stopped(pid: int) -> bool:
         return False
 
 
-def has_stacks(life: Life) -> bool:
-    """Whether the watchdog of a process has seen its loop stand still."""
+def size_of_stacks(life: Life) -> int:
+    """Return how many bytes of stacks a process has written, because its loop stands still."""
     try:
-        return os.stat(life.stacks).st_size > 0
+        return max(0, os.stat(life.stacks).st_size - STACKS_HEADER.size)
     except OSError:
-        return False
+        return 0
+
+
+def python_runs(life: Life, silence: float) -> bool:
+    """Whether Python ran in a process less than ``silence`` seconds ago; True if nobody knows."""
+    try:
+        with open(life.stacks, "rb") as file:
+            (ran_at,) = STACKS_HEADER.unpack(file.read(STACKS_HEADER.size))
+    except (OSError, struct.error):
+        return True
+    return time.monotonic() - float(ran_at) < silence
 
 
 def gather(record: WorkerRecord, life: Life, exitcode: int | None, lost: int) -> Evidence:
@@ -75,7 +88,7 @@ def _take_stacks(life: Life) -> str | None:
     with contextlib.suppress(OSError):
         with open(life.stacks, "rb") as file:
             # The end of a long one: the thread with the event loop comes last.
-            file.seek(max(0, os.stat(life.stacks).st_size - LONGEST_STACKS))
+            file.seek(max(STACKS_HEADER.size, os.stat(life.stacks).st_size - LONGEST_STACKS))
             stacks = file.read(LONGEST_STACKS).decode(errors="replace")
         os.unlink(life.stacks)
     return stacks or None

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import struct
+
 import msgspec
 
-__all__ = ["WORKER_MARK", "TickRules", "WorkerBoot"]
+__all__ = ["STACKS_HEADER", "WORKER_MARK", "TickRules", "WorkerBoot"]
 
 WORKER_MARK = b"CHRONOPYPE_MP_WORKER_PID"
 """The environment variable by which the children of a worker are known after its death."""
+
+STACKS_HEADER = struct.Struct("d")
+"""Before the stacks in their file: when Python ran last in the worker, monotonic seconds."""
 
 
 class TickRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,9 +40,9 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
         up: the address of its PULL socket.
         rules: how ticks are executed.
         beat_interval: how often to report, seconds.
+        guard_interval: how often the guard looks whether the event loop turns, seconds.
+        stacks_after: for how long it may stand still before its stacks are written, seconds.
         stop_grace: how long an orderly stop may take, seconds.
-        loop_stall_timeout: for how long its event loop may stand still, seconds.
-        start_timeout: how long it may take to get READY, seconds.
         start_network_timeout: bound of that hook, seconds; None leaves the class's.
         stop_network_timeout: likewise.
         event_loop: ``"asyncio"`` or ``"uvloop"``.
@@ -61,8 +66,8 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
     rules: TickRules
     beat_interval: float
     stop_grace: float
-    loop_stall_timeout: float = 10.0
-    start_timeout: float = 30.0
+    guard_interval: float = 1.0
+    stacks_after: float = 6.0
     start_network_timeout: float | None = None
     stop_network_timeout: float | None = None
     event_loop: str = "asyncio"

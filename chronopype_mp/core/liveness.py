@@ -1,13 +1,12 @@
 """Why a worker is not heard of: from its two channels and the state of its process.
 
-The loop's beats come from the worker's event loop, the guard's from a thread beside it, and a
-watchdog writes all stacks to a file when the loop has not turned for a while, even while the GIL
-is held. ::
+The loop's beats come from the worker's event loop, the guard's from a thread beside it. That one
+also notes in a file that Python runs, and writes all stacks there when the loop stands still. ::
 
     process stopped                                      → STOPPED
-    guard heard, says the loop stands still              → LOOP_BLOCKED
-    guard not heard, the watchdog has written            → GIL_STUCK
-    otherwise                                            → UNREACHABLE: it lives, reports are lost
+    guard says or has written that the loop stands still → LOOP_BLOCKED
+    guard runs                                           → UNREACHABLE: it lives, reports are lost
+    otherwise                                            → GIL_STUCK
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import msgspec
 
 from chronopype_mp.core.events import DeathReason
 
-__all__ = ["Signs", "classify"]
+__all__ = ["GUARD_MISSES", "Signs", "classify"]
 
 
 class Signs(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +23,8 @@ class Signs(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         process_stopped: by SIGSTOP or a debugger.
-        stacks_written: the watchdog has seen the loop stand still.
+        stacks_written: the guard has seen the loop stand still.
+        python_runs: it has noted so not long ago.
         guard_silent: since the guard was heard last, seconds.
         guard_interval: how often it beats, seconds.
         stalled: for how long the loop stood still when the guard was heard last, seconds.
@@ -32,6 +32,7 @@ class Signs(msgspec.Struct, frozen=True, kw_only=True):
 
     process_stopped: bool
     stacks_written: bool
+    python_runs: bool
     guard_silent: float
     guard_interval: float
     stalled: float
@@ -46,8 +47,8 @@ def classify(signs: Signs) -> DeathReason:
     if signs.process_stopped:
         return DeathReason.STOPPED
     guard_heard = signs.guard_silent <= GUARD_MISSES * signs.guard_interval
-    if guard_heard and signs.stalled > 0:
+    if signs.stacks_written or (guard_heard and signs.stalled > 0):
         return DeathReason.LOOP_BLOCKED
-    if not guard_heard and signs.stacks_written:
-        return DeathReason.GIL_STUCK
-    return DeathReason.UNREACHABLE
+    if signs.python_runs or guard_heard:
+        return DeathReason.UNREACHABLE
+    return DeathReason.GIL_STUCK

@@ -17,6 +17,12 @@ from chronopype_mp.exceptions import ConfigError
 __all__ = ["GroupStrategy", "RestartType", "Supervision"]
 
 BEATS_PER_STALL = 4
+
+SHORTEST_GUARD = 0.02
+"""Seconds between two looks of a worker's guard, at the least."""
+
+STACKS_AT = 0.6
+"""Share of a deadline after which stacks are written: before the coordinator looks."""
 """A worker beats this often within a stall deadline, so that one lost beat is no stall."""
 
 
@@ -118,3 +124,19 @@ class Supervision(Settings, frozen=True):
     def beat_interval(self) -> float:
         """How often a worker reports, seconds."""
         return min(1.0, self.loop_stall_timeout / BEATS_PER_STALL)
+
+    @property
+    def _shortest_deadline(self) -> float:
+        """The one that a loop that stands still misses first, seconds."""
+        deadlines = (self.loop_stall_timeout, self.start_timeout, self.stop_grace)
+        return min(deadline for deadline in deadlines if deadline)
+
+    @property
+    def guard_interval(self) -> float:
+        """How often a worker's guard looks whether the event loop turns, seconds."""
+        return min(self.beat_interval, max(SHORTEST_GUARD, self._shortest_deadline / 5))
+
+    @property
+    def stacks_after(self) -> float:
+        """For how long the event loop may stand still before stacks are written, seconds."""
+        return STACKS_AT * self._shortest_deadline

@@ -73,6 +73,7 @@ class Probed(msgspec.Struct, frozen=True):
     incarnation: int
     process_stopped: bool
     stacks_written: bool
+    python_runs: bool
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,7 +170,7 @@ class Kill(msgspec.Struct, frozen=True):
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """Look at the process: is it stopped, has its watchdog written stacks?"""
+    """Look at the process: is it stopped, does its guard run, has that written stacks?"""
 
     worker: str
     incarnation: int

@@ -9,10 +9,11 @@
                                ├─ budget spent ─▶ QUARANTINED ──restart asked, probation──▶ STARTING
                                └─ restart type says never ─▶ STOPPED
 
-A worker that is not heard of for ``loop_stall_timeout`` is probed; `liveness.classify` says why.
-One that hangs is killed; one that lives but cannot be heard, or exceeds a limit, is stopped in
-order first. A stop asked for while there is no process ends in STOPPED at once; while STARTING the
-process is killed, because it has nothing to put in order. A restart asked for is not charged.
+A worker that is not heard of for ``loop_stall_timeout``, or does not start or stop in time, is
+probed. `liveness.classify` says why it is not heard of. One that hangs is killed; one that lives
+but cannot be heard, or exceeds a limit, is stopped in order first. A stop asked for while there is
+no process ends in STOPPED at once; while STARTING the process is killed, because it has nothing to
+put in order. A restart asked for is not charged.
 
 Groups: when a member dies and is restarted, those that the strategy names are stopped in order, and
 all start again together once the last of them has ended (a `Restart`). They share its backoff, and
@@ -87,6 +88,8 @@ REAP_TIMEOUT = 5.0
 
 PROBE_TIMEOUT = 1.0
 """Seconds for the answer to a probe."""
+
+WAS_STOPPED = "the process was stopped (SIGSTOP, or a debugger)"
 
 
 class WorkerView(msgspec.Struct, frozen=True):
@@ -199,6 +202,7 @@ class Supervisor:
         if w.status is not WorkerStatus.STARTING or w.ending is not None or w.kill_sent:
             return
         w.status = WorkerStatus.READY
+        w.probing = False
         w.pid = stimulus.pid
         w.ready_at = now
         w.deadline = now + w.policy.loop_stall_timeout
@@ -234,12 +238,17 @@ class Supervisor:
         w.stalled = stimulus.stalled
 
     def _probed(self, w: Supervised, stimulus: Probed, now: float) -> None:
-        if not w.probing or w.status is not WorkerStatus.READY or w.ending is not None:
+        if not w.probing:
+            return
+        w.probing = False
+        if w.status is not WorkerStatus.READY:
+            self._kill_overdue(w, stimulus.process_stopped, now)
             return
         reason = classify(
             Signs(
                 process_stopped=stimulus.process_stopped,
                 stacks_written=stimulus.stacks_written,
+                python_runs=stimulus.python_runs,
                 guard_silent=now - w.guard_at,
                 guard_interval=w.policy.beat_interval,
                 stalled=w.stalled,
@@ -251,7 +260,7 @@ class Supervisor:
             self._end_in_order(w, reason, detail, now)
         else:
             detail = {
-                DeathReason.STOPPED: "the process was stopped (SIGSTOP, or a debugger)",
+                DeathReason.STOPPED: WAS_STOPPED,
                 DeathReason.LOOP_BLOCKED: f"the event loop did not turn within the {timeout}",
                 DeathReason.GIL_STUCK: f"no thread could run Python within the {timeout}",
             }[reason]
@@ -268,26 +277,36 @@ class Supervisor:
                 self._events.append(
                     WorkerUnkillable(worker=w.name, incarnation=w.incarnation, pid=w.pid)
                 )
-            case WorkerStatus.STARTING:
-                detail = f"not ready within the start_timeout of {w.policy.start_timeout:g} s"
-                self._kill(w, DeathReason.START_FAILED, detail, now)
-            case WorkerStatus.STOPPING:
-                detail = f"did not stop within the stop_grace of {w.policy.stop_grace:g} s"
-                self._kill(w, w.ending or DeathReason.STOP_TIMEOUT, w.detail or detail, now)
-            case WorkerStatus.READY if not w.probing:
+            case _ if not w.probing:
                 w.probing = True
                 w.deadline = now + PROBE_TIMEOUT
                 self._actions.append(Probe(w.name, w.incarnation))
             case WorkerStatus.READY:
                 detail = "no beat, and nothing could be found out about the process"
                 self._kill(w, DeathReason.UNREACHABLE, detail, now)
+            case _:
+                self._kill_overdue(w, False, now)
 
     # Ending a process
+
+    def _kill_overdue(self, w: Supervised, stopped: bool, now: float) -> None:
+        """Kill what did not start or stop in time."""
+        if w.status is WorkerStatus.STARTING:
+            reason = DeathReason.START_FAILED
+            detail = f"not ready within the start_timeout of {w.policy.start_timeout:g} s"
+        else:
+            reason = w.ending or DeathReason.STOP_TIMEOUT
+            detail = w.detail or f"did not stop within the stop_grace of {w.policy.stop_grace:g} s"
+        if stopped:
+            detail += f"; {WAS_STOPPED}"
+            reason = w.ending or DeathReason.STOPPED
+        self._kill(w, reason, detail, now)
 
     def _kill(
         self, w: Supervised, reason: DeathReason | None, detail: str | None, now: float
     ) -> None:
         w.ending, w.detail = reason, detail
+        w.probing = False
         w.kill_sent = True
         w.deadline = now + REAP_TIMEOUT
         self._actions.append(Kill(w.name, w.incarnation))
@@ -297,6 +316,7 @@ class Supervisor:
     ) -> None:
         """Stop a READY worker in order, for ``reason`` or because it was asked for."""
         w.ending, w.detail = reason, detail
+        w.probing = False
         w.status = WorkerStatus.STOPPING
         w.deadline = now + w.policy.stop_grace
         self._actions.append(SendStop(w.name, w.incarnation))

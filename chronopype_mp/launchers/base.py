@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Protocol
 
 from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.processors import TickProcessor
 from chronopype_mp.transport.base import Hub
 
-__all__ = ["Launcher", "WorkerProcess"]
+__all__ = ["STACKS_SIGNAL", "Launcher", "WorkerProcess"]
+
+STACKS_SIGNAL: int = getattr(signal, "SIGRTMAX", signal.SIGUSR2)
+"""Makes a worker write its stacks; one that hardly anybody else has a use for."""
 
 
 class WorkerProcess(Protocol):
@@ -35,6 +39,10 @@ class WorkerProcess(Protocol):
 
     def terminate(self) -> None:
         """Ask it to stop in order, by another way than the transport."""
+        ...
+
+    def ask_for_stacks(self) -> None:
+        """Have it write the stacks of all its threads, even if it cannot run Python any more."""
         ...
 
     def clean_up(self) -> None:

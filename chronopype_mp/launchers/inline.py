@@ -63,6 +63,9 @@ class _InlineWorker:
     def terminate(self) -> None:
         """Nothing to do: a task in this process hears what it is told."""
 
+    def ask_for_stacks(self) -> None:
+        """Nothing to do: its stacks are this process'."""
+
     def clean_up(self) -> None:
         """Nothing to do: children of this process are not the worker's alone."""
 

@@ -33,6 +33,7 @@ import multiprocess.spawn
 import psutil
 
 from chronopype_mp.core.boot import WorkerBoot
+from chronopype_mp.launchers.base import STACKS_SIGNAL
 from chronopype_mp.launchers.leftovers import Leftovers
 from chronopype_mp.processors import TickProcessor
 from chronopype_mp.transport.base import Hub
@@ -142,9 +143,16 @@ class _ProcessWorker:
 
     def terminate(self) -> None:
         """Send SIGTERM, which stops the worker in order."""
+        self._signal(signal.SIGTERM)
+
+    def ask_for_stacks(self) -> None:
+        """Send the signal at which faulthandler writes all stacks."""
+        self._signal(STACKS_SIGNAL)
+
+    def _signal(self, number: int) -> None:
         if not self._reaped:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGTERM)
+                os.kill(self.pid, number)
 
     def exception(self, serial: int) -> BaseException | None:
         """Return None: exceptions stay in the worker."""

@@ -67,8 +67,7 @@ def main(boot_frame: bytes, stdout: Connection, stderr: Connection) -> None:
     _let_go_of_the_forkserver()
     _redirect(stdout, stderr)
     _take_surroundings(boot)
-    deadlines = (boot.loop_stall_timeout, boot.start_timeout, boot.stop_grace)
-    watchdog = Watchdog(boot.stacks, min(deadline for deadline in deadlines if deadline))
+    watchdog = Watchdog(boot.stacks)
     apply_resources(boot)
     runner = asyncio.Runner(loop_factory=_loop_factory(boot.event_loop))
     code = EXIT_FAILED
@@ -80,7 +79,6 @@ def main(boot_frame: bytes, stdout: Connection, stderr: Connection) -> None:
     finally:
         _leave_at_last(code)
         runner.close()
-        watchdog.close()
         _flush()
     sys.exit(code)
 
@@ -172,7 +170,7 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog) -> int:
         link,
         os.getpid(),
         lambda: load(boot.payload),
-        on_turn=watchdog.turned,
+        on_turn=watchdog.loop_turns,
         usage=Usage(),
     )
     logs = LogForwarder(boot, host.outbox, loop)
@@ -182,8 +180,10 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog) -> int:
         boot,
         multiprocess.process.parent_process().sentinel,
         link.guard_sender,
+        watchdog,
         lambda: host.turned_at,
-        lambda: _call(loop, host),
+        lambda: _call(loop, host.turn),
+        lambda: _call(loop, host.stop),
     )
     guard.start()
     try:
@@ -217,6 +217,6 @@ async def _cancel_others() -> None:
         await asyncio.wait(others, timeout=LAST_TASKS)
 
 
-def _call(loop: asyncio.AbstractEventLoop, host: WorkerHost) -> None:
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
     if not loop.is_closed():
-        loop.call_soon_threadsafe(host.stop)
+        loop.call_soon_threadsafe(function)

@@ -20,8 +20,12 @@ from chronopype_mp.core.codec import encode_report
 from chronopype_mp.core.messages import GuardBeat
 from chronopype_mp.launchers.leftovers import kill_marked
 from chronopype_mp.transport.base import Sender
+from chronopype_mp.worker.watchdog import Watchdog
 
 __all__ = ["ORPHAN_GRACE", "Guard", "end_with_children"]
+
+ASK_AFTER = 1.5
+"""Looks of the guard without a sign of the event loop, after which that is asked for one."""
 
 ORPHAN_GRACE = 2.5
 """Seconds that a worker has for an orderly stop after the coordinator has died. Under spawn its
@@ -35,7 +39,9 @@ class Guard:
         boot: whose guard this is.
         parent: the sentinel of the coordinator's process.
         sender: makes the guard's own way to the coordinator; called in the guard's thread.
+        watchdog: writes the stacks when the loop stands still.
         turned_at: returns when the event loop last turned, monotonic seconds.
+        ask_to_turn: has the event loop show that it turns, as soon as it can.
         on_orphaned: called in the guard's thread when the coordinator has died.
 
     Attributes:
@@ -47,13 +53,19 @@ class Guard:
         boot: WorkerBoot,
         parent: int,
         sender: Callable[[], Sender],
+        watchdog: Watchdog,
         turned_at: Callable[[], float],
+        ask_to_turn: Callable[[], None],
         on_orphaned: Callable[[], None],
     ) -> None:
         self._boot = boot
         self._parent = parent
         self._sender = sender
+        self._watchdog = watchdog
         self._turned_at = turned_at
+        self._ask_to_turn = ask_to_turn
+        self._asked_at = 0.0
+        self._written_at = 0.0
         self._on_orphaned = on_orphaned
         self.orphaned = False
         self._ended = threading.Event()
@@ -77,23 +89,41 @@ class Guard:
         for fd in (self._parent, self._end_read):
             poller.register(fd, select.POLLIN)
         while not self._ended.is_set():
-            ready = {fd for fd, _ in poller.poll(1000 * self._boot.beat_interval)}
+            ready = {fd for fd, _ in poller.poll(1000 * self._boot.guard_interval)}
             if self._end_read in ready:
                 break
             if self._parent in ready:
                 self._stop_as_orphan()
                 break
-            stalled = time.monotonic() - self._turned_at()
             sender.send(
                 encode_report(
                     GuardBeat(
                         worker=self._boot.worker,
                         incarnation=self._boot.incarnation,
-                        stalled=max(0.0, stalled - self._boot.beat_interval),
+                        stalled=self._look(time.monotonic()),
                     )
                 )
             )
         sender.close(0)
+
+    def _look(self, now: float) -> float:
+        """Return for how long the event loop has stood still, seconds; 0 if it turns.
+
+        A loop without beats for a while is asked; only one that does not answer stands still.
+        """
+        self._watchdog.python_runs(now)
+        turned_at = self._turned_at()
+        late = now - turned_at
+        if late < ASK_AFTER * self._boot.guard_interval:
+            return 0.0
+        if self._asked_at <= turned_at:
+            self._asked_at = now
+            self._ask_to_turn()
+            return 0.0
+        if late >= self._boot.stacks_after and self._written_at <= turned_at:
+            self._written_at = now
+            self._watchdog.write()
+        return late
 
     def _stop_as_orphan(self) -> None:
         self.orphaned = True

@@ -102,7 +102,7 @@ class WorkerHost:
         make_processor: makes the processor, once, in `run`.
         keep_exception: called with a failure's serial number and exception, so that who shares
             this process can have the exception itself.
-        on_turn: called before every beat.
+        on_turn: called at every `turn`.
         usage: returns resident memory in bytes and CPU time in seconds, for the beats.
 
     Attributes:
@@ -188,6 +188,11 @@ class WorkerHost:
         """Stop in order, as if the coordinator had asked for it. Idempotent."""
         if self._end is not None and self._stopping is None:
             self._begin_stop(self._newest_tick)
+
+    def turn(self) -> None:
+        """Take note that the event loop turns: before every beat, and when the guard asks."""
+        self.turned_at = time.monotonic()
+        self._on_turn()
 
     def _adopt(self, processor: TickProcessor) -> None:
         processor._stats_window_size = self._boot.rules.stats_window_size
@@ -421,9 +426,8 @@ class WorkerHost:
         due = time.monotonic() + interval
         while True:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            now = time.monotonic()
-            self.turned_at = now
-            self._on_turn()
+            self.turn()
+            now = self.turned_at
             self._post_beat(now - due)
             self._watch_tick(now)
             due = max(due + interval, now)

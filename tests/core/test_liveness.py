@@ -11,7 +11,12 @@ from chronopype_mp.core.liveness import GUARD_MISSES, Signs, classify
 from chronopype_mp.core.policy import Supervision
 
 SIGNS = Signs(
-    process_stopped=False, stacks_written=True, guard_silent=0.1, guard_interval=0.5, stalled=9.0
+    process_stopped=False,
+    stacks_written=True,
+    python_runs=True,
+    guard_silent=0.1,
+    guard_interval=0.5,
+    stalled=9.0,
 )
 
 
@@ -20,18 +25,21 @@ def signs(**values: object) -> Signs:
     return Signs(**{**known, **values})
 
 
+SILENT = signs(guard_silent=60.0, stacks_written=False, python_runs=False)
+
+
 @pytest.mark.parametrize(
     ("seen", "reason"),
     [
         (signs(), DeathReason.LOOP_BLOCKED),
         (signs(stacks_written=False), DeathReason.LOOP_BLOCKED),
+        (signs(guard_silent=60.0), DeathReason.LOOP_BLOCKED),
         (signs(process_stopped=True), DeathReason.STOPPED),
         (signs(process_stopped=True, guard_silent=60.0), DeathReason.STOPPED),
-        (signs(guard_silent=60.0), DeathReason.GIL_STUCK),
-        (signs(guard_silent=60.0, stalled=0.0), DeathReason.GIL_STUCK),
+        (SILENT, DeathReason.GIL_STUCK),
         (signs(guard_silent=60.0, stacks_written=False), DeathReason.UNREACHABLE),
-        (signs(stalled=0.0), DeathReason.UNREACHABLE),
         (signs(stalled=0.0, stacks_written=False), DeathReason.UNREACHABLE),
+        (signs(stalled=0.0, stacks_written=False, python_runs=False), DeathReason.UNREACHABLE),
     ],
 )
 def test_the_signs_tell_why_a_worker_is_not_heard_of(seen: Signs, reason: DeathReason) -> None:
@@ -40,8 +48,9 @@ def test_the_signs_tell_why_a_worker_is_not_heard_of(seen: Signs, reason: DeathR
 
 def test_a_guard_may_miss_a_few_beats_before_it_counts_as_silent() -> None:
     limit = GUARD_MISSES * 0.5
-    assert classify(signs(guard_silent=limit)) is DeathReason.LOOP_BLOCKED
-    assert classify(signs(guard_silent=limit + 0.01)) is DeathReason.GIL_STUCK
+    silent = {"stacks_written": False, "python_runs": False}
+    assert classify(signs(guard_silent=limit, **silent)) is DeathReason.LOOP_BLOCKED
+    assert classify(signs(guard_silent=limit + 0.01, **silent)) is DeathReason.GIL_STUCK
 
 
 seconds = st.floats(min_value=0.0, max_value=1e6)
@@ -49,6 +58,7 @@ any_signs = st.builds(
     Signs,
     process_stopped=st.booleans(),
     stacks_written=st.booleans(),
+    python_runs=st.booleans(),
     guard_silent=seconds,
     guard_interval=st.floats(min_value=0.05, max_value=0.5),
     stalled=seconds,
@@ -58,7 +68,9 @@ any_signs = st.builds(
 @given(any_signs)
 def test_a_worker_is_killed_only_on_evidence_that_its_loop_stands_still(seen: Signs) -> None:
     """Reports that stay away are none: such a worker is stopped in order."""
-    evidence = seen.process_stopped or seen.stacks_written or seen.stalled > 0
+    evidence = (
+        seen.process_stopped or seen.stacks_written or seen.stalled > 0 or not seen.python_runs
+    )
     assert evidence or classify(seen) is DeathReason.UNREACHABLE
 
 

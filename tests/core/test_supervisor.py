@@ -74,6 +74,13 @@ class Told:
     def exited(self, now: float, incarnation: int = 1, exitcode: int | None = 1) -> None:
         self.tell(exit_of("a", incarnation, exitcode), now)
 
+    def overdue(self, now: float, stopped: bool = False) -> None:
+        """Let a start or a stop take too long, which ends in a kill after a probe."""
+        self.tell(CheckDeadlines(), now)
+        assert self.actions == [Probe("a", 1)]
+        self.tell(Probed("a", 1, stopped, False, True), now)
+        assert self.actions == [Kill("a", 1)]
+
     def restarted_after_a_death(self) -> bool:
         """Return which of the two ends a death just had."""
         assert isinstance(self.events[0], WorkerDied)
@@ -226,8 +233,7 @@ def test_a_worker_that_does_not_get_ready_in_time_is_killed_and_its_exit_is_its_
     told = Told()
     told.tell(CheckDeadlines(), 29.9)
     assert told.nothing_happened
-    told.tell(CheckDeadlines(), 30.0)
-    assert told.actions == [Kill("a", 1)]
+    told.overdue(30.0)
     assert told.events == []
     assert told.status is WorkerStatus.STARTING
     told.ready(30.1)
@@ -237,6 +243,11 @@ def test_a_worker_that_does_not_get_ready_in_time_is_killed_and_its_exit_is_its_
     assert isinstance(death, WorkerDied)
     assert death.reason is DeathReason.START_FAILED
     assert death.detail == "not ready within the start_timeout of 30 s"
+
+
+TURNS = Probed("a", 1, process_stopped=False, stacks_written=False, python_runs=True)
+WRITTEN = Probed("a", 1, process_stopped=False, stacks_written=True, python_runs=True)
+SILENT = Probed("a", 1, process_stopped=False, stacks_written=False, python_runs=False)
 
 
 def stalled(signs: Probed, guard: GuardBeaten | None = None) -> Told:
@@ -260,10 +271,11 @@ TURNING = GuardBeaten("a", 1, stalled=0.0)
 @pytest.mark.parametrize(
     ("signs", "guard", "reason"),
     [
-        (Probed("a", 1, True, False), None, DeathReason.STOPPED),
-        (Probed("a", 1, True, True), BLOCKED, DeathReason.STOPPED),
-        (Probed("a", 1, False, True), BLOCKED, DeathReason.LOOP_BLOCKED),
-        (Probed("a", 1, False, True), None, DeathReason.GIL_STUCK),
+        (Probed("a", 1, True, False, False), None, DeathReason.STOPPED),
+        (Probed("a", 1, True, True, True), BLOCKED, DeathReason.STOPPED),
+        (WRITTEN, BLOCKED, DeathReason.LOOP_BLOCKED),
+        (WRITTEN, None, DeathReason.LOOP_BLOCKED),
+        (SILENT, None, DeathReason.GIL_STUCK),
     ],
 )
 def test_a_worker_that_hangs_is_killed_for_what_the_probe_found(
@@ -285,7 +297,7 @@ def test_a_worker_that_hangs_is_killed_for_what_the_probe_found(
 def test_a_worker_that_lives_but_is_not_heard_of_is_stopped_in_order_first(
     guard: GuardBeaten | None,
 ) -> None:
-    told = stalled(Probed("a", 1, False, False), guard)
+    told = stalled(TURNS, guard)
     assert told.actions == [SendStop("a", 1)]
     assert told.status is WorkerStatus.STOPPING
     told.exited(12.0, exitcode=0)
@@ -296,9 +308,8 @@ def test_a_worker_that_lives_but_is_not_heard_of_is_stopped_in_order_first(
 
 
 def test_an_unreachable_worker_that_does_not_stop_is_killed_at_its_grace() -> None:
-    told = stalled(Probed("a", 1, False, False))
-    told.tell(CheckDeadlines(), 16.0)
-    assert told.actions == [Kill("a", 1)]
+    told = stalled(TURNS)
+    told.overdue(16.0)
     told.exited(16.1, exitcode=-9)
     death = told.events[0]
     assert isinstance(death, WorkerDied)
@@ -310,7 +321,7 @@ def test_a_beat_during_the_probe_saves_the_worker() -> None:
     told.ready(1.0)
     told.tell(CheckDeadlines(), 11.0)
     told.tell(Beaten("a", 1), 11.1)
-    told.tell(Probed("a", 1, False, True), 11.2)
+    told.tell(WRITTEN, 11.2)
     told.tell(CheckDeadlines(), 20.0)
     assert told.nothing_happened
     assert told.status is WorkerStatus.READY
@@ -325,7 +336,7 @@ def test_a_probe_without_an_answer_ends_in_a_kill() -> None:
 
 
 def test_a_beat_of_a_killed_worker_does_not_put_off_that_it_is_unkillable() -> None:
-    told = stalled(Probed("a", 1, False, True), BLOCKED)
+    told = stalled(WRITTEN, BLOCKED)
     told.tell(Beaten("a", 1), 11.5)
     told.tell(CheckDeadlines(), 11.0 + REAP_TIMEOUT)
     assert told.events == [WorkerUnkillable(worker="a", incarnation=1, pid=4001)]
@@ -336,19 +347,19 @@ def test_the_answer_to_a_probe_is_nothing_to_a_worker_that_is_being_stopped() ->
     told.ready(1.0)
     told.tell(CheckDeadlines(), 11.0)
     told.tell(StopAsked("a"), 11.0)
-    told.tell(Probed("a", 1, True, True), 11.1)
+    told.tell(Probed("a", 1, True, True, True), 11.1)
     assert told.nothing_happened
 
 
 def test_a_probe_answered_twice_kills_once() -> None:
-    told = stalled(Probed("a", 1, False, True), BLOCKED)
-    told.tell(Probed("a", 1, False, True), 11.1)
+    told = stalled(WRITTEN, BLOCKED)
+    told.tell(WRITTEN, 11.1)
     assert told.nothing_happened
 
 
 def test_a_process_that_does_not_die_is_told_of_once_and_waited_for() -> None:
     told = Told()
-    told.tell(CheckDeadlines(), 30.0)
+    told.overdue(30.0)
     told.tell(CheckDeadlines(), 30.0 + REAP_TIMEOUT)
     assert told.events == [WorkerUnkillable(worker="a", incarnation=1, pid=None)]
     told.tell(CheckDeadlines(), 1000.0)
@@ -513,14 +524,47 @@ def test_a_worker_that_does_not_stop_within_its_grace_is_killed() -> None:
     told.tell(Beaten("a", 1), 6.0)
     told.tell(CheckDeadlines(), 6.9)
     assert told.nothing_happened
-    told.tell(CheckDeadlines(), 7.0)
-    assert told.actions == [Kill("a", 1)]
+    told.overdue(7.0)
     assert told.status is WorkerStatus.STOPPING
     told.exited(7.5, exitcode=-9)
     death, stopped = told.events
     assert isinstance(death, WorkerDied)
     assert death.reason is DeathReason.STOP_TIMEOUT
     assert stopped == WorkerStopped(worker="a")
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_process_that_was_stopped_while_it_starts_or_stops_is_told_apart(stop: bool) -> None:
+    told = Told()
+    if stop:
+        told.ready(1.0)
+        told.tell(StopAsked("a"), 25.0)
+    told.overdue(30.0, stopped=True)
+    told.exited(30.1, exitcode=-9)
+    death = told.events[0]
+    assert isinstance(death, WorkerDied)
+    assert death.reason is DeathReason.STOPPED
+    assert (death.detail or "").endswith("; the process was stopped (SIGSTOP, or a debugger)")
+
+
+def test_a_worker_that_gets_ready_during_the_probe_of_its_start_is_saved() -> None:
+    told = Told()
+    told.tell(CheckDeadlines(), 30.0)
+    told.ready(30.1)
+    told.tell(TURNS, 30.2)
+    assert told.nothing_happened
+    assert told.status is WorkerStatus.READY
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_start_or_stop_of_which_nothing_can_be_found_out_ends_in_a_kill(stop: bool) -> None:
+    told = Told()
+    if stop:
+        told.ready(1.0)
+        told.tell(StopAsked("a"), 25.0)
+    told.tell(CheckDeadlines(), 30.0)
+    told.tell(CheckDeadlines(), 31.0)
+    assert told.actions == [Kill("a", 1)]
 
 
 def test_a_worker_that_is_starting_is_killed_when_a_stop_is_asked_for() -> None:
@@ -560,7 +604,7 @@ def test_a_stop_asked_for_during_the_backoff_is_done_at_once_and_nothing_starts_
 
 
 def test_a_stop_asked_for_while_a_stalled_worker_is_killed_waits_for_its_end() -> None:
-    told = stalled(Probed("a", 1, False, True), BLOCKED)
+    told = stalled(WRITTEN, BLOCKED)
     told.tell(StopAsked("a"), 11.1)
     assert told.actions == []
     told.exited(11.2, exitcode=-9)

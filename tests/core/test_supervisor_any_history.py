@@ -318,10 +318,10 @@ class AnyHistory(RuleBasedStateMachine):
         assert events == []
 
     @precondition(lambda self: any(self.process(name).probed for name in self.processes()))
-    @rule(data=st.data(), stopped=st.booleans(), written=st.booleans())
-    def answer_a_probe(self, data: st.DataObject, stopped: bool, written: bool) -> None:
+    @rule(data=st.data(), stopped=st.booleans(), written=st.booleans(), runs=st.booleans())
+    def answer_a_probe(self, data: st.DataObject, stopped: bool, written: bool, runs: bool) -> None:
         name = data.draw(st.sampled_from([n for n in self.processes() if self.process(n).probed]))
-        self.tell(Probed(name, self.process(name).incarnation, stopped, written))
+        self.tell(Probed(name, self.process(name).incarnation, stopped, written, runs))
 
     @precondition(lambda self: self.processes())
     @rule(data=st.data(), exitcode=st.sampled_from([0, 1, 1, -9, 42, None]))
@@ -391,7 +391,7 @@ class AnyHistory(RuleBasedStateMachine):
             GotReady(name, old, 1),
             Beaten(name, old, MAX_RSS + 1),
             GuardBeaten(name, old, 9.0),
-            Probed(name, old, True, True),
+            Probed(name, old, True, True, True),
             Exited(name, old, Evidence(pid=1, exitcode=1)),
             LaunchFailed(name, old, "no"),
         ):

@@ -27,6 +27,8 @@ from chronopype_mp.core.stimuli import (
     Kill,
     Launch,
     LaunchFailed,
+    Probe,
+    Probed,
     RestartAsked,
     SendStop,
     Stimulus,
@@ -180,7 +182,8 @@ def test_a_follower_that_ends_after_the_backoff_is_still_waited_for() -> None:
 def test_a_follower_that_does_not_stop_is_killed_and_holds_up_its_group_no_longer() -> None:
     family = Family(REST_FOR_ONE)
     family.dies("b", 2.0)
-    assert family.passes(7.0) == [Kill("c", 1)]
+    assert family.passes(7.0) == [Probe("c", 1)]
+    assert family.tell(Probed("c", 1, False, False, True), 7.0) == [Kill("c", 1)]
     assert family.dies("c", 7.1) == [Launch("b", 2), Launch("c", 2)]
     death = family.events[0]
     assert isinstance(death, WorkerDied)

@@ -89,7 +89,7 @@ def test_the_dossier_of_a_stall_has_the_stacks_on_disk_too(tmp_path: Path) -> No
             assert victim.last_failure is death
             assert dossiers_in(state / "victim")[0] == death
             text = str(death)
-            for part in ("loop_blocked", "SIGKILL", "about to sleep", "in tick"):
+            for part in ("loop_blocked", "SIGKILL", "about to sleep", "in SleepsInTick.tick"):
                 assert part in text
 
     run(scenario())

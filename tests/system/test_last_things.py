@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import os
+import re
+import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,11 +50,11 @@ class ExitsWithThread(HasThread):
 
 
 class ManyThreads(TickProcessor):
-    """Has so many frames in so many threads that not all stacks fit into a dossier."""
+    """Has more threads than faulthandler shows, and more frames than fit into a dossier."""
 
     def start(self, timestamp: float) -> None:
         super().start(timestamp)
-        for _ in range(60):
+        for _ in range(150):
             threading.Thread(target=self.descend, args=(40,), daemon=True).start()
 
     def descend(self, depth: int) -> None:
@@ -111,39 +116,58 @@ def test_of_more_stacks_than_a_dossier_takes_the_culprits_is_kept() -> None:
 
 
 class Blocks(TickProcessor):
-    """Blocks its loop for ever where it is told to."""
+    """Stands still for ever in ``where``, in the way of ``how``."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, how: Callable[[], object]) -> None:
         super().__init__()
         self.where = where
+        self.how = how
 
     def start(self, timestamp: float) -> None:
         super().start(timestamp)
         if self.where == "start":
-            time.sleep(FOR_EVER)
+            self.how()
 
     def stop(self) -> None:
-        time.sleep(FOR_EVER)
+        self.how()
 
 
+def sleep() -> None:
+    time.sleep(FOR_EVER)
+
+
+def hold_gil() -> None:
+    ctypes.PyDLL(None).usleep(int(FOR_EVER * 1e6))
+
+
+def stop_itself() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("how", [sleep, hold_gil, stop_itself])
 @pytest.mark.parametrize(
-    ("where", "reason"),
+    ("where", "late"),
     [("start", DeathReason.START_FAILED), ("stop", DeathReason.STOP_TIMEOUT)],
 )
-def test_a_hook_that_blocks_a_start_or_a_stop_is_shown_by_its_stack(
-    where: str, reason: DeathReason
+def test_what_holds_up_a_start_or_a_stop_is_shown_by_its_stack_unless_it_is_a_signal(
+    where: str, late: DeathReason, how: Callable[[], object]
 ) -> None:
     async def scenario() -> None:
         policy = Supervision(start_timeout=2.0, stop_grace=1.0, restart=RestartType.TEMPORARY)
         watched = Watched(supervision=policy)
         async with watched.clock as clock:
-            handle = clock.add_processor(Blocks(where), name="a")
+            handle = clock.add_processor(Blocks(where, how), name="a")
             if where == "stop":
                 await handle.wait_ready()
                 clock.remove_processor(handle)
             death = await watched.events.wait_for(WorkerDied, worker="a")
-            assert death.reason is reason
-            assert f"in {where}" in (death.stacks or "")
+            if how is stop_itself:
+                assert death.reason is DeathReason.STOPPED
+                assert death.stacks is None
+                assert "SIGSTOP" in (death.detail or "")
+            else:
+                assert death.reason is late
+                assert re.search(rf"in (Blocks\.)?{where}\n", death.stacks or "")
 
     run(scenario())
 
