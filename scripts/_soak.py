@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import collections
 import contextlib
+import ctypes
 import gc
 import logging
 import math
@@ -117,7 +118,8 @@ class Soak:
         self.inflicted: collections.Counter[str] = collections.Counter()
         self.deaths: list[tuple[str, int, str]] = []
         self.started: collections.Counter[str] = collections.Counter()
-        self.memory: list[tuple[float, int]] = []
+        self.times: list[float] = []
+        self.memory: dict[str, list[int]] = {"resident": []}
         self.handles: list[WorkerHandle] = []
         self.problems: list[str] = []
         self.arrived = asyncio.Event()
@@ -191,9 +193,10 @@ class Soak:
 
     async def watch_memory(self) -> None:
         """Note the coordinator's memory every 5 s."""
-        me = psutil.Process()
         while True:
-            self.memory.append((time.monotonic(), me.memory_info().rss))
+            self.times.append(time.monotonic())
+            for name, size in _memory().items():
+                self.memory.setdefault(name, []).append(size)
             await asyncio.sleep(5.0)
 
     def audit(self, before: tuple[int, int, int]) -> None:
@@ -213,8 +216,10 @@ class Soak:
             print(f"{name}: {was} before, {now} after")
             if now > was:
                 self.problems.append(f"{now - was} {name} left")
-        slope = self.slope()
-        print(f"coordinator memory: {slope / 1024:+.1f} KiB a minute over the second half")
+        slopes = {name: self.slope(sizes) for name, sizes in self.memory.items()}
+        told = ", ".join(f"{name} {slope / 1024:+.1f}" for name, slope in slopes.items())
+        print(f"coordinator memory, KiB a minute over the second half: {told}")
+        slope = slopes["resident"]
         if slope > STEEPEST:
             self.problems.append(f"memory grows by {slope / MEGABYTE:.2f} MiB a minute")
         print("faults:", dict(sorted(self.inflicted.items())))
@@ -256,13 +261,51 @@ class Soak:
                     f"{handle.name}: {len(files)} dossier files for {len(deaths)} deaths"
                 )
 
-    def slope(self) -> float:
-        """Return the growth of the coordinator's memory over the second half, bytes a minute."""
-        half = self.memory[len(self.memory) // 2 :]
-        if len(half) < 3:
+    def slope(self, sizes: list[int]) -> float:
+        """Return how something grows over the second half, per minute."""
+        half = len(sizes) // 2
+        if len(sizes) - half < 3:
             return 0.0
-        times, sizes = zip(*half, strict=True)
-        return statistics.linear_regression(times, sizes).slope * 60.0
+        return statistics.linear_regression(self.times[half:], sizes[half:]).slope * 60.0
+
+
+class _Malloc(ctypes.Structure):
+    """glibc's ``struct mallinfo2``."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            [
+                "arena",
+                "ordblks",
+                "smblks",
+                "hblks",
+                "hblkhd",
+                "usmblks",
+                "fsmblks",
+                "uordblks",
+                "fordblks",
+                "keepcost",
+            ]
+        )
+    ]
+
+
+def _memory() -> dict[str, int]:
+    """Return how much memory this process has, and how much of it is in use, in bytes.
+
+    Resident memory also grows when what is in use lies scattered over it.
+    """
+    sizes = {
+        "resident": psutil.Process().memory_info().rss,
+        "Python objects (of 64 bytes each)": 64 * sys.getallocatedblocks(),
+    }
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallinfo2"):
+        libc.mallinfo2.restype = _Malloc
+        info = libc.mallinfo2()
+        sizes["in use of malloc"] = info.uordblks + info.hblkhd
+    return sizes
 
 
 def _left() -> tuple[int, int, int]:

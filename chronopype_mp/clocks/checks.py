@@ -26,12 +26,14 @@ def checked_groups(groups: Mapping[str, GroupStrategy | str]) -> dict[str, Group
     """Return the strategies by group name.
 
     Raises:
-        ConfigError: a strategy is none.
+        ConfigError: a name is no text, or a strategy is none.
     """
     if not isinstance(groups, Mapping):
         raise ConfigError("clock", "groups", groups, "must be a dict of strategies by name")
     checked = {}
     for name, strategy in groups.items():
+        if not isinstance(name, str):
+            raise ConfigError("clock", "groups", name, "must be a dict whose keys are names")
         try:
             checked[name] = GroupStrategy(strategy)
         except ValueError:

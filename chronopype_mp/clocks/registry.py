@@ -240,7 +240,7 @@ class ProcessorRegistry(Publisher):
     def _strategy(self, group: str | None) -> GroupStrategy:
         if group is None:
             return GroupStrategy.ONE_FOR_ONE
-        if group not in self._groups:
+        if not isinstance(group, str) or group not in self._groups:
             known = ", ".join(map(repr, self._groups)) or "none; give the clock groups={...}"
             raise ConfigError("add_processor", "group", group, f"no such group; known are: {known}")
         return self._groups[group]

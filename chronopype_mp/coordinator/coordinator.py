@@ -17,11 +17,13 @@ from collections.abc import Callable
 import msgspec
 
 from chronopype_mp.coordinator.boot import boot_of
-from chronopype_mp.coordinator.evidence import gather, is_stopped, python_runs, size_of_stacks
+from chronopype_mp.coordinator.evidence import gather
 from chronopype_mp.coordinator.inbox import DropCounts, Inbox
+from chronopype_mp.coordinator.killing import kill, kill_for_cause, probe
 from chronopype_mp.coordinator.output import OutputPump
 from chronopype_mp.coordinator.record import Life, WorkerRecord
 from chronopype_mp.coordinator.reports import ReportHandler
+from chronopype_mp.coordinator.starts import Starts
 from chronopype_mp.coordinator.ticker import QUEUED, QUEUED_IN_FREE_RUNS, Position, Ticker
 from chronopype_mp.core.boot import TickRules
 from chronopype_mp.core.connection import NetworkStatus
@@ -30,22 +32,24 @@ from chronopype_mp.core.events import (
     FramesDropped,
     NetworkChanged,
     WorkerDied,
+    WorkerReady,
     WorkerStatus,
 )
-from chronopype_mp.core.liveness import GUARD_MISSES
 from chronopype_mp.core.messages import Configure, Hello, Rehearse, Stop, Uplink, Welcome
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.stimuli import (
     Action,
     Added,
     Beaten,
+    Begun,
     CheckDeadlines,
+    Deferred,
+    Evidence,
     Exited,
     Kill,
     Launch,
     LaunchFailed,
     Probe,
-    Probed,
     RestartAsked,
     SendStop,
     Stimulus,
@@ -71,12 +75,6 @@ TERMINATE_AFTER = 1.0
 
 LAST_REPORTS = 0.25
 """Seconds to wait for the last report of a process that has ended by itself."""
-
-STACKS_WITHIN = 0.5
-"""Seconds that a process has to write its stacks when it is asked to before it is killed."""
-
-STACKS_POLL = 0.05
-"""Seconds without more of them after which they count as written."""
 
 IN_FLIGHT = 0.001
 """Seconds for what a killed process had sent to come out of the socket."""
@@ -124,6 +122,7 @@ class Coordinator:
         self._lives: set[asyncio.Task[None]] = set()
         self._waiters: defaultdict[str | None, list[asyncio.Future[None]]] = defaultdict(list)
         self._hub = launcher.open_hub(QUEUED_IN_FREE_RUNS if rules.every_tick else QUEUED)
+        self._starts = Starts()
         self._output = OutputPump()
         self._inbox = Inbox(self._hub, self._deliver)
         self._told_drops = DropCounts()
@@ -158,11 +157,18 @@ class Coordinator:
         event = msgspec.structs.replace(event, at=self._timing.wall())
         if isinstance(event, WorkerDied):
             self._records[event.worker].last_failure = event
+        elif isinstance(event, WorkerReady):
+            self._leave_start(event.worker)
         self._emit(event)
         for worker in {None, getattr(event, "worker", None)}:
             for waiter in self._waiters.pop(worker, ()):
                 if not waiter.done():
                     waiter.set_result(None)
+
+    def _leave_start(self, worker: str) -> None:
+        life = self._records[worker].life
+        if life is not None:
+            life.place.leave()
 
     # What the owner asks for
 
@@ -306,7 +312,7 @@ class Coordinator:
     def _kill_all(self) -> None:
         for record in self._records.values():
             if record.life is not None:
-                self._kill(record.life)
+                kill(record.life)
 
     # What the supervisor decides
 
@@ -323,7 +329,8 @@ class Coordinator:
         match action:
             case Launch():
                 stacks = f"{record.number}-{action.incarnation}.stacks"
-                record.life = Life(action.incarnation, self._hub.file(stacks))
+                place = self._starts.ask()
+                record.life = Life(action.incarnation, place, self._hub.file(stacks))
                 task = asyncio.create_task(
                     self._live(record, record.life), name=f"life of {record.name}"
                 )
@@ -337,53 +344,38 @@ class Coordinator:
                     self._send_stop(record, record.life)
             case Kill():
                 if record.life is not None:
-                    self._kill_for_cause(record, record.life)
+                    kill_for_cause(record, record.life)
             case Probe():
                 if record.life is not None:
-                    self._later(self._probe(record, record.life))
-
-    def _probe(self, record: WorkerRecord, life: Life) -> Probed:
-        return Probed(
-            record.name,
-            life.incarnation,
-            process_stopped=life.process is not None and is_stopped(life.process.pid),
-            stacks_written=size_of_stacks(life) > 0,
-            python_runs=python_runs(life, self._allowed_silence(record)),
-        )
-
-    def _allowed_silence(self, record: WorkerRecord) -> float:
-        return GUARD_MISSES * record.policy.guard_interval
+                    self._later(probe(record, record.life))
 
     def _later(self, stimulus: Stimulus) -> None:
         """Hand a stimulus to the supervisor once it is done with the present one."""
         asyncio.get_running_loop().call_soon(self._stimulate, stimulus)
 
-    def _kill_for_cause(self, record: WorkerRecord, life: Life) -> None:
-        """Kill, but let a process that cannot run Python any more show its stacks before."""
-        runs = python_runs(life, self._allowed_silence(record))
-        if life.process is None or runs or is_stopped(life.process.pid):
-            self._kill(life)
-            return
-        life.process.ask_for_stacks()
-        began = asyncio.get_running_loop().time()
-        self._kill_with_stacks(life, size_of_stacks(life), began)
-
-    def _kill_with_stacks(self, life: Life, size: int, began: float) -> None:
-        """Kill once the stacks have been written; look again and again, but not for long."""
-        loop, before = asyncio.get_running_loop(), size
-        size = size_of_stacks(life)
-        if life.kill_asked or 0 < size == before or loop.time() >= began + STACKS_WITHIN:
-            self._kill(life)
-        else:
-            loop.call_later(STACKS_POLL, self._kill_with_stacks, life, size, began)
-
-    def _kill(self, life: Life) -> None:
-        life.kill_asked = True
-        if life.process is not None:
-            life.process.kill()
-
     async def _live(self, record: WorkerRecord, life: Life) -> None:
         """Start one process, see it to its end, report that."""
+        try:
+            if await self._may_start(record, life):
+                await self._live_now(record, life)
+            else:
+                record.life = None
+                never = Evidence(pid=None, exitcode=None)
+                self._stimulate(Exited(record.name, life.incarnation, never))
+        finally:
+            life.place.leave()
+
+    async def _may_start(self, record: WorkerRecord, life: Life) -> bool:
+        """Wait for a place; return False if the process was to be killed before it had one."""
+        if life.place.granted.done():
+            return life.place.granted.result()
+        self._stimulate(Deferred(record.name, life.incarnation))
+        granted = await life.place.granted
+        if granted:
+            self._stimulate(Begun(record.name, life.incarnation))
+        return granted
+
+    async def _live_now(self, record: WorkerRecord, life: Life) -> None:
         try:
             original, record.launched = None if record.launched else record.original, True
             life.process = await self._launcher.start(
@@ -406,6 +398,7 @@ class Coordinator:
         if life.early_ready is not None:
             self._reports.handle(record, life, life.early_ready)
         code = await life.process.wait()
+        life.place.leave()
         life.process.clean_up()
         await self._hear_last(life, code)
         record.life = None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from chronopype_mp.coordinator.output import WorkerOutput
+from chronopype_mp.coordinator.starts import Place
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.events import WorkerDied
 from chronopype_mp.core.histogram import Histogram
@@ -42,6 +43,7 @@ class Life:
 
     Attributes:
         stacks: the file to which its watchdog writes; "" for none.
+        place: among the starts side by side.
         stop_asked_at: when it was told to stop, monotonic.
         process: once it is there.
         kill_asked: it is to be killed as soon as it is there.
@@ -58,8 +60,9 @@ class Life:
         settings_done: the version of the settings that it has confirmed.
     """
 
-    def __init__(self, incarnation: int, stacks: str = "") -> None:
+    def __init__(self, incarnation: int, place: Place, stacks: str = "") -> None:
         self.incarnation = incarnation
+        self.place = place
         self.stacks = stacks
         self.stop_asked_at = 0.0
         self.process: WorkerProcess | None = None

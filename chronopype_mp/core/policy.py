@@ -104,6 +104,8 @@ class Supervision(Settings, frozen=True):
             )
         for code in self.no_restart_exit_codes:
             whole(owner, "no_restart_exit_codes", code, 0, 255)
+        codes = tuple(self.no_restart_exit_codes)
+        msgspec.structs.force_setattr(self, "no_restart_exit_codes", codes)
         positive(owner, "start_timeout", self.start_timeout)
         at_least(owner, "loop_stall_timeout", self.loop_stall_timeout, 0.2)
         at_least(owner, "stop_grace", self.stop_grace, 0.0)

@@ -11,7 +11,9 @@ __all__ = [
     "Action",
     "Added",
     "Beaten",
+    "Begun",
     "CheckDeadlines",
+    "Deferred",
     "Evidence",
     "Exited",
     "GotReady",
@@ -39,6 +41,20 @@ class Added(msgspec.Struct, frozen=True):
     seed: int | str = 0
     group: str | None = None
     strategy: GroupStrategy = GroupStrategy.ONE_FOR_ONE
+
+
+class Deferred(msgspec.Struct, frozen=True):
+    """The process is not started yet, because others are."""
+
+    worker: str
+    incarnation: int
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """A process that was deferred is being started now."""
+
+    worker: str
+    incarnation: int
 
 
 class GotReady(msgspec.Struct, frozen=True):
@@ -83,7 +99,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         killed: the coordinator has killed it; not in the dossier, whose class says so.
     """
 
-    pid: int
+    pid: int | None
     exitcode: int | None
     signal: str | None = None
     output: tuple[str, ...] = ()
@@ -136,6 +152,8 @@ class CheckDeadlines(msgspec.Struct, frozen=True):
 
 Stimulus = (
     Added
+    | Deferred
+    | Begun
     | GotReady
     | Beaten
     | GuardBeaten

@@ -59,7 +59,9 @@ from chronopype_mp.core.stimuli import (
     Action,
     Added,
     Beaten,
+    Begun,
     CheckDeadlines,
+    Deferred,
     Evidence,
     Exited,
     GotReady,
@@ -117,6 +119,8 @@ class Supervisor:
         self._actions: list[Action] = []
         self._events: list[Event] = []
         self._handlers: dict[type, Callable[..., None]] = {
+            Deferred: self._deferred,
+            Begun: self._begun,
             GotReady: self._got_ready,
             Beaten: self._beaten,
             GuardBeaten: self._guard_beaten,
@@ -197,6 +201,15 @@ class Supervisor:
         w.deadline = now + w.policy.start_timeout
         self._actions.append(Launch(w.name, w.incarnation))
         self._events.append(WorkerStarting(worker=w.name, incarnation=w.incarnation))
+
+    def _deferred(self, w: Supervised, _: Deferred, now: float) -> None:
+        if w.status is WorkerStatus.STARTING and not w.kill_sent:
+            w.deadline = None
+
+    def _begun(self, w: Supervised, _: Begun, now: float) -> None:
+        if w.status is WorkerStatus.STARTING and not w.kill_sent:
+            w.launched_at = now
+            w.deadline = now + w.policy.start_timeout
 
     def _got_ready(self, w: Supervised, stimulus: GotReady, now: float) -> None:
         if w.status is not WorkerStatus.STARTING or w.ending is not None or w.kill_sent:

@@ -28,6 +28,7 @@ from typing import Any
 
 import msgspec
 import multiprocess
+import multiprocess.forkserver
 import multiprocess.process
 import multiprocess.spawn
 import psutil
@@ -47,6 +48,9 @@ PRELOAD = "chronopype_mp.launchers.preload"
 SPARE_FDS = 32
 """File descriptors that must be free before a start: about twice what one takes. multiprocess
 leaks some, and takes its forkserver down, when it runs out of them halfway."""
+
+STUCK_AFTER = 1.0
+"""Seconds after which it is looked into why a start takes so long."""
 
 _starting = threading.Lock()
 
@@ -224,7 +228,16 @@ class _ProcessLauncher:
     ) -> _ProcessWorker:
         """Start a process in the launcher's thread."""
         loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(self._thread, self._start, boot))
+        start = loop.run_in_executor(self._thread, self._start, boot)
+        while not start.done():
+            # A cancelled wait leaves the start alone.
+            await asyncio.wait({start}, timeout=STUCK_AFTER)
+            if not start.done():
+                self._get_unstuck()
+        return start.result()
+
+    def _get_unstuck(self) -> None:
+        """Do what can be done for a start that takes long."""
 
     def _start(self, boot: WorkerBoot) -> _ProcessWorker:
         _check_spare_fds()
@@ -272,6 +285,13 @@ class ForkserverLauncher(_ProcessLauncher):
             return super()._start(boot)
         except EOFError as error:
             raise OSError("the forkserver could not fork, or has died") from error
+
+    def _get_unstuck(self) -> None:
+        """Have the forkserver go on if it was stopped (SIGSTOP): nobody else can start anything."""
+        pid = multiprocess.forkserver._forkserver._forkserver_pid
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if pid is not None and psutil.Process(pid).status() == psutil.STATUS_STOPPED:
+                os.kill(pid, signal.SIGCONT)
 
 
 class SpawnLauncher(_ProcessLauncher):

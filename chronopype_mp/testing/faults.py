@@ -69,7 +69,7 @@ def spin(handle: WorkerHandle, seconds: float) -> None:
 
 def hold_gil(handle: WorkerHandle, seconds: float) -> None:
     """Block all threads: C code that keeps the GIL, at most 4,000 s."""
-    _inflict(handle, "hold_gil", min(seconds, 4000.0))
+    _inflict(handle, "hold_gil", seconds)
 
 
 def leak(handle: WorkerHandle, size: int) -> None:
@@ -84,7 +84,7 @@ def burn_cpu(handle: WorkerHandle, seconds: float) -> None:
 
 def exit_in_hook(handle: WorkerHandle, code: int) -> None:
     """Raise SystemExit in the event loop, as `sys.exit` in a hook does."""
-    _inflict(handle, "exit", code)
+    _inflict(handle, "exit_in_hook", code)
 
 
 def exit_at_once(handle: WorkerHandle, code: int) -> None:

@@ -51,7 +51,7 @@ def _spin(seconds: float, host: WorkerHost) -> None:
 
 def _hold_gil(seconds: float, host: WorkerHost) -> None:
     # PyDLL does not release the GIL around the call.
-    ctypes.PyDLL(None).usleep(ctypes.c_uint(int(seconds * 1e6)))
+    ctypes.PyDLL(None).usleep(ctypes.c_uint(int(min(seconds, 4000.0) * 1e6)))
 
 
 def _leak(size: float, host: WorkerHost) -> None:
@@ -134,7 +134,7 @@ FAULTS: dict[str, Callable[[float, WorkerHost], None]] = {
     "hold_gil": _hold_gil,
     "leak": _leak,
     "burn_cpu": _burn_cpu,
-    "exit": _exit,
+    "exit_in_hook": _exit,
     "exit_at_once": _exit_at_once,
     "crash": _crash,
     "ignore_signals": _ignore_signals,

@@ -18,6 +18,7 @@ CONFIG = ClockConfig(clock_mode=ClockMode.REALTIME)
     [
         ("groups", ["a"], r"groups = \['a'\].*dict of strategies"),
         ("groups", {"a": "one_for_none"}, r"groups\['a'\] = 'one_for_none'.*'one_for_all'"),
+        ("groups", {1: "one_for_all"}, r"groups = 1.*keys are names"),
         ("restart_budget", 5, r"restart_budget = 5.*must be a RestartBudget"),
         ("supervision", 5, r"supervision = 5.*must be a Supervision"),
         ("event_loop", "trio", r"event_loop = 'trio'.*'asyncio' or 'uvloop'"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from chronopype_mp.coordinator.record import Life, WorkerRecord
 from chronopype_mp.coordinator.reports import ReportHandler
+from chronopype_mp.coordinator.starts import Place
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.events import Event, NetworkChanged, ProcessorFailed
 from chronopype_mp.core.ledger import TickTotals
@@ -65,7 +66,7 @@ class Rig:
         self.configured = 0
         self.record = WorkerRecord("a", TickProcessor(), b"", Supervision(), lambda record: None)
         self.process = Process()
-        self.life = Life(2)
+        self.life = Life(2, cast(Place, None))  # its start is over
         self.life.process = self.process
         self.record.life = self.life
         self.progressed = 0

@@ -51,6 +51,26 @@ def test_a_restart_type_may_be_given_by_its_name(kind: RestartType) -> None:
     assert Supervision(restart=kind.value).restart is kind  # type: ignore[arg-type]
 
 
+def test_exit_statuses_given_as_a_list_are_kept_as_what_cannot_change() -> None:
+    policy = Supervision(no_restart_exit_codes=[1, 2])  # type: ignore[arg-type]
+    assert policy.no_restart_exit_codes == (1, 2)
+
+
+@given(
+    st.floats(min_value=0.2, max_value=1e6),
+    st.floats(min_value=0.1, max_value=1e6),
+    st.floats(min_value=0.1, max_value=1e6),
+)
+def test_stacks_are_written_before_any_deadline_has_passed(
+    stall: float, start: float, stop: float
+) -> None:
+    """The guard looks often enough for that, too."""
+    policy = Supervision(loop_stall_timeout=stall, start_timeout=start, stop_grace=stop)
+    shortest = min(stall, start, stop)
+    assert policy.guard_interval <= policy.beat_interval
+    assert policy.stacks_after + policy.guard_interval <= 0.81 * shortest
+
+
 def test_an_unknown_restart_type_is_told_which_there_are() -> None:
     with pytest.raises(ConfigError, match="'permanent', 'transient', 'temporary'"):
         Supervision(restart="always")  # type: ignore[arg-type]

@@ -25,7 +25,9 @@ from chronopype_mp.core.stimuli import (
     Action,
     Added,
     Beaten,
+    Begun,
     CheckDeadlines,
+    Deferred,
     Evidence,
     Exited,
     GotReady,
@@ -531,6 +533,30 @@ def test_a_worker_that_does_not_stop_within_its_grace_is_killed() -> None:
     assert isinstance(death, WorkerDied)
     assert death.reason is DeathReason.STOP_TIMEOUT
     assert stopped == WorkerStopped(worker="a")
+
+
+def test_a_start_that_is_deferred_has_its_time_from_when_it_begins() -> None:
+    told = Told()
+    told.tell(Deferred("a", 1), 0.0)
+    told.tell(CheckDeadlines(), 100.0)
+    assert told.nothing_happened
+    assert told.supervisor.next_deadline() is None
+    told.tell(Begun("a", 1), 100.0)
+    assert told.supervisor.next_deadline() == 130.0
+    told.ready(101.5)
+    assert told.events == [WorkerReady(worker="a", incarnation=1, pid=4001, seconds=1.5)]
+
+
+def test_a_stop_asked_for_while_the_start_is_deferred_is_no_death() -> None:
+    told = Told()
+    told.tell(Deferred("a", 1), 0.0)
+    told.tell(StopAsked("a"), 1.0)
+    assert told.actions == [Kill("a", 1)]
+    told.tell(Begun("a", 1), 1.0)
+    assert told.nothing_happened
+    assert told.supervisor.next_deadline() == 1.0 + REAP_TIMEOUT
+    told.tell(Exited("a", 1, Evidence(pid=None, exitcode=None)), 1.1)
+    assert told.events == [WorkerStopped(worker="a")]
 
 
 @pytest.mark.parametrize("stop", [False, True])

@@ -23,7 +23,9 @@ from chronopype_mp.core.stimuli import (
     Action,
     Added,
     Beaten,
+    Begun,
     CheckDeadlines,
+    Deferred,
     Evidence,
     Exited,
     GotReady,
@@ -244,6 +246,9 @@ class AnyHistory(RuleBasedStateMachine):
     def processes(self) -> list[str]:
         return [name for name, record in self.known.items() if record.process is not None]
 
+    def unborn(self) -> list[str]:
+        return [name for name in self.processes() if not self.process(name).ready]
+
     def process(self, name: str) -> Process:
         process = self.known[name].process
         assert process is not None
@@ -289,6 +294,17 @@ class AnyHistory(RuleBasedStateMachine):
         self.tell(CheckDeadlines(lateness))
         deadline = self.supervisor.next_deadline()
         assert deadline is None or deadline > self.now, "what was due is still due"
+
+    @precondition(lambda self: self.unborn())
+    @rule(data=st.data(), later=st.booleans())
+    def defer_a_start(self, data: st.DataObject, later: bool) -> None:
+        name = data.draw(st.sampled_from(self.unborn()))
+        process = self.process(name)
+        assert self.tell(Deferred(name, process.incarnation)) == []
+        if later:
+            self.let_time_pass(11.0, 0.0)
+        if self.known[name].process is process:
+            assert self.tell(Begun(name, process.incarnation)) == []
 
     @precondition(lambda self: self.processes())
     @rule(data=st.data())
@@ -353,11 +369,10 @@ class AnyHistory(RuleBasedStateMachine):
             expected = 0 if process.told_to_stop and exitcode == 0 else 1
         assert len(died) == expected, "one dossier of each death that nobody asked for"
 
-    @precondition(lambda self: any(not self.process(name).ready for name in self.processes()))
+    @precondition(lambda self: self.unborn())
     @rule(data=st.data())
     def fail_to_launch(self, data: st.DataObject) -> None:
-        unborn = [name for name in self.processes() if not self.process(name).ready]
-        name = data.draw(st.sampled_from(unborn))
+        name = data.draw(st.sampled_from(self.unborn()))
         events = self.tell(LaunchFailed(name, self.bury(name).incarnation, "no"))
         assert [event for event in events if isinstance(event, WorkerDied)] == events[:1]
 

@@ -244,6 +244,41 @@ def test_when_the_forkserver_is_killed_it_is_started_anew_and_so_are_the_workers
     assert set(ended) <= {DeathReason.SIGNALLED.value, DeathReason.EXITED.value}
 
 
+SERVER_STOPPED = (
+    IN_A_SCRIPT
+    + """
+async def main():
+    watched = Watched(tick_size=0.1, launcher=sys.argv[1], supervision=SHORT)
+    async with watched.clock as clock:
+        first = clock.add_processor(Scribe(directory / "first"), name="first")
+        await first.wait_ready()
+        old = server(), first.pid
+        os.kill(old[0], signal.SIGSTOP)
+        second = clock.add_processor(Scribe(directory / "second"), name="second")
+        await second.wait_ready()
+        report = {"same": (server(), first.pid) == old}
+        os.kill(old[0], signal.SIGSTOP)
+        third = clock.add_processor(Scribe(directory / "third"), name="third")
+    report["statuses"] = [handle.status.name for handle in (first, second, third)]
+    report["deaths"] = len(watched.events.of(WorkerDied))
+    print("report " + json.dumps(report), flush=True)
+
+asyncio.run(main())
+"""
+)
+
+
+@row(28)
+def test_when_the_forkserver_was_stopped_it_is_made_to_go_on(
+    scripts: Scripts, launcher: str
+) -> None:
+    assert report_of(scripts, SERVER_STOPPED, launcher) == {
+        "same": True,
+        "statuses": ["STOPPED"] * 3,
+        "deaths": 0,
+    }
+
+
 class HangsInTheKernel(ForkserverLauncher):
     """A process of the worker "victim" cannot be killed before `release` was called."""
 

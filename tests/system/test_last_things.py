@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from chronopype_mp import RestartType, Supervision, TickProcessor, WorkerStatus
+from chronopype_mp import ConfigError, RestartType, Supervision, TickProcessor, WorkerStatus
 from chronopype_mp.events import (
     DeathReason,
     ProcessorFailed,
@@ -168,6 +168,20 @@ def test_what_holds_up_a_start_or_a_stop_is_shown_by_its_stack_unless_it_is_a_si
             else:
                 assert death.reason is late
                 assert re.search(rf"in (Blocks\.)?{where}\n", death.stacks or "")
+
+    run(scenario())
+
+
+def test_a_fault_that_makes_no_sense_is_refused_by_name() -> None:
+    async def scenario() -> None:
+        watched = Watched(supervision=SHORT)
+        async with watched.clock as clock:
+            handle = clock.add_processor(TickProcessor(), name="a")
+            await handle.wait_ready()
+            with pytest.raises(ConfigError, match=r"faults\.hold_gil.*'x'"):
+                faults.hold_gil(handle, "x")  # type: ignore[arg-type]
+            with pytest.raises(ConfigError, match=r"faults\.exit_in_hook.*-1"):
+                faults.exit_in_hook(handle, -1)
 
     run(scenario())
 
