@@ -11,8 +11,8 @@ from chronopype_mp.core.schedule import Schedule
 
 __all__ = ["FreeRunningClock"]
 
-WINDOW = 2000
-"""Ticks that the slowest worker may be behind."""
+WINDOW = 5000
+"""Ticks that the slowest worker may be behind: while it runs one batch, the next ones arrive."""
 
 
 class FreeRunningClock(BaseClock):

@@ -76,8 +76,10 @@ TERMINATE_AFTER = 1.0
 LAST_REPORTS = 0.25
 """Seconds to wait for the last report of a process that has ended by itself."""
 
-IN_FLIGHT = 0.001
-"""Seconds for what a killed process had sent to come out of the socket."""
+LAST_REPORTS_POLL = 0.001
+
+IN_FLIGHT = 0.0003
+"""Seconds for what a killed process had sent to come out of the socket; too few for a timer."""
 
 REAP_GRACE = 5.0
 """Seconds beyond all stop deadlines after which an unkillable process is given up."""
@@ -420,7 +422,7 @@ class Coordinator:
             self._inbox.drain()
             if life.heard_last or loop.time() >= until:
                 return
-            await asyncio.sleep(IN_FLIGHT / 4)
+            await asyncio.sleep(0.0 if not by_itself else LAST_REPORTS_POLL)
 
     def _note_network_gone(self, record: WorkerRecord, life: Life) -> None:
         before = record.network_status

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from array import array
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -212,23 +213,31 @@ class TickRecorder:
         self._last_error_at: float | None = None
         self._last_success_at: float | None = None
 
-    def succeeded(self, timestamp: float, nanoseconds: int, retries: int, now: float) -> None:
-        """Count a tick that succeeded.
+    def succeeded(
+        self, timestamp: float, durations: Sequence[int], retries: int, now: float
+    ) -> None:
+        """Count ticks in a row that succeeded.
 
         Args:
-            timestamp: the tick's, seconds.
-            nanoseconds: duration of the attempt that succeeded.
-            retries: attempts that failed before it.
+            timestamp: the last one's, seconds.
+            durations: of each the attempt that succeeded, nanoseconds.
+            retries: attempts that failed before it, the most of one tick.
             now: the wall clock, seconds.
         """
-        successes = self._successes
-        self._recent[successes % self._window] = nanoseconds
-        self._successes = successes + 1
-        bucket = bucket_of(nanoseconds)
-        self._counts[bucket if bucket < BUCKETS else -1] += 1
-        self._total += nanoseconds
-        if nanoseconds > self._largest:
-            self._largest = nanoseconds
+        recent, window, counts = self._recent, self._window, self._counts
+        successes, total, largest = self._successes, self._total, self._largest
+        for nanoseconds in durations:
+            recent[successes % window] = nanoseconds
+            successes += 1
+            total += nanoseconds
+            bucket = bucket_of(nanoseconds)
+            if bucket < BUCKETS:
+                counts[bucket] += 1
+            else:
+                counts[-1] += 1
+            if nanoseconds > largest:
+                largest = nanoseconds
+        self._successes, self._total, self._largest = successes, total, largest
         if retries > self._max_retries:
             self._max_retries = retries
         self._consecutive_errors = self._retry_count = 0

@@ -143,18 +143,25 @@ class TickDispatcher:
             self._missed += missing
         elif missing > 0:
             self._skipped += missing
-        for timestamp in timestamps:
-            if not self._lets_through:
-                self._skipped += 1
-                self._before = None
-            elif self._tick is not None and not self._busy:
-                self._run_here(self._tick, timestamp)
+        first = 0
+        while first < len(timestamps):
+            if self._tick is not None and not self._busy and self._lets_through:
+                first += self._run_here(self._tick, timestamps[first:] if first else timestamps)
             else:
-                if self._pending and not self._every:
-                    self._pending.clear()
-                    self._missed += 1
-                self._pending.append(timestamp)
-                self._wake_up()
+                self._put_off(timestamps[first])
+                first += 1
+
+    def _put_off(self, timestamp: float) -> None:
+        """Have a tick wait for the task, or skip it."""
+        if not self._lets_through:
+            self._skipped += 1
+            self._before = None
+            return
+        if self._pending and not self._every:
+            self._pending.clear()
+            self._missed += 1
+        self._pending.append(timestamp)
+        self._wake_up()
 
     @property
     def _lets_through(self) -> bool:
@@ -202,13 +209,32 @@ class TickDispatcher:
 
     # Ticks that are plain calls
 
-    def _run_here(self, hook: Callable[[float], object], timestamp: float) -> None:
-        """Run a tick now; what it raises is left to the task, which has the time for retries."""
-        self._begin(timestamp)
-        began = time.monotonic_ns()
+    def _run_here(self, hook: Callable[[float], object], timestamps: Sequence[float]) -> int:
+        """Run ticks now, one after the other, until one fails or lets no more through.
+
+        What one raises is left to the task, which has the time for retries. Those that come in one
+        frame are recorded together.
+
+        Returns:
+            How many were begun, 1 or more.
+        """
+        clock = time.monotonic_ns
+        durations: list[int] = []
+        took = durations.append
+        timestamp = timestamps[0]
+        before = timestamp if self._before is None else self._before
+        largest_gap = self.largest_gap
         failed: _Failed | BaseException
         try:
-            hook(timestamp)
+            for timestamp in timestamps:
+                if timestamp - before > largest_gap:
+                    largest_gap = timestamp - before
+                before = timestamp
+                began = clock()
+                hook(timestamp)
+                took(clock() - began)
+                if self.paused or (self._choosy and not self._processor._wants_ticks):
+                    break
         except (SystemExit, KeyboardInterrupt):
             raise
         except Exception as error:
@@ -218,9 +244,17 @@ class TickDispatcher:
         except BaseException as error:
             failed = error
         else:
-            self._recorder.succeeded(timestamp, time.monotonic_ns() - began, 0, time.time())
-            self._run += 1
-            return
+            return len(durations)
+        finally:
+            self._before, self.largest_gap = timestamp, largest_gap
+            if durations:
+                last = timestamps[len(durations) - 1]
+                self._recorder.succeeded(last, durations, 0, time.time())
+                self._run += len(durations)
+        self._fail_here(timestamp, failed)
+        return len(durations) + 1
+
+    def _fail_here(self, timestamp: float, failed: _Failed | BaseException) -> None:
         if isinstance(failed, _Failed) and self._attempts == 1:
             # At once: what has failed may be about to end the process.
             self._give_up(timestamp, failed)
@@ -301,7 +335,7 @@ class TickDispatcher:
             return _cancelled_from_within(error)
         finally:
             self.attempt_started = None
-        self._recorder.succeeded(timestamp, time.monotonic_ns() - began, retries, time.time())
+        self._recorder.succeeded(timestamp, (time.monotonic_ns() - began,), retries, time.time())
         return None
 
 

@@ -42,6 +42,7 @@ LEAVE_WITHIN = 0.75
 
 PR_SET_PDEATHSIG = 1
 
+_libc = ctypes.CDLL(None)
 _boots = msgspec.msgpack.Decoder(WorkerBoot)
 
 
@@ -120,14 +121,13 @@ def _become_leader() -> None:
     if sys.platform == "linux":
         # A second line behind the guard: under spawn it tells of the coordinator's end, under the
         # forkserver of the forkserver's.
-        libc = ctypes.CDLL(None)
         forked = multiprocess.process.parent_process().pid != os.getppid()
         if not forked:
             # alarm(2) itself is the handler: it is called with the signal's number, 3, and the
             # process ends 3 s later, orderly or not, even if it cannot run Python any more.
-            libc.signal(signal.SIGQUIT, ctypes.cast(libc.alarm, ctypes.c_void_p))
+            _libc.signal(signal.SIGQUIT, ctypes.cast(_libc.alarm, ctypes.c_void_p))
         # The forkserver waits for orderly ends before it exits itself.
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL if forked else signal.SIGQUIT)
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL if forked else signal.SIGQUIT)
 
 
 def _let_go_of_the_forkserver() -> None:
@@ -155,10 +155,13 @@ def _take_surroundings(boot: WorkerBoot) -> None:
     sys.path[:] = map(os.fsdecode, boot.path)
     with contextlib.suppress(OSError):
         os.chdir(boot.directory)
-    for name in set(os.environb) - set(boot.environment):
+    # Mostly what the forkserver has: to set it again would cost each worker pages of its own.
+    wanted = {**boot.environment, WORKER_MARK: b"%d" % os.getpid()}
+    for name in set(os.environb) - set(wanted):
         del os.environb[name]
-    os.environb.update(boot.environment)
-    os.environb[WORKER_MARK] = b"%d" % os.getpid()
+    for name, value in wanted.items():
+        if os.environb.get(name) != value:
+            os.environb[name] = value
     set_levels(boot.log_levels)
 
 

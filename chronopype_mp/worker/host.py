@@ -67,8 +67,9 @@ EXIT_STUCK = 70
 BATCH = 1000
 """Frames read in one go."""
 
-EVERY_BATCH = 2
-"""The same where each tick runs, and frames hold many: progress is reported after each batch."""
+EVERY_BATCH = 20
+"""The same where each tick runs, and frames hold many: progress is reported after each batch, which
+costs as much as dozens of ticks. A batch of full frames is 2,000 ticks."""
 
 FIRST_HELLO_INTERVAL = 0.005
 HELLO_INTERVAL = 0.05

@@ -82,7 +82,7 @@ def test_a_workers_recorder_agrees_with_chronopypes_methods(
     state = ProcessorState()
     for timestamp, (succeeds, retries) in enumerate(ticks, 1):
         if succeeds:
-            recorder.succeeded(timestamp, 100_000_000 * timestamp, retries, now=0.0)
+            recorder.succeeded(timestamp, [100_000_000 * timestamp], retries, now=0.0)
             state = state.update_execution_time(100_000_000 * timestamp / 1e9, window)
             state = state.update_retry_count(retries).reset_retries()
         else:

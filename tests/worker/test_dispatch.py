@@ -864,3 +864,55 @@ def test_of_ticks_in_a_row_those_after_a_failing_one_wait_for_its_retries() -> N
             assert rig.account == TickAccount(base=0, run=4)
 
     run(scenario())
+
+
+def test_of_ticks_in_a_row_one_may_fail_for_good_and_the_others_are_all_recorded() -> None:
+    async def scenario() -> None:
+        def behave(timestamp: float) -> None:
+            if timestamp == 20.0:
+                raise ValueError("never")
+
+        processor = Called(behave)
+        async with working(processor, every=True) as rig:
+            rig.dispatcher.offer(1, [10.0, 20.0, 35.0, 40.0])
+            assert processor.seen == [10.0, 20.0, 35.0, 40.0]
+            assert rig.account == TickAccount(base=0, run=4)
+            assert (rig.state.success_count, rig.state.error_count) == (3, 1)
+            assert rig.state.consecutive_errors == 0
+            assert rig.state.last_timestamp == 40.0
+            assert [failure.timestamp for failure in rig.failures] == [20.0]
+            assert rig.dispatcher.largest_gap == 15.0
+
+    run(scenario())
+
+
+def test_of_ticks_in_a_row_none_runs_after_one_that_has_its_processor_paused() -> None:
+    async def scenario() -> None:
+        processor = Called()
+        async with working(processor, every=True) as rig:
+
+            def behave(timestamp: float) -> None:
+                if timestamp == 20.0:
+                    rig.dispatcher.pause()
+
+            processor.behave = behave
+            rig.dispatcher.offer(1, [10.0, 20.0, 30.0, 40.0])
+            assert processor.seen == [10.0, 20.0]
+            assert rig.account == TickAccount(base=0, run=2, skipped=2)
+
+    run(scenario())
+
+
+def test_ticks_in_a_row_before_one_that_exits_are_accounted_for() -> None:
+    async def scenario() -> None:
+        def behave(timestamp: float) -> None:
+            if timestamp == 30.0:
+                raise SystemExit(3)
+
+        async with working(Called(behave), every=True) as rig:
+            with pytest.raises(SystemExit):
+                rig.dispatcher.offer(1, [10.0, 20.0, 30.0, 40.0])
+            assert rig.account == TickAccount(base=0, run=2)
+            assert rig.state.success_count == 2
+
+    run(scenario())
