@@ -16,6 +16,7 @@ def make_clock(
     tick_size: float,
     launcher: str | Launcher = "forkserver",
     supervision: Supervision | None = None,
+    event_loop: str = "asyncio",
 ) -> RealtimeClock:
     """Return a clock whose timestamps are deadlines on the monotonic clock; in a running loop."""
     config = ClockConfig(
@@ -23,7 +24,7 @@ def make_clock(
         tick_size=tick_size,
         start_time=asyncio.get_running_loop().time(),
     )
-    return RealtimeClock(config, launcher=launcher, supervision=supervision)
+    return RealtimeClock(config, launcher=launcher, supervision=supervision, event_loop=event_loop)
 
 
 @contextlib.asynccontextmanager

@@ -6,12 +6,13 @@ of the worker's whole process over the stretch, its beats and its guard included
 
 References: a bare process that reads a SUB socket in an asyncio loop through the socket's file
 descriptor, and one that blocks in ``recv``. Both are fed by a PUB socket paced on the same grid,
-and note what our worker notes.
+and note what our worker notes. A third one is our own worker with uvloop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import tempfile
 import time
 from functools import partial
@@ -24,7 +25,7 @@ from benchmarks.measures import cpu_time, latencies, percentiles
 from benchmarks.probes import Arrivals, Probe
 from benchmarks.readers import Reader, asyncio_reader, blocking_reader
 from benchmarks.report import OURS, Result, Sample
-from benchmarks.rounds import QUICK_REPEATS, REPEATS, Rounds, Runs
+from benchmarks.rounds import QUICK_REPEATS, REPEATS, Rounds, Runs, SkipError
 from benchmarks.stamping import StampingLauncher
 
 __all__ = ["measure"]
@@ -56,8 +57,10 @@ class Stretch(NamedTuple):
         return {**sample, "CPU per tick": 1e6 * self.cpu / len(due)}
 
 
-async def _ours(rate: int, seconds: float, path: Path, launcher: StampingLauncher) -> Stretch:
-    async with make_clock(1 / rate, launcher) as clock:
+async def _ours(
+    rate: int, seconds: float, path: Path, launcher: StampingLauncher, event_loop: str
+) -> Stretch:
+    async with make_clock(1 / rate, launcher, event_loop=event_loop) as clock:
         handle = clock.add_processor(Probe(path))
         await handle.wait_ready()
         pid = handle.pid
@@ -71,11 +74,13 @@ async def _ours(rate: int, seconds: float, path: Path, launcher: StampingLaunche
     return stretch
 
 
-def _run_ours(rate: int, seconds: float) -> Sample:
+def _run_ours(rate: int, seconds: float, event_loop: str = "asyncio") -> Sample:
+    if importlib.util.find_spec(event_loop) is None:
+        raise SkipError(f"pip install 'chronopype-mp[{event_loop}]'")
     launcher = StampingLauncher()
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "arrivals")
-        stretch = asyncio.run(_ours(rate, seconds, path, launcher))
+        stretch = asyncio.run(_ours(rate, seconds, path, launcher, event_loop))
         return stretch.sample(launcher.published, Arrivals.load(path.read_bytes()))
 
 
@@ -100,4 +105,5 @@ def measure(quick: bool) -> Result:
         runs[f"{rate} Hz", OURS] = partial(_run_ours, rate, seconds)
         for name, reader in READERS.items():
             runs[f"{rate} Hz", name] = partial(_run_bare, reader, rate, seconds)
+        runs[f"{rate} Hz", "our worker with uvloop"] = partial(_run_ours, rate, seconds, "uvloop")
     return Rounds(runs, QUICK_REPEATS if quick else REPEATS).result(UNITS)

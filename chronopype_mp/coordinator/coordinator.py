@@ -77,6 +77,7 @@ LAST_REPORTS = 0.25
 """Seconds to wait for the last report of a process that has ended by itself."""
 
 LAST_REPORTS_POLL = 0.001
+"""Seconds between two looks for it."""
 
 IN_FLIGHT = 0.0003
 """Seconds for what a killed process had sent to come out of the socket; too few for a timer."""
@@ -422,7 +423,7 @@ class Coordinator:
             self._inbox.drain()
             if life.heard_last or loop.time() >= until:
                 return
-            await asyncio.sleep(0.0 if not by_itself else LAST_REPORTS_POLL)
+            await asyncio.sleep(LAST_REPORTS_POLL if by_itself else 0.0)
 
     def _note_network_gone(self, record: WorkerRecord, life: Life) -> None:
         before = record.network_status

@@ -17,13 +17,16 @@ from chronopype_mp.exceptions import ConfigError
 __all__ = ["GroupStrategy", "RestartType", "Supervision"]
 
 BEATS_PER_STALL = 4
+"""A worker beats this often within a stall deadline, so that one lost beat is no stall."""
 
-SHORTEST_GUARD = 0.02
-"""Seconds between two looks of a worker's guard, at the least."""
+LOOKS_PER_DEADLINE = 5
+"""Its guard looks this often within the shortest deadline."""
+
+SHORTEST_LOOK = 0.02
+"""Seconds between two looks, at the least."""
 
 STACKS_AT = 0.6
 """Share of a deadline after which stacks are written: before the coordinator looks."""
-"""A worker beats this often within a stall deadline, so that one lost beat is no stall."""
 
 
 class RestartType(enum.Enum):
@@ -136,7 +139,8 @@ class Supervision(Settings, frozen=True):
     @property
     def guard_interval(self) -> float:
         """How often a worker's guard looks whether the event loop turns, seconds."""
-        return min(self.beat_interval, max(SHORTEST_GUARD, self._shortest_deadline / 5))
+        shortest = self._shortest_deadline / LOOKS_PER_DEADLINE
+        return min(self.beat_interval, max(SHORTEST_LOOK, shortest))
 
     @property
     def stacks_after(self) -> float:
