@@ -52,7 +52,7 @@ CASES: dict[str, type[TickProcessor]] = {
 
 async def _ours(kind: type[TickProcessor], timestamps: list[float]) -> float:
     rules = TickRules(processor_timeout=1.0, max_retries=3, stats_window_size=100, every_tick=True)
-    recorder = TickRecorder(rules.stats_window_size)
+    recorder = TickRecorder(rules.stats_window_size, time.time)
     dispatcher = TickDispatcher(kind(), rules, recorder, _fail)
     task = asyncio.create_task(dispatcher.run())
     await asyncio.sleep(0)

@@ -16,7 +16,7 @@ from chronopype_mp.core.stimuli import Evidence
 
 __all__ = ["gather", "is_stopped", "python_runs", "size_of_stacks"]
 
-LONGEST_STACKS = 65536
+LONGEST_STACKS = 262_144
 """Bytes of stacks that are kept."""
 
 
@@ -87,9 +87,14 @@ def _take_stacks(life: Life) -> str | None:
     stacks = ""
     with contextlib.suppress(OSError):
         with open(life.stacks, "rb") as file:
-            # The end of a long one: the thread with the event loop comes last.
-            file.seek(max(STACKS_HEADER.size, os.stat(life.stacks).st_size - LONGEST_STACKS))
-            stacks = file.read(LONGEST_STACKS).decode(errors="replace")
+            everything = file.read()[STACKS_HEADER.size :]
+        # Those that were asked for tell more of the end than what was written before.
+        written = everything[life.stacks_asked_at :] or everything
+        if len(written) > LONGEST_STACKS:
+            # faulthandler's first thread is the newest; its last, and ours, has the event loop.
+            half = LONGEST_STACKS // 2
+            written = written[:half] + b"\n...\n" + written[-half:]
+        stacks = written.decode(errors="replace")
         os.unlink(life.stacks)
     return stacks or None
 

@@ -6,13 +6,15 @@ import asyncio
 
 from chronopype_mp.coordinator.evidence import is_stopped, python_runs, size_of_stacks
 from chronopype_mp.coordinator.record import Life, WorkerRecord
-from chronopype_mp.core.liveness import GUARD_MISSES
 from chronopype_mp.core.stimuli import Probed
 
 __all__ = ["kill", "kill_for_cause", "probe"]
 
 STACKS_WITHIN = 0.5
 """Seconds that a process has to write its stacks when it is asked to before it is killed."""
+
+LOOKS_MISSED = 2
+"""Looks that the guard may be late until no Python counts as running."""
 
 STACKS_POLL = 0.05
 """Seconds without more of them after which they count as written."""
@@ -43,18 +45,20 @@ def kill_for_cause(record: WorkerRecord, life: Life) -> None:
     if life.process is None or _python_runs(record, life) or is_stopped(life.process.pid):
         kill(life)
     else:
+        life.stacks_asked_at = size_of_stacks(life)
         life.process.ask_for_stacks()
-        _kill_with_stacks(life, size_of_stacks(life), asyncio.get_running_loop().time())
+        _kill_with_stacks(life, life.stacks_asked_at, asyncio.get_running_loop().time())
 
 
 def _kill_with_stacks(life: Life, before: int, began: float) -> None:
     """Kill once the stacks have been written; look again and again, but not for long."""
     loop, size = asyncio.get_running_loop(), size_of_stacks(life)
-    if life.kill_asked or 0 < size == before or loop.time() >= began + STACKS_WITHIN:
+    written = life.stacks_asked_at < size == before
+    if life.kill_asked or written or loop.time() >= began + STACKS_WITHIN:
         kill(life)
     else:
         loop.call_later(STACKS_POLL, _kill_with_stacks, life, size, began)
 
 
 def _python_runs(record: WorkerRecord, life: Life) -> bool:
-    return python_runs(life, GUARD_MISSES * record.policy.guard_interval)
+    return python_runs(life, LOOKS_MISSED * record.policy.guard_interval)

@@ -43,6 +43,7 @@ class Life:
 
     Attributes:
         stacks: the file to which its watchdog writes; "" for none.
+        stacks_asked_at: how many bytes of stacks there were when it was asked for them.
         place: among the starts side by side.
         stop_asked_at: when it was told to stop, monotonic.
         process: once it is there.
@@ -64,6 +65,7 @@ class Life:
         self.incarnation = incarnation
         self.place = place
         self.stacks = stacks
+        self.stacks_asked_at = 0
         self.stop_asked_at = 0.0
         self.process: WorkerProcess | None = None
         self.kill_asked = False

@@ -4,9 +4,9 @@ The loop's beats come from the worker's event loop, the guard's from a thread be
 also notes in a file that Python runs, and writes all stacks there when the loop stands still. ::
 
     process stopped                                      → STOPPED
+    guard does not run                                   → GIL_STUCK
     guard says or has written that the loop stands still → LOOP_BLOCKED
-    guard runs                                           → UNREACHABLE: it lives, reports are lost
-    otherwise                                            → GIL_STUCK
+    otherwise                                            → UNREACHABLE: it lives, reports are lost
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 from chronopype_mp.core.events import DeathReason
 
-__all__ = ["GUARD_MISSES", "Signs", "classify"]
+__all__ = ["Signs", "classify"]
 
 
 class Signs(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,9 +46,9 @@ def classify(signs: Signs) -> DeathReason:
     """Return why the worker is not heard of."""
     if signs.process_stopped:
         return DeathReason.STOPPED
+    if not signs.python_runs:
+        return DeathReason.GIL_STUCK
     guard_heard = signs.guard_silent <= GUARD_MISSES * signs.guard_interval
     if signs.stacks_written or (guard_heard and signs.stalled > 0):
         return DeathReason.LOOP_BLOCKED
-    if signs.python_runs or guard_heard:
-        return DeathReason.UNREACHABLE
-    return DeathReason.GIL_STUCK
+    return DeathReason.UNREACHABLE

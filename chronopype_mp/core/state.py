@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
@@ -190,14 +190,19 @@ class TickRecorder:
 
     Args:
         window: how many execution times are kept.
+        wall: returns the wall clock, seconds.
 
     Attributes:
         last_timestamp: of the last tick that ended, seconds.
+        unrecorded: the durations of ticks that have succeeded at the first attempt since the last
+            look at the counters, nanoseconds; who executes many in a row appends them here.
         is_active: started and not paused.
     """
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, window: int, wall: Callable[[], float]) -> None:
         self._window = window
+        self._wall = wall
+        self.unrecorded: list[int] = []
         self._recent = array("Q", bytes(8 * window))
         self._counts = [0] * BUCKETS
         self._total = 0
@@ -213,20 +218,27 @@ class TickRecorder:
         self._last_error_at: float | None = None
         self._last_success_at: float | None = None
 
-    def succeeded(
-        self, timestamp: float, durations: Sequence[int], retries: int, now: float
-    ) -> None:
-        """Count ticks in a row that succeeded.
+    def succeeded(self, timestamp: float, nanoseconds: int, retries: int) -> None:
+        """Count a tick that succeeded.
 
         Args:
-            timestamp: the last one's, seconds.
-            durations: of each the attempt that succeeded, nanoseconds.
-            retries: attempts that failed before it, the most of one tick.
-            now: the wall clock, seconds.
+            timestamp: the tick's, seconds.
+            nanoseconds: duration of the attempt that succeeded.
+            retries: attempts that failed before it.
         """
+        self.last_timestamp = timestamp
+        if retries > self._max_retries:
+            self._max_retries = retries
+        self.unrecorded.append(nanoseconds)
+        self.record()
+
+    def record(self) -> None:
+        """Take what is `unrecorded` into the statistics; they are of ticks that ended just now."""
+        if not self.unrecorded:
+            return
         recent, window, counts = self._recent, self._window, self._counts
         successes, total, largest = self._successes, self._total, self._largest
-        for nanoseconds in durations:
+        for nanoseconds in self.unrecorded:
             recent[successes % window] = nanoseconds
             successes += 1
             total += nanoseconds
@@ -237,12 +249,10 @@ class TickRecorder:
                 counts[-1] += 1
             if nanoseconds > largest:
                 largest = nanoseconds
+        self.unrecorded.clear()
         self._successes, self._total, self._largest = successes, total, largest
-        if retries > self._max_retries:
-            self._max_retries = retries
         self._consecutive_errors = self._retry_count = 0
-        self.last_timestamp = timestamp
-        self._last_success_at = now
+        self._last_success_at = self._wall()
 
     def failed(self, timestamp: float, error: str, attempts: int) -> None:
         """Count a tick whose last attempt failed.
@@ -252,6 +262,7 @@ class TickRecorder:
             error: the failure's message.
             attempts: attempts that failed.
         """
+        self.record()
         self._errors += 1
         self._consecutive_errors += 1
         self._retry_count = attempts
@@ -263,6 +274,7 @@ class TickRecorder:
     @property
     def counters(self) -> TickCounters:
         """The counters now."""
+        self.record()
         oldest = self._successes % self._window if self._successes >= self._window else 0
         recent = self._recent[oldest:] + self._recent[:oldest]
         return TickCounters(

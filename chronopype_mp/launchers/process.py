@@ -102,8 +102,11 @@ class _ProcessWorker:
         # it tells the exit status, but also ends with the forkserver. A pidfd tells the truth.
         forked = self._process._start_method == "forkserver"
         try:
-            if forked or self._pidfd is None:
+            if self._pidfd is None:
                 await _readable(self._process.sentinel)
+            elif forked:
+                await _readable(self._process.sentinel, self._pidfd)
+                await self._exit_status_told()
             unknown = forked and not _has_bytes(self._process.sentinel)
             if self._pidfd is not None:
                 if forked and not _is_readable(self._pidfd):
@@ -118,6 +121,16 @@ class _ProcessWorker:
         code: int | None = self._process.exitcode
         self._process.close()
         return None if unknown else code
+
+    async def _exit_status_told(self) -> None:
+        """Wait until the forkserver has told the exit status, or has ended."""
+        sentinel = self._process.sentinel
+        while not _is_readable(sentinel):
+            try:
+                async with asyncio.timeout(STUCK_AFTER):
+                    await _readable(sentinel)
+            except TimeoutError:
+                _continue_forkserver()
 
     def kill(self) -> None:
         """Kill the process and all its descendants, those in sessions of their own included."""
@@ -163,20 +176,30 @@ class _ProcessWorker:
         return None
 
 
-async def _readable(fd: int) -> None:
+def _continue_forkserver() -> None:
+    """Have the forkserver go on if it was stopped (SIGSTOP): nobody else can do its work."""
+    pid = multiprocess.forkserver._forkserver._forkserver_pid
+    with contextlib.suppress(psutil.Error, ProcessLookupError):
+        if pid is not None and psutil.Process(pid).status() == psutil.STATUS_STOPPED:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def _readable(*fds: int) -> None:
+    """Wait until one of them is readable."""
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
 
     def on_readable() -> None:
-        loop.remove_reader(fd)
         if not ready.done():
             ready.set_result(None)
 
-    loop.add_reader(fd, on_readable)
+    for fd in fds:
+        loop.add_reader(fd, on_readable)
     try:
         await ready
     finally:
-        loop.remove_reader(fd)
+        for fd in fds:
+            loop.remove_reader(fd)
 
 
 def _has_bytes(fd: int) -> bool:
@@ -287,11 +310,8 @@ class ForkserverLauncher(_ProcessLauncher):
             raise OSError("the forkserver could not fork, or has died") from error
 
     def _get_unstuck(self) -> None:
-        """Have the forkserver go on if it was stopped (SIGSTOP): nobody else can start anything."""
-        pid = multiprocess.forkserver._forkserver._forkserver_pid
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if pid is not None and psutil.Process(pid).status() == psutil.STATUS_STOPPED:
-                os.kill(pid, signal.SIGCONT)
+        """Have the forkserver go on if it was stopped."""
+        _continue_forkserver()
 
 
 class SpawnLauncher(_ProcessLauncher):

@@ -212,15 +212,14 @@ class TickDispatcher:
     def _run_here(self, hook: Callable[[float], object], timestamps: Sequence[float]) -> int:
         """Run ticks now, one after the other, until one fails or lets no more through.
 
-        What one raises is left to the task, which has the time for retries. Those that come in one
-        frame are recorded together.
+        What one raises is left to the task, which has the time for retries.
 
         Returns:
             How many were begun, 1 or more.
         """
-        clock = time.monotonic_ns
-        durations: list[int] = []
-        took = durations.append
+        clock, recorder = time.monotonic_ns, self._recorder
+        took = recorder.unrecorded.append
+        ran = 0
         timestamp = timestamps[0]
         before = timestamp if self._before is None else self._before
         largest_gap = self.largest_gap
@@ -233,6 +232,8 @@ class TickDispatcher:
                 began = clock()
                 hook(timestamp)
                 took(clock() - began)
+                recorder.last_timestamp = timestamp
+                ran += 1
                 if self.paused or (self._choosy and not self._processor._wants_ticks):
                     break
         except (SystemExit, KeyboardInterrupt):
@@ -244,15 +245,13 @@ class TickDispatcher:
         except BaseException as error:
             failed = error
         else:
-            return len(durations)
+            return ran
         finally:
             self._before, self.largest_gap = timestamp, largest_gap
-            if durations:
-                last = timestamps[len(durations) - 1]
-                self._recorder.succeeded(last, durations, 0, time.time())
-                self._run += len(durations)
+            self._run += ran
+            recorder.record()
         self._fail_here(timestamp, failed)
-        return len(durations) + 1
+        return ran + 1
 
     def _fail_here(self, timestamp: float, failed: _Failed | BaseException) -> None:
         if isinstance(failed, _Failed) and self._attempts == 1:
@@ -335,7 +334,7 @@ class TickDispatcher:
             return _cancelled_from_within(error)
         finally:
             self.attempt_started = None
-        self._recorder.succeeded(timestamp, (time.monotonic_ns() - began,), retries, time.time())
+        self._recorder.succeeded(timestamp, time.monotonic_ns() - began, retries)
         return None
 
 

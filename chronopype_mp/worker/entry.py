@@ -185,7 +185,7 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog) -> int:
         link.guard_sender,
         watchdog,
         lambda: host.turned_at,
-        lambda: _call(loop, host.turn),
+        lambda: _call(loop, host.beat),
         lambda: _call(loop, host.stop),
     )
     guard.start()

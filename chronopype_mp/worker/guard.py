@@ -65,7 +65,6 @@ class Guard:
         self._turned_at = turned_at
         self._ask_to_turn = ask_to_turn
         self._asked_at = 0.0
-        self._written_at = 0.0
         self._on_orphaned = on_orphaned
         self.orphaned = False
         self._ended = threading.Event()
@@ -120,8 +119,8 @@ class Guard:
             self._asked_at = now
             self._ask_to_turn()
             return 0.0
-        if late >= self._boot.stacks_after and self._written_at <= turned_at:
-            self._written_at = now
+        if late >= self._boot.stacks_after:
+            # Again at every look: the last ones count.
             self._watchdog.write()
         return late
 

@@ -103,7 +103,7 @@ class WorkerHost:
         make_processor: makes the processor, once, in `run`.
         keep_exception: called with a failure's serial number and exception, so that who shares
             this process can have the exception itself.
-        on_turn: called at every `turn`.
+        on_turn: called at every `beat`.
         usage: returns resident memory in bytes and CPU time in seconds, for the beats.
 
     Attributes:
@@ -129,7 +129,7 @@ class WorkerHost:
         self._on_turn = on_turn
         self._usage = usage
         self.outbox = Outbox(link)
-        self._recorder = TickRecorder(boot.rules.stats_window_size)
+        self._recorder = TickRecorder(boot.rules.stats_window_size, time.time)
         self._processor: TickProcessor | None = None
         self._dispatcher: TickDispatcher | None = None
         self._welcome: asyncio.Future[Welcome] | None = None
@@ -145,7 +145,7 @@ class WorkerHost:
         self._told_through = 0
         self._batch = EVERY_BATCH if boot.rules.every_tick else BATCH
         self._shown_status = NetworkStatus.STOPPED
-        self.turned_at = time.monotonic()
+        self.turned_at = self._beat_due = time.monotonic()
 
     async def run(self) -> int:
         """Host the processor to its end.
@@ -190,10 +190,13 @@ class WorkerHost:
         if self._end is not None and self._stopping is None:
             self._begin_stop(self._newest_tick)
 
-    def turn(self) -> None:
-        """Take note that the event loop turns: before every beat, and when the guard asks."""
-        self.turned_at = time.monotonic()
+    def beat(self) -> None:
+        """Report that the event loop turns: now and then, and when the guard asks."""
+        now = self.turned_at = time.monotonic()
         self._on_turn()
+        if self._dispatcher is not None and not self._over:
+            self._post_beat(max(0.0, now - self._beat_due))
+            self._watch_tick(now)
 
     def _adopt(self, processor: TickProcessor) -> None:
         processor._stats_window_size = self._boot.rules.stats_window_size
@@ -424,14 +427,10 @@ class WorkerHost:
 
     async def _beat(self) -> None:
         interval = self._boot.beat_interval
-        due = time.monotonic() + interval
         while True:
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            self.turn()
-            now = self.turned_at
-            self._post_beat(now - due)
-            self._watch_tick(now)
-            due = max(due + interval, now)
+            self._beat_due = max(self._beat_due + interval, time.monotonic())
+            await asyncio.sleep(self._beat_due - time.monotonic())
+            self.beat()
 
     def _post_beat(self, lag: float) -> None:
         assert self._dispatcher is not None

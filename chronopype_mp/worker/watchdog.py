@@ -22,6 +22,9 @@ from chronopype_mp.launchers.base import STACKS_SIGNAL
 
 __all__ = ["Watchdog"]
 
+INNERMOST, OUTERMOST = 100, 20
+"""Frames that are shown of a stack with more."""
+
 
 class Watchdog:
     """The file with the stacks, and what writes to it.
@@ -33,11 +36,12 @@ class Watchdog:
     def __init__(self, path: str) -> None:
         self._file = open(path, "w+b", buffering=0)  # noqa: SIM115 – open for the process' life
         self._fd = self._file.fileno()
-        self._has_written = False
+        self._own_end = STACKS_HEADER.size
         self.python_runs(time.monotonic())
         self._file.seek(STACKS_HEADER.size)
         faulthandler.enable(file=self._file, all_threads=True)
         faulthandler.register(STACKS_SIGNAL, file=self._file, all_threads=True)
+        os.register_at_fork(after_in_child=_leave_it_to_the_parent)
 
     def python_runs(self, now: float) -> None:
         """Take note that Python code runs, at ``now`` on the monotonic clock, seconds."""
@@ -45,18 +49,12 @@ class Watchdog:
             os.pwrite(self._fd, STACKS_HEADER.pack(now), 0)
 
     def loop_turns(self) -> None:
-        """Forget the stacks that were written because the event loop did not turn.
-
-        Those that the coordinator has asked for stay: the process is about to be killed, even if
-        the signal has set its loop free.
-        """
-        if self._has_written:
-            self._has_written = False
-            self._file.truncate(STACKS_HEADER.size)
-            self._file.seek(STACKS_HEADER.size)
+        """Forget the stacks that were written because the event loop did not turn."""
+        if self._own_end > STACKS_HEADER.size:
+            self._write(b"")
 
     def write(self) -> None:
-        """Write the stacks of all threads, that of the main thread last."""
+        """Write the stacks of all threads, that of the main thread last, in place of the last."""
         main = threading.main_thread().ident
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         frames = sorted(sys._current_frames().items(), key=lambda item: item[0] == main)
@@ -65,9 +63,25 @@ class Watchdog:
             for ident, frame in frames
             if ident != threading.get_ident()
         )
-        self._has_written = True
+        self._write(text.encode(errors="backslashreplace"))
+
+    def _write(self, stacks: bytes) -> None:
+        """Replace what this has written, unless the coordinator has asked for more meanwhile.
+
+        Then the process is about to be killed, even if the signal has set its loop free.
+        """
         with contextlib.suppress(OSError):
-            os.write(self._fd, text.encode(errors="backslashreplace"))
+            if os.fstat(self._fd).st_size <= self._own_end:
+                os.pwrite(self._fd, stacks, STACKS_HEADER.size)
+                self._own_end = STACKS_HEADER.size + len(stacks)
+                self._file.truncate(self._own_end)
+                self._file.seek(self._own_end)  # there the signal handlers write
+
+
+def _leave_it_to_the_parent() -> None:
+    """A forked child shares the file; what becomes of it is nothing to the worker."""
+    faulthandler.disable()
+    faulthandler.unregister(STACKS_SIGNAL)
 
 
 def _stack(frame: FrameType | None) -> str:
@@ -76,4 +90,7 @@ def _stack(frame: FrameType | None) -> str:
         code = frame.f_code
         lines.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_qualname}\n')
         frame = frame.f_back
+    if len(lines) > INNERMOST + OUTERMOST:
+        left_out = len(lines) - INNERMOST - OUTERMOST
+        lines[INNERMOST:-OUTERMOST] = [f"  ... {left_out} frames\n"]
     return "".join(lines)

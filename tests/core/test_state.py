@@ -74,9 +74,9 @@ def test_a_percentile_out_of_range_is_refused(percentile: float) -> None:
 
 
 def test_the_recorder_counts_successes() -> None:
-    recorder = TickRecorder(100)
-    recorder.succeeded(10.0, [500_000_000], 0, now=1000.0)
-    recorder.succeeded(11.0, [250_000_000], 2, now=1001.5)
+    recorder = TickRecorder(100, lambda: 1001.5)
+    recorder.succeeded(10.0, 500_000_000, 0)
+    recorder.succeeded(11.0, 250_000_000, 2)
     state = state_of(recorder)
     assert state.last_timestamp == 11.0
     assert state.execution_times == (0.5, 0.25)
@@ -88,7 +88,7 @@ def test_the_recorder_counts_successes() -> None:
 
 
 def test_the_recorder_counts_a_failed_tick_once_and_its_attempts_as_retries() -> None:
-    recorder = TickRecorder(100)
+    recorder = TickRecorder(100, lambda: 1001.5)
     recorder.failed(10.0, "no", attempts=4)
     state = state_of(recorder)
     assert state.last_timestamp == 10.0
@@ -100,11 +100,11 @@ def test_the_recorder_counts_a_failed_tick_once_and_its_attempts_as_retries() ->
 
 
 def test_a_success_ends_the_row_of_errors_but_not_their_history() -> None:
-    recorder = TickRecorder(100)
+    recorder = TickRecorder(100, lambda: 1001.5)
     recorder.failed(1.0, "first", attempts=2)
     recorder.failed(2.0, "second", attempts=1)
     assert state_of(recorder).consecutive_errors == 2
-    recorder.succeeded(3.0, [100_000_000], 0, now=5.0)
+    recorder.succeeded(3.0, 100_000_000, 0)
     state = state_of(recorder)
     assert (state.consecutive_errors, state.retry_count) == (0, 0)
     assert (state.error_count, state.max_consecutive_retries) == (2, 2)
@@ -112,10 +112,10 @@ def test_a_success_ends_the_row_of_errors_but_not_their_history() -> None:
 
 
 def test_a_state_taken_does_not_change_any_more() -> None:
-    recorder = TickRecorder(2)
-    recorder.succeeded(1.0, [100_000_000], 0, now=1.0)
+    recorder = TickRecorder(2, lambda: 1001.5)
+    recorder.succeeded(1.0, 100_000_000, 0)
     before = state_of(recorder)
-    recorder.succeeded(2.0, [200_000_000], 0, now=2.0)
+    recorder.succeeded(2.0, 200_000_000, 0)
     recorder.is_active = True
     assert before.execution_times == (0.1,)
     assert not before.is_active
@@ -128,9 +128,9 @@ def test_the_window_holds_the_last_times_and_the_count_goes_on(
     window: int, times: list[float]
 ) -> None:
     """With chronopype a window of 1 is never trimmed, and the total stops at the window."""
-    recorder = TickRecorder(window)
+    recorder = TickRecorder(window, lambda: 1001.5)
     for number, nanoseconds in enumerate(times):
-        recorder.succeeded(float(number), [nanoseconds], 0, now=float(number))
+        recorder.succeeded(float(number), nanoseconds, 0)
     state = state_of(recorder)
     assert state.execution_times == tuple(time / 1e9 for time in times[-window:])
     assert state.total_ticks == len(times)

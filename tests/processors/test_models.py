@@ -78,11 +78,11 @@ def test_the_window_is_never_exceeded_and_the_totals_never_saturate(
 def test_a_workers_recorder_agrees_with_chronopypes_methods(
     window: int, ticks: list[tuple[bool, int]]
 ) -> None:
-    recorder = TickRecorder(window)
+    recorder = TickRecorder(window, lambda: 1001.5)
     state = ProcessorState()
     for timestamp, (succeeds, retries) in enumerate(ticks, 1):
         if succeeds:
-            recorder.succeeded(timestamp, [100_000_000 * timestamp], retries, now=0.0)
+            recorder.succeeded(timestamp, 100_000_000 * timestamp, retries)
             state = state.update_execution_time(100_000_000 * timestamp / 1e9, window)
             state = state.update_retry_count(retries).reset_retries()
         else:

@@ -258,6 +258,9 @@ async def main():
         await second.wait_ready()
         report = {"same": (server(), first.pid) == old}
         os.kill(old[0], signal.SIGSTOP)
+        os.kill(second.pid, signal.SIGKILL)
+        await watched.events.wait_for(WorkerReady, worker="second", incarnation=2)
+        os.kill(old[0], signal.SIGSTOP)
         third = clock.add_processor(Scribe(directory / "third"), name="third")
     report["statuses"] = [handle.status.name for handle in (first, second, third)]
     report["deaths"] = len(watched.events.of(WorkerDied))
@@ -275,7 +278,7 @@ def test_when_the_forkserver_was_stopped_it_is_made_to_go_on(
     assert report_of(scripts, SERVER_STOPPED, launcher) == {
         "same": True,
         "statuses": ["STOPPED"] * 3,
-        "deaths": 0,
+        "deaths": 1,
     }
 
 

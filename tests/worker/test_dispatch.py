@@ -59,7 +59,7 @@ class Rig:
     def __init__(
         self, processor: TickProcessor, timeout: float, retries: int, every: bool = False
     ) -> None:
-        self.recorder = TickRecorder(100)
+        self.recorder = TickRecorder(100, time.time)
         self.failures: list[Failed] = []
         self.settled_through: list[int] = []
         rules = TickRules(
@@ -882,6 +882,21 @@ def test_of_ticks_in_a_row_one_may_fail_for_good_and_the_others_are_all_recorded
             assert rig.state.last_timestamp == 40.0
             assert [failure.timestamp for failure in rig.failures] == [20.0]
             assert rig.dispatcher.largest_gap == 15.0
+
+    run(scenario())
+
+
+def test_a_tick_in_a_row_sees_what_the_one_before_has_left() -> None:
+    async def scenario() -> None:
+        seen: list[tuple[int, float | None]] = []
+
+        def behave(timestamp: float) -> None:
+            seen.append((rig.state.success_count, rig.state.last_timestamp))
+
+        async with working(Called(behave), every=True) as rig:
+            rig.dispatcher.offer(1, [10.0, 20.0, 30.0])
+            assert seen == [(0, None), (1, 10.0), (2, 20.0)]
+            assert rig.account == TickAccount(base=0, run=3)
 
     run(scenario())
 
