@@ -17,7 +17,7 @@ from chronopype_mp.events import NetworkChanged, WorkerDied
 from tests.system.clocks import Watched, run
 from tests.system.processors import Network, Scribe
 
-LONG = float(os.environ.get("CHRONOPYPE_MP_TEST_SECONDS", "15"))
+LONG = float(os.environ.get("CHRONOPYPE_MP_TEST_SECONDS", "8"))
 """Seconds; the promise is kept for 120."""
 
 
