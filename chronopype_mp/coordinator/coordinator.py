@@ -76,11 +76,8 @@ TERMINATE_AFTER = 1.0
 LAST_REPORTS = 0.25
 """Seconds to wait for the last report of a process that has ended by itself."""
 
-LAST_REPORTS_POLL = 0.001
-"""Seconds between two looks for it."""
-
-IN_FLIGHT = 0.0003
-"""Seconds for what a killed process had sent to come out of the socket; too few for a timer."""
+IN_FLIGHT = 0.001
+"""Seconds for what a killed process had sent to come out of the socket."""
 
 REAP_GRACE = 5.0
 """Seconds beyond all stop deadlines after which an unkillable process is given up."""
@@ -423,7 +420,7 @@ class Coordinator:
             self._inbox.drain()
             if life.heard_last or loop.time() >= until:
                 return
-            await asyncio.sleep(LAST_REPORTS_POLL if by_itself else 0.0)
+            await asyncio.sleep(IN_FLIGHT / 4)
 
     def _note_network_gone(self, record: WorkerRecord, life: Life) -> None:
         before = record.network_status
