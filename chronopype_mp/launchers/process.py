@@ -50,7 +50,8 @@ SPARE_FDS = 32
 leaks some, and takes its forkserver down, when it runs out of them halfway."""
 
 STUCK_AFTER = 1.0
-"""Seconds after which it is looked into why a start takes so long."""
+"""Seconds after which it is looked into why the forkserver has not started a process, or not told
+the exit status of one that has ended."""
 
 _starting = threading.Lock()
 

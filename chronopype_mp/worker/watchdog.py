@@ -4,7 +4,8 @@ The guard thread does that as long as Python runs at all, with the GIL: the stac
 runs meanwhile may not be read without it (the reader may crash). When the GIL is held by code that
 does not give it back, the coordinator asks for the stacks by a signal before it kills the process;
 faulthandler's handlers of that one and of the fatal ones are written in C and need no GIL. All of
-them write to one file, which the coordinator reads; a loop that turns again makes it empty.
+them write to one file, which the coordinator reads; a loop that turns again takes back what the
+guard has written.
 """
 
 from __future__ import annotations
