@@ -74,10 +74,7 @@ TERMINATE_AFTER = 1.0
 """Seconds without an answer after which SIGTERM asks for the stop, too."""
 
 LAST_REPORTS = 0.25
-"""Seconds to wait for the last report of a process that has ended by itself."""
-
-IN_FLIGHT = 0.001
-"""Seconds for what a killed process had sent to come out of the socket."""
+"""Seconds, at most, for what an ended process had sent to come out of the socket."""
 
 REAP_GRACE = 5.0
 """Seconds beyond all stop deadlines after which an unkillable process is given up."""
@@ -400,7 +397,7 @@ class Coordinator:
         code = await life.process.wait()
         life.place.leave()
         life.process.clean_up()
-        await self._hear_last(life, code)
+        await self._inbox.catch_up(LAST_REPORTS)
         record.life = None
         self._tell_progress()
         evidence = gather(
@@ -409,18 +406,6 @@ class Coordinator:
         record.process_ended()
         self._note_network_gone(record, life)
         self._stimulate(Exited(record.name, life.incarnation, evidence))
-
-    async def _hear_last(self, life: Life, code: int | None) -> None:
-        """Wait for what an ended process has sent; it may still be in the socket."""
-        by_itself = code is not None and code >= 0
-        # The kernel's time, not the clock's: a test may have that stand still.
-        loop = asyncio.get_running_loop()
-        until = loop.time() + (LAST_REPORTS if by_itself else IN_FLIGHT)
-        while True:
-            self._inbox.drain()
-            if life.heard_last or loop.time() >= until:
-                return
-            await asyncio.sleep(IN_FLIGHT / 4)
 
     def _note_network_gone(self, record: WorkerRecord, life: Life) -> None:
         before = record.network_status

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import itertools
 from collections.abc import Callable
 
 import msgspec
@@ -14,6 +17,9 @@ __all__ = ["DropCounts", "Inbox"]
 
 BATCH = 200
 """Frames handled in one turn of the event loop."""
+
+MARK = b"\xc1 mark %d"
+"""Never a report: no msgpack begins with that byte."""
 
 
 class DropCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +51,9 @@ class Inbox:
     def __init__(self, hub: Hub, deliver: Callable[[Uplink], str | None]) -> None:
         self._hub = hub
         self._deliver = deliver
+        self._handled = 0
+        self._numbers = itertools.count()
+        self._marks: dict[bytes, asyncio.Future[None]] = {}
         self.dropped = DropCounts()
 
     def read(self) -> int:
@@ -54,8 +63,10 @@ class Inbox:
             try:
                 report = decode_report(frame)
             except FrameError:
-                self._drop("garbage")
+                if not self._is_mark(frame):
+                    self._drop("garbage")
                 continue
+            self._handled += 1
             refused = self._deliver(report)
             if refused is not None:
                 self._drop(refused)
@@ -69,6 +80,35 @@ class Inbox:
         """Handle all that has come in."""
         while self.read() == BATCH:
             pass
+
+    async def catch_up(self, timeout: float) -> None:
+        """Handle all that has come in by now, also what the transport has not handed over yet.
+
+        Args:
+            timeout: seconds after which it returns in any case.
+        """
+        handled = -1
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                # An echo may overtake some of what is much; then it was not the only one to come.
+                while handled != self._handled:
+                    handled = self._handled
+                    await self._echo()
+
+    async def _echo(self) -> None:
+        """Wait until a mark has come in that is sent now."""
+        mark = MARK % next(self._numbers)
+        if self._hub.echo(mark):
+            self._marks[mark] = asyncio.get_running_loop().create_future()
+            await self._marks[mark]
+
+    def _is_mark(self, frame: bytes) -> bool:
+        waiting = self._marks.pop(frame, None)
+        if waiting is None:
+            return False
+        if not waiting.done():  # it may have taken too long for who waited
+            waiting.set_result(None)
+        return True
 
     def _drop(self, kind: str) -> None:
         self.dropped = msgspec.structs.replace(

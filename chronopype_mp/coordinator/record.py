@@ -50,7 +50,6 @@ class Life:
         kill_asked: it is to be killed as soon as it is there.
         output: reads its pipes.
         fatal: the failure that it said it ends with.
-        heard_last: it has sent its last report.
         refused: it speaks another version of the protocol; its start will time out.
         ready: it has reported that it is ready.
         through: the last tick that it is known to be through with, where each is to run.
@@ -71,7 +70,6 @@ class Life:
         self.kill_asked = False
         self.output: WorkerOutput | None = None
         self.fatal: Failure | None = None
-        self.heard_last = False
         self.refused = False
         self.ready = False
         self.through = 0

@@ -88,7 +88,6 @@ class ReportHandler:
             case LogLine():
                 _log(report)
             case Bye():
-                life.heard_last = True
                 if report.account is not None:
                     record.ledger.report(report.account)
                     record.update(

@@ -37,6 +37,17 @@ class Hub(Protocol):
         """Return up to ``most`` frames that have come in; never blocks."""
         ...
 
+    def echo(self, frame: bytes) -> bool:
+        """Send a frame to `receive`; never blocks.
+
+        Once it has come, what workers had sent before, and had left them, can be received without
+        waiting; but for what was more than some kilobytes of one worker.
+
+        Returns:
+            Whether it was taken.
+        """
+        ...
+
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
         """Call ``on_readable`` in the loop when frames may have come in."""
         ...

@@ -115,6 +115,10 @@ class MemoryHub:
         """Return up to ``most`` frames that have come in."""
         return self._inbox.get(most)
 
+    def echo(self, frame: bytes) -> bool:
+        """Send a frame to `receive`; return False if the queue is full."""
+        return self._inbox.put(frame)
+
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
         """Call ``on_readable`` in the loop when frames may have come in."""
         self._inbox.attach(loop, on_readable)

@@ -114,6 +114,7 @@ class ZmqHub:
             self._pub.close()
             self.close()
             raise
+        self._echo = ZmqSender(self._context, self.up)
         self._readable = _Readable(self._pull)
 
     @staticmethod
@@ -137,6 +138,10 @@ class ZmqHub:
 
     def publish(self, frame: bytes) -> None:
         """Send a frame; it is dropped for a worker whose queue is full."""
+        if not frame.startswith((TICK_TOPIC, TICKS_TOPIC)):
+            # It may be for a worker that has just subscribed. libzmq takes note of that when it
+            # sends, but not within a millisecond of the last time; always when asked for its state.
+            self._pub.getsockopt(zmq.EVENTS)
         self._pub.send(frame, zmq.DONTWAIT)
 
     def receive(self, most: int) -> list[bytes]:
@@ -145,6 +150,14 @@ class ZmqHub:
         if len(frames) == most:
             self._readable.ask_again()
         return frames
+
+    def echo(self, frame: bytes) -> bool:
+        """Send a frame to `receive`, by the way that reports take; return False if it is full.
+
+        libzmq's thread reads its connections in the order in which they have become readable, some
+        8 KB at a time; so this frame can overtake only what comes behind as much.
+        """
+        return self._echo.send(frame)
 
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
         """Call ``on_readable`` in the loop when frames may have come in."""
@@ -158,6 +171,7 @@ class ZmqHub:
         """Close the PULL socket and the context; remove the private directory."""
         if hasattr(self, "_readable"):
             self._readable.detach()
+            self._echo.close(0)
         self._pull.close()
         self._context.term()
         if self.directory is not None:

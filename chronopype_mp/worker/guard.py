@@ -83,7 +83,7 @@ class Guard:
         os.close(self._end_read)
 
     def _run(self) -> None:
-        sender = self._sender()
+        sender: Sender | None = None
         poller = select.poll()
         for fd in (self._parent, self._end_read):
             poller.register(fd, select.POLLIN)
@@ -94,6 +94,7 @@ class Guard:
             if self._parent in ready:
                 self._stop_as_orphan()
                 break
+            sender = sender or self._sender()  # not before: the worker's start is in a hurry
             sender.send(
                 encode_report(
                     GuardBeat(
@@ -103,7 +104,8 @@ class Guard:
                     )
                 )
             )
-        sender.close(0)
+        if sender is not None:
+            sender.close(0)
 
     def _look(self, now: float) -> float:
         """Return for how long the event loop has stood still, seconds; 0 if it turns.

@@ -11,6 +11,7 @@ from chronopype_mp.coordinator.inbox import BATCH, DropCounts, Inbox
 from chronopype_mp.core.codec import encode_report
 from chronopype_mp.core.messages import GuardBeat, Uplink
 from chronopype_mp.transport.memory import MemoryHub
+from chronopype_mp.transport.zeromq import ZmqHub, ZmqLink
 from tests.waiting import Noticeboard, run
 
 GARBAGE = b"\xc1 is no msgpack"
@@ -92,6 +93,63 @@ def test_one_turn_handles_one_batch_and_drain_handles_all() -> None:
     rig.inbox.drain()
     assert len(rig.delivered) == 3 * BATCH
     assert rig.inbox.read() == 0
+
+
+def test_who_catches_up_has_handled_all_that_was_sent_before() -> None:
+    """Here over real sockets: what was sent is with libzmq's thread, or not even there yet."""
+
+    async def scenario() -> None:
+        hub = ZmqHub()
+        numbers: list[int] = []
+
+        def deliver(report: Uplink) -> None:
+            numbers.append(report.incarnation)
+
+        inbox = Inbox(hub, deliver)
+        hub.attach(asyncio.get_running_loop(), inbox.on_readable)
+        total = 0
+        for burst in (1, 3 * BATCH, 20, 1):
+            link = ZmqLink(hub.down, hub.up, "a")
+            for _ in range(burst):
+                assert link.send(frame("a", total))
+                total += 1
+            link.close(5.0)  # as a process that ends: all has left it
+            await inbox.catch_up(10.0)
+            assert numbers == list(range(total))
+        assert inbox.dropped == DropCounts()
+        hub.close_publisher()
+        hub.close()
+
+    run(scenario())
+
+
+def test_who_catches_up_waits_no_longer_than_told_and_a_late_mark_is_no_garbage() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        await rig.inbox.catch_up(0.001)  # nobody reads
+        rig.link.send(GARBAGE)
+        rig.inbox.drain()
+        assert rig.inbox.dropped == DropCounts(garbage=1)
+
+    run(scenario())
+
+
+def test_several_catch_up_at_once_and_one_gives_up() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        waiting = [asyncio.create_task(rig.inbox.catch_up(10.0)) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiting[1].cancel()
+        rig.hub.attach(asyncio.get_running_loop(), rig.inbox.on_readable)
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [
+            type(None),
+            asyncio.CancelledError,
+            type(None),
+        ]
+        rig.hub.close()
+
+    run(scenario())
 
 
 def test_a_flood_is_read_in_turns_until_nothing_is_left() -> None:

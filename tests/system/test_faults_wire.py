@@ -270,11 +270,10 @@ def test_reports_of_an_earlier_incarnation_change_nothing_and_are_counted(
             pid = victim.pid
             reports = [encode_report(r) for r in reports_as("victim", 1)]
             Forger(n).push(*reports)
-            # What the killed process itself had on its way may come late, and is one more.
             while sum(dropped.stale for dropped in n.events.of(FramesDropped)) < len(reports):
                 await n.ticks(1)
             dropped = n.events.of(FramesDropped)
-            assert sum(each.stale for each in dropped) <= len(reports) + 2
+            assert sum(each.stale for each in dropped) == len(reports)
             assert not any(each.garbage or each.foreign for each in dropped)
             assert (victim.pid, victim.incarnation, victim.restarts) == (pid, 2, 1)
             assert victim.network_status is NetworkStatus.STOPPED

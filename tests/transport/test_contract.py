@@ -373,6 +373,19 @@ def test_a_worker_that_comes_after_another_has_gone_is_heard_under_the_same_name
     receive(ends.hub.receive, 1)
 
 
+def test_once_an_echo_is_there_so_is_what_came_before_it(ends: Ends) -> None:
+    link = ends.link("a")
+    for number in range(50):
+        assert link.send(beat(number))
+    link.close(5.0)
+    assert ends.hub.echo(beat(50))
+    numbers: list[int] = []
+    while 50 not in numbers:
+        numbers.append(number_of(receive(ends.hub.receive, 1)[0]))
+    numbers += [number_of(frame) for frame in ends.hub.receive(50)]  # without waiting
+    assert sorted(numbers) == list(range(51))
+
+
 def test_of_a_message_in_parts_each_part_arrives_as_a_frame(sockets: Ends) -> None:
     assert isinstance(sockets.hub, ZmqHub)
     context = zmq.Context()
