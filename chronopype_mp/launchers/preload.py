@@ -120,4 +120,7 @@ def _drop_requests_that_fail(server: int) -> None:
 gc.collect()
 gc.freeze()
 _drop_requests_that_fail(os.getpid())
+# A forked process has the forkserver's handler until it leads a session of its own; a Ctrl-C in
+# these milliseconds is not for it either.
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 atexit.register(_finish, os.getpid(), _socket_directory())

@@ -7,6 +7,9 @@ which carries what it needs from the main module.
 
 All starts of a process happen in one permanent thread: PR_SET_PDEATHSIG fires when the thread
 that started a child ends, and a start may block.
+
+A new process waits to be told which worker it is. The forkserver's launcher has one wait there for
+the next start, most often a restart, which then does not take the time of a fork.
 """
 
 from __future__ import annotations
@@ -16,20 +19,23 @@ import asyncio
 import contextlib
 import fcntl
 import importlib
+import logging
 import os
 import select
 import signal
+import tempfile
 import termios
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import multiprocess
 import multiprocess.forkserver
 import multiprocess.process
+import multiprocess.reduction
 import multiprocess.spawn
 import psutil
 
@@ -42,8 +48,14 @@ from chronopype_mp.transport.zeromq import ZmqHub
 
 __all__ = ["ForkserverLauncher", "SpawnLauncher"]
 
+logger = logging.getLogger("chronopype_mp.launchers")
+
 ENTRY = "chronopype_mp.worker.entry"
 PRELOAD = "chronopype_mp.launchers.preload"
+
+STANDBY_AFTER = 0.2
+"""Seconds without a start after which a process is made for the next one: not while many workers
+are started, and not while a new one needs the cores."""
 
 SPARE_FDS = 32
 """File descriptors that must be free before a start: about twice what one takes. multiprocess
@@ -56,9 +68,9 @@ the exit status of one that has ended."""
 _starting = threading.Lock()
 
 
-def _run(boot_frame: bytes, stdout: Connection, stderr: Connection) -> None:
+def _run(boot: Connection, stdout: Connection, stderr: Connection) -> None:
     """Run the worker's entry; in the child."""
-    importlib.import_module(ENTRY).main(boot_frame, stdout, stderr)
+    importlib.import_module(ENTRY).main(boot, stdout, stderr)
 
 
 @contextlib.contextmanager
@@ -84,10 +96,20 @@ def _main_module_out_of_sight() -> Iterator[None]:
 
 
 class _ProcessWorker:
-    """A worker that is a process."""
+    """A worker that is a process, once it has been told which.
 
-    def __init__(self, process: Any, pipes: tuple[int, int], leftovers: Leftovers) -> None:
+    Args:
+        process: of `multiprocess`.
+        boot: by which it is told.
+        pipes: the readable ends of its stdout and stderr.
+        leftovers: searches for what it leaves behind.
+    """
+
+    def __init__(
+        self, process: Any, boot: Connection, pipes: tuple[int, int], leftovers: Leftovers
+    ) -> None:
         self._process = process
+        self._boot = boot
         self._leftovers = leftovers
         self.pid: int = process.pid
         self.pipes: tuple[int, int] | None = pipes
@@ -96,6 +118,29 @@ class _ProcessWorker:
         if hasattr(os, "pidfd_open"):
             with contextlib.suppress(ProcessLookupError):  # it has ended, and was reaped, already
                 self._pidfd = os.pidfd_open(self.pid)
+
+    def tell(self, boot: WorkerBoot) -> None:
+        """Tell the process which worker it is; never blocks, even if it does not listen.
+
+        Raises:
+            OSError: it has ended, or there is no memory.
+        """
+        with self._boot, _open_file() as file:
+            file.write(msgspec.msgpack.encode(boot))
+            file.flush()
+            multiprocess.reduction.send_handle(self._boot, file.fileno(), self.pid)
+
+    def discard(self) -> None:
+        """End a process that was told nothing."""
+        self._boot.close()  # at which it exits
+        self._process.join(STUCK_AFTER)
+        if self._process.exitcode is None:
+            self.kill()
+            self._process.join(STUCK_AFTER)
+        self._process.close()
+        for fd in (self._pidfd, *(self.pipes or ())):
+            if fd is not None:
+                os.close(fd)
 
     async def wait(self) -> int | None:
         """Wait for the end through file descriptors; nothing polls."""
@@ -177,6 +222,13 @@ class _ProcessWorker:
         return None
 
 
+def _open_file() -> IO[bytes]:
+    """Open a file without a name."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("chronopype_mp boot"), "w+b")
+    return tempfile.TemporaryFile()
+
+
 def _continue_forkserver() -> None:
     """Have the forkserver go on if it was stopped (SIGSTOP): nobody else can do its work."""
     pid = multiprocess.forkserver._forkserver._forkserver_pid
@@ -236,6 +288,7 @@ class _ProcessLauncher:
         self._context: Any = multiprocess.get_context(self.method)
         self._thread: ThreadPoolExecutor | None = None
         self._leftovers: Leftovers | None = None
+        self._standby: _ProcessWorker | None = None
         self._users = 0
 
     def open_hub(self, queued: int) -> ZmqHub:
@@ -264,29 +317,41 @@ class _ProcessLauncher:
         """Do what can be done for a start that takes long."""
 
     def _start(self, boot: WorkerBoot) -> _ProcessWorker:
-        _check_spare_fds()
-        readers, writers = [], []
+        standby, self._standby = self._standby, None
+        if standby is not None:
+            with contextlib.suppress(OSError):  # somebody has killed it, or the forkserver
+                return self._told(standby, boot)
+        return self._told(self._make_process(), boot)
+
+    @staticmethod
+    def _told(process: _ProcessWorker, boot: WorkerBoot) -> _ProcessWorker:
         try:
-            for _ in range(2):
-                reader, writer = self._context.Pipe(duplex=False)
-                readers.append(reader)
-                writers.append(writer)
-            process = self._context.Process(
-                target=_run,
-                args=(msgspec.msgpack.encode(boot), *writers),
-                name=boot.worker,
-                daemon=True,
-            )
+            process.tell(boot)
+        except BaseException:
+            process.discard()
+            raise
+        return process
+
+    def _make_process(self) -> _ProcessWorker:
+        """Start a process that waits to be told which worker it is."""
+        _check_spare_fds()
+        ours, theirs = [], []
+        try:
+            for duplex in (True, False, False):  # by which it is told, its stdout, its stderr
+                mine, its = self._context.Pipe(duplex)
+                ours.append(mine)
+                theirs.append(its)
+            process = self._context.Process(target=_run, args=theirs, daemon=True)
             with _main_module_out_of_sight():
                 process.start()
             # Or the next start, in this thread, looks whether it has ended while `wait` does so in
             # the loop's: the exit status can be read only once.
             multiprocess.process._children.discard(process)
-            out, err = (os.dup(reader.fileno()) for reader in readers)
             assert self._leftovers is not None
-            return _ProcessWorker(process, (out, err), self._leftovers)
+            out, err = (os.dup(pipe.fileno()) for pipe in ours[1:])
+            return _ProcessWorker(process, ours.pop(0), (out, err), self._leftovers)
         finally:
-            for end in (*readers, *writers):
+            for end in (*ours, *theirs):
                 end.close()
 
     def close(self) -> None:
@@ -294,8 +359,10 @@ class _ProcessLauncher:
         self._users -= 1
         if self._users == 0 and self._thread is not None and self._leftovers is not None:
             self._thread.shutdown(wait=True)
+            if self._standby is not None:
+                self._standby.discard()
             self._leftovers.close()
-            self._thread = self._leftovers = None
+            self._thread = self._leftovers = self._standby = None
 
 
 class ForkserverLauncher(_ProcessLauncher):
@@ -303,12 +370,43 @@ class ForkserverLauncher(_ProcessLauncher):
 
     method = "forkserver"
 
-    def _start(self, boot: WorkerBoot) -> _ProcessWorker:
+    def __init__(self) -> None:
+        super().__init__()
+        self._starts = 0
+
+    async def start(
+        self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None
+    ) -> _ProcessWorker:
+        """Start a process, and have one ready for the next start."""
+        process = await super().start(boot, hub, original)
+        self._starts += 1
+        loop = asyncio.get_running_loop()
+        loop.call_later(STANDBY_AFTER, self._prepare_next, self._starts)
+        return process
+
+    def _prepare_next(self, starts: int) -> None:
+        if self._starts == starts and self._thread is not None:
+            self._thread.submit(self._make_standby)
+
+    def _make_standby(self) -> None:
+        """Make the process for the next start; in the launcher's thread."""
+        if self._standby is None:
+            try:
+                self._standby = self._make_process()
+            except OSError as error:
+                logger.debug("no process can be made in advance: %s", error)
+
+    def _make_process(self) -> _ProcessWorker:
         self._context.set_forkserver_preload([PRELOAD])
         try:
-            return super()._start(boot)
+            return super()._make_process()
         except EOFError as error:
             raise OSError("the forkserver could not fork, or has died") from error
+
+    def close(self) -> None:
+        """End the launcher's threads and the process in reserve, after the last clock."""
+        _continue_forkserver()  # or it would hold that up
+        super().close()
 
     def _get_unstuck(self) -> None:
         """Have the forkserver go on if it was stopped."""

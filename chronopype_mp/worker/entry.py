@@ -17,8 +17,10 @@ from multiprocessing.connection import Connection
 
 import dill
 import msgspec
+import multiprocess.connection
 import multiprocess.forkserver
 import multiprocess.process
+import multiprocess.reduction
 
 from chronopype_mp.core.boot import WORKER_MARK, WorkerBoot
 from chronopype_mp.processors import ProcessorSpec, TickProcessor
@@ -55,18 +57,19 @@ def load(payload: bytes) -> TickProcessor:
     return loaded
 
 
-def main(boot_frame: bytes, stdout: Connection, stderr: Connection) -> None:
-    """Run a worker to its end, then exit.
+def main(told: Connection, stdout: Connection, stderr: Connection) -> None:
+    """Wait to be told which worker this is, run that to its end, then exit.
 
     Args:
-        boot_frame: a `WorkerBoot` in msgpack.
+        told: where the descriptor of a file comes from that has a `WorkerBoot` in msgpack.
         stdout: where file descriptor 1 shall go.
         stderr: where file descriptor 2 shall go.
     """
-    boot = _boots.decode(boot_frame)
     _become_leader()
     _let_go_of_the_forkserver()
     _redirect(stdout, stderr)
+    boot = _wait_for_boot(told)
+    multiprocess.process.current_process().name = boot.worker
     _take_surroundings(boot)
     watchdog = Watchdog(boot.stacks)
     apply_resources(boot)
@@ -149,6 +152,17 @@ def _redirect(stdout: Connection, stderr: Connection) -> None:
     sys.stderr = open(  # noqa: SIM115 – open for the process' life
         2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
     )
+
+
+def _wait_for_boot(told: Connection) -> WorkerBoot:
+    """Return what this process is told; exit if it is not needed, or the coordinator dies."""
+    coordinator = multiprocess.process.parent_process().sentinel
+    with told, contextlib.suppress(EOFError):
+        if told in multiprocess.connection.wait([told, coordinator]):
+            with os.fdopen(multiprocess.reduction.recv_handle(told), "rb") as file:
+                file.seek(0)
+                return _boots.decode(file.read())
+    os._exit(EXIT_OK)
 
 
 def _take_surroundings(boot: WorkerBoot) -> None:

@@ -141,6 +141,8 @@ while True:
 async def main():
     async with Neighbourhood(directory, launcher=sys.argv[1], supervision=SHORT) as n:
         victim = await n.add(Scribe(directory / "victim"), name="victim")
+        all_there = lambda: len(psutil.Process(server()).children()) == len(n.neighbours) + 2
+        await eventually(all_there)  # the process in reserve, too
         before = server(), psutil.Process(server()).num_fds()
         hog = await asyncio.create_subprocess_exec(
             sys.executable, "-c", HOG, stdout=asyncio.subprocess.PIPE
@@ -158,6 +160,7 @@ async def main():
         await hog.wait()
         await eventually(lambda: victim.status is WorkerStatus.READY)
         await n.ticks(5)
+        await eventually(all_there)
         deaths = n.events.of(WorkerDied, worker="victim")
         print("report " + json.dumps({
             "reasons": [death.reason.value for death in deaths],
