@@ -50,6 +50,9 @@ MEGABYTE = 1 << 20
 STEEPEST = 0.5 * MEGABYTE
 """Bytes a minute by which the coordinator's memory may grow; noise is below that."""
 
+SETTLED = 10.0
+"""Minutes after which resident memory says something, too; memory in use always does."""
+
 POLICY = Supervision(
     loop_stall_timeout=3.0,
     stop_grace=3.0,
@@ -219,9 +222,10 @@ class Soak:
         slopes = {name: self.slope(sizes) for name, sizes in self.memory.items()}
         told = ", ".join(f"{name} {slope / 1024:+.1f}" for name, slope in slopes.items())
         print(f"coordinator memory, KiB a minute over the second half: {told}")
-        slope = slopes["resident"]
-        if slope > STEEPEST:
-            self.problems.append(f"memory grows by {slope / MEGABYTE:.2f} MiB a minute")
+        for name, slope in slopes.items():
+            # At first resident memory grows while the allocator gets what it will need.
+            if slope > STEEPEST and (name != "resident" or self.minutes >= SETTLED):
+                self.problems.append(f"memory, {name}: {slope / MEGABYTE:+.2f} MiB a minute")
         print("faults:", dict(sorted(self.inflicted.items())))
         reasons = collections.Counter(reason for _, _, reason in self.deaths)
         print("deaths:", len(self.deaths), dict(sorted(reasons.items())))

@@ -304,12 +304,13 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         """Restart all workers, a few at a time: each must be back before the next goes.
 
         Back is READY, and CONNECTED for a `NetworkProcessor`, even if it was not so before. Workers
-        that are STOPPED are left alone. Cancelling stops rolling; a restart that is under way goes
-        on.
+        that are STOPPED are left alone; those that are down already are restarted first. Cancelling
+        stops rolling; a restart that is under way goes on.
 
         Args:
-            max_unavailable: how many may be down at the same time.
-            timeout: seconds for each to come back.
+            max_unavailable: how many may be down at the same time, as in Kubernetes: none that is
+                up is restarted while that many are down, for whatever reason.
+            timeout: seconds for each to come back, and to wait for others to come back before.
 
         Raises:
             WorkerError: one did not come back; those that were not restarted yet stay as they are.

@@ -10,6 +10,7 @@ from chronopype_mp.coordinator.record import WorkerRecord
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.events import WorkerStatus
 from chronopype_mp.exceptions import WorkerError
+from chronopype_mp.processors import NetworkProcessor
 
 __all__ = ["roll"]
 
@@ -20,41 +21,66 @@ async def roll(
     max_unavailable: int,
     timeout: float,
 ) -> None:
-    """Restart workers in order, at most ``max_unavailable`` at a time.
+    """Restart workers, those that are down first, the others while few enough are down.
 
     Raises:
         WorkerError: one did not come back; no further one is restarted.
     """
-    waiting = list(records)
+
+    def is_ready(record: WorkerRecord) -> bool:
+        return coordinator.view(record.name).status is WorkerStatus.READY
+
+    def has_network(record: WorkerRecord) -> bool:
+        if is_ready(record):
+            return record.network_status is not NetworkStatus.STOPPED
+        return isinstance(record.source, NetworkProcessor)
+
+    def is_up(record: WorkerRecord) -> bool:
+        connected = record.network_status is NetworkStatus.CONNECTED
+        return is_ready(record) and (connected or record not in networks)
+
+    def takes_part(record: WorkerRecord) -> bool:
+        # A worker is STOPPED for good, such as a temporary one that has ended.
+        stopped = WorkerStatus.STOPPED
+        return coordinator.has(record) and coordinator.view(record.name).status is not stopped
+
+    networks = set(filter(has_network, filter(takes_part, records)))
+    waiting = sorted(filter(takes_part, records), key=is_up)
+    rolling: list[WorkerRecord] = []
     failures: list[WorkerError] = []
+
+    def may_go(record: WorkerRecord) -> bool:
+        others = (each for each in records if each is not record and takes_part(each))
+        down = sum(1 for each in others if each in rolling or not is_up(each))
+        return down < max_unavailable or not is_up(record)
 
     async def restart_in_turn() -> None:
         while waiting and not failures:
             record = waiting.pop(0)
-            if not coordinator.has(record):
-                continue  # removed meanwhile
-            if coordinator.view(record.name).status is WorkerStatus.STOPPED:
-                continue  # for good, such as a temporary one that has ended
-            try:
-                await _restart(coordinator, record, timeout)
-            except WorkerError as error:
-                failures.append(error)
+            if takes_part(record):
+                rolling.append(record)
+                try:
+                    await restart(record)
+                except WorkerError as error:
+                    failures.append(error)
+                finally:
+                    rolling.remove(record)
+
+    async def restart(record: WorkerRecord) -> None:
+        problem = "too many others are down; it was not restarted, nor was the rest"
+        try:
+            async with asyncio.timeout(timeout):
+                while not may_go(record):
+                    await coordinator.next_event()
+                problem = f"did not come back within {timeout:g} s; the rest was not restarted"
+                await coordinator.restart(record.name)
+                while not is_up(record):
+                    await coordinator.next_event()
+        except TimeoutError:
+            raise WorkerError(record.name, problem) from None
 
     async with asyncio.TaskGroup() as lanes:
         for _ in range(max_unavailable):
             lanes.create_task(restart_in_turn())
     if failures:
         raise failures[0]
-
-
-async def _restart(coordinator: Coordinator, record: WorkerRecord, timeout: float) -> None:
-    has_network = record.network_status is not NetworkStatus.STOPPED
-    try:
-        async with asyncio.timeout(timeout):
-            await coordinator.restart(record.name)
-            while has_network and record.network_status is not NetworkStatus.CONNECTED:
-                await coordinator.next_event()
-    except TimeoutError:
-        raise WorkerError(
-            record.name, f"did not come back within {timeout:g} s; the rest was not restarted"
-        ) from None

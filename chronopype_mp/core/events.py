@@ -41,9 +41,10 @@ class DeathReason(enum.Enum):
     """Why a worker's process ended.
 
     EXITED and SIGNALLED are its own doing or somebody else's. It was killed for LOOP_BLOCKED (its
-    event loop stood still, other threads ran), GIL_STUCK (no thread could run Python), STOPPED (by
-    SIGSTOP or a debugger), STOP_TIMEOUT (it did not stop within its grace). It was asked to stop,
-    and killed if it did not, for UNREACHABLE (it lives, but is not heard of) and LIMIT_EXCEEDED.
+    event loop stood still, other threads ran), GIL_STUCK (even the guard thread did not get the
+    GIL), STOPPED (by SIGSTOP or a debugger), STOP_TIMEOUT (it did not stop within its grace). It
+    was asked to stop, and killed if it did not, for UNREACHABLE (it lives, but is not heard of) and
+    LIMIT_EXCEEDED.
     START_FAILED: there was no process, or it ended or ran out of time before it was READY.
     """
 

@@ -32,8 +32,8 @@ STACKS_AT = 0.6
 class RestartType(enum.Enum):
     """When a worker that ended is started anew (OTP's).
 
-    PERMANENT: always. TRANSIENT: after an abnormal end, that is, any but exit status 0.
-    TEMPORARY: never.
+    PERMANENT: always. TRANSIENT: after an abnormal end, that is, any exit status but 0, and any end
+    before it was READY. TEMPORARY: never.
     """
 
     PERMANENT = "permanent"

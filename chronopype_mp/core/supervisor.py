@@ -275,7 +275,10 @@ class Supervisor:
             detail = {
                 DeathReason.STOPPED: WAS_STOPPED,
                 DeathReason.LOOP_BLOCKED: f"the event loop did not turn within the {timeout}",
-                DeathReason.GIL_STUCK: f"no thread could run Python within the {timeout}",
+                DeathReason.GIL_STUCK: (
+                    f"the event loop did not turn within the {timeout}, and the guard thread did "
+                    "not get the GIL"
+                ),
             }[reason]
             self._kill(w, reason, detail, now)
 

@@ -17,7 +17,7 @@ import os
 import signal
 
 from chronopype_mp.coordinator.handle import WorkerHandle
-from chronopype_mp.core.checks import at_least
+from chronopype_mp.core.checks import at_least, whole
 from chronopype_mp.core.events import WorkerStatus
 from chronopype_mp.exceptions import WorkerError
 
@@ -83,12 +83,14 @@ def burn_cpu(handle: WorkerHandle, seconds: float) -> None:
 
 
 def exit_in_hook(handle: WorkerHandle, code: int) -> None:
-    """Raise SystemExit in the event loop, as `sys.exit` in a hook does."""
+    """Raise SystemExit in the event loop, as `sys.exit` in a hook does; ``code`` is 0 to 255."""
+    whole("faults.exit_in_hook", "code", code, 0, 255)
     _inflict(handle, "exit_in_hook", code)
 
 
 def exit_at_once(handle: WorkerHandle, code: int) -> None:
-    """End the process with `os._exit`: nothing is flushed."""
+    """End the process with `os._exit`: nothing is flushed; ``code`` is 0 to 255."""
+    whole("faults.exit_at_once", "code", code, 0, 255)
     _inflict(handle, "exit_at_once", code)
 
 

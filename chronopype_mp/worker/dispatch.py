@@ -236,7 +236,7 @@ class TickDispatcher:
                 ran += 1
                 if self.paused or (self._choosy and not self._processor._wants_ticks):
                     break
-        except (SystemExit, KeyboardInterrupt):
+        except SystemExit:
             raise
         except Exception as error:
             failed = _Failed(error, traceback.format_exc())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import mmap
 import os
 import sys
 import threading
@@ -37,17 +38,16 @@ class Watchdog:
     def __init__(self, path: str) -> None:
         self._file = open(path, "w+b", buffering=0)  # noqa: SIM115 – open for the process' life
         self._fd = self._file.fileno()
-        self._own_end = STACKS_HEADER.size
-        self.python_runs(time.monotonic())
-        self._file.seek(STACKS_HEADER.size)
+        self._own_end = self._file.write(STACKS_HEADER.pack(time.monotonic()))
+        # No limit on the size of files applies to what is mapped.
+        self._header = mmap.mmap(self._fd, STACKS_HEADER.size)
         faulthandler.enable(file=self._file, all_threads=True)
         faulthandler.register(STACKS_SIGNAL, file=self._file, all_threads=True)
         os.register_at_fork(after_in_child=_leave_it_to_the_parent)
 
     def python_runs(self, now: float) -> None:
         """Take note that Python code runs, at ``now`` on the monotonic clock, seconds."""
-        with contextlib.suppress(OSError):
-            os.pwrite(self._fd, STACKS_HEADER.pack(now), 0)
+        STACKS_HEADER.pack_into(self._header, 0, now)
 
     def loop_turns(self) -> None:
         """Forget the stacks that were written because the event loop did not turn."""

@@ -49,6 +49,13 @@ class ExitsWithThread(HasThread):
         sys.exit(self.status)
 
 
+class Interrupts(TickProcessor):
+    """Raises what no handler of errors catches, from its tick."""
+
+    def tick(self, timestamp: float) -> None:
+        raise KeyboardInterrupt("from a tick")
+
+
 class ManyThreads(TickProcessor):
     """Has more threads than faulthandler shows, and more frames than fit into a dossier."""
 
@@ -83,6 +90,22 @@ def test_a_thread_keeps_no_process_from_exiting_with_its_status(
                 await watched.events.wait_for(WorkerReady, worker="a", incarnation=2)
             else:
                 await watched.events.wait_for(WorkerStopped, worker="a")
+            running.cancel()
+            await asyncio.wait({running})
+
+    run(scenario())
+
+
+def test_an_interrupt_from_a_tick_is_explained() -> None:
+    async def scenario() -> None:
+        watched = Watched(supervision=SHORT.model_copy(update={"restart": RestartType.TEMPORARY}))
+        async with watched.clock as clock:
+            handle = clock.add_processor(Interrupts(), name="a")
+            await handle.wait_ready()
+            running = asyncio.create_task(clock.run())
+            death = await watched.events.wait_for(WorkerDied, worker="a")
+            assert (death.reason, death.error_type) == (DeathReason.EXITED, "KeyboardInterrupt")
+            assert "in tick" in (death.error or "")
             running.cancel()
             await asyncio.wait({running})
 
@@ -180,6 +203,8 @@ def test_a_fault_that_makes_no_sense_is_refused_by_name() -> None:
             await handle.wait_ready()
             with pytest.raises(ConfigError, match=r"faults\.hold_gil.*'x'"):
                 faults.hold_gil(handle, "x")  # type: ignore[arg-type]
+            with pytest.raises(ConfigError, match=r"faults\.exit_at_once.*300.*at most 255"):
+                faults.exit_at_once(handle, 300)
             with pytest.raises(ConfigError, match=r"faults\.exit_in_hook.*-1"):
                 faults.exit_in_hook(handle, -1)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chronopype_mp import RestartType, Supervision, TickProcessor
+from chronopype_mp import Resources, RestartType, Supervision, TickProcessor
 from chronopype_mp.events import DeathReason, WorkerDied
 from chronopype_mp.testing import faults
 from tests.system.clocks import Watched, run
@@ -117,5 +117,24 @@ def test_the_crash_of_a_forked_child_is_no_sign_of_the_workers() -> None:
             death = await watched.events.wait_for(WorkerDied, worker="a")
             assert (death.reason, death.exitcode) == (DeathReason.UNREACHABLE, 0)
             assert death.stacks is None
+
+    run(scenario())
+
+
+def test_a_worker_that_may_not_write_files_is_told_from_one_whose_gil_is_held() -> None:
+    async def scenario() -> None:
+        policy = Supervision(
+            loop_stall_timeout=1.0,
+            stop_grace=1.0,
+            restart=RestartType.TEMPORARY,
+            resources=Resources(rlimits={"FSIZE": 0}),
+        )
+        watched = Watched(supervision=policy)
+        async with watched.clock as clock:
+            handle = clock.add_processor(TickProcessor(), name="a")
+            await handle.wait_ready()
+            faults.block_loop(handle, FOR_EVER)
+            death = await watched.events.wait_for(WorkerDied, worker="a")
+            assert (death.reason, death.stacks) == (DeathReason.LOOP_BLOCKED, None)
 
     run(scenario())

@@ -9,6 +9,7 @@ import pytest
 
 from chronopype_mp import NetworkStatus, RestartBudget, Supervision, WorkerError, WorkerStatus
 from chronopype_mp.events import Event, NetworkChanged, WorkerReady, WorkerStopping
+from chronopype_mp.testing import faults
 from tests.system.clocks import Watched, closes, run
 from tests.system.neighbours import QUICK
 from tests.system.processors import Network, Scribe, ticks_in
@@ -138,6 +139,56 @@ def test_it_stops_rolling_when_one_does_not_come_back(tmp_path: Path) -> None:
             ticks = ticks_in(tmp_path / handle.name)
             assert ticks == watched.published[-len(ticks) :]
             assert handle.statistics().missed == 0
+
+    run(scenario())
+
+
+class NeverConnects(Network):
+    """Is down from the beginning."""
+
+    async def start_network(self) -> None:
+        await asyncio.Event().wait()
+
+
+def test_one_that_is_down_already_goes_first_and_nobody_else_while_it_stays_down(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        watched = Watched(supervision=POLICY)
+        async with watched.clock as clock:
+            good = [clock.add_processor(Scribe(tmp_path / name), name=name) for name in "abc"]
+            bad = clock.add_processor(NeverConnects(tmp_path / "bad"), name="bad")
+            for handle in (*good, bad):
+                await handle.wait_ready()
+            await watched.events.wait_for(NetworkChanged, worker="bad")
+            with pytest.raises(WorkerError, match=r"'bad'.*did not come back within 1 s"):
+                await clock.restart_all(timeout=1.0)
+            assert [handle.incarnation for handle in (*good, bad)] == [1, 1, 1, 2]
+            # There is room for one more now: the good ones go, one at a time.
+            with pytest.raises(WorkerError, match=r"'bad'.*did not come back within 1 s"):
+                await clock.restart_all(max_unavailable=2, timeout=1.0)
+            assert [handle.incarnation for handle in (*good, bad)] == [2, 2, 2, 3]
+
+    run(scenario())
+
+
+def test_nobody_goes_while_another_is_down_that_was_up_before(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        policy = POLICY.model_copy(update={"budget": RestartBudget(max_restarts=1)})
+        watched = Watched(supervision=policy)
+        async with watched.clock as clock:
+            first = clock.add_processor(SlowNetwork(tmp_path / "first"), name="first")
+            others = [clock.add_processor(ConnectsOnce(tmp_path / n), name=n) for n in "ab"]
+            for handle in (first, *others):
+                await watched.events.wait_for(
+                    NetworkChanged, worker=handle.name, after=NetworkStatus.CONNECTED
+                )
+            rolling = asyncio.create_task(clock.restart_all(timeout=1.5))
+            await watched.events.wait_for(WorkerStopping, worker="first")
+            faults.kill(others[1])  # and it will not get connected again
+            with pytest.raises(WorkerError, match=r"'a'.*others are down"):
+                await rolling
+            assert [handle.incarnation for handle in (first, *others)] == [2, 1, 2]
 
     run(scenario())
 
