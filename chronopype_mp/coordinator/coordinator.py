@@ -379,6 +379,7 @@ class Coordinator:
                 boot_of(record, life, self._hub, self._rules, self._event_loop),
                 self._hub,
                 original,
+                self.ticker.wait_for_gap,
             )
         except Exception as error:
             # OSError and EOFError (the forkserver died) are known; whatever else a launcher

@@ -169,6 +169,16 @@ class Ticker:
         self._through = through
         self._jobs.put(_look_again)
 
+    def wait_for_gap(self, work: float) -> float:
+        """Return how many seconds from now ``work``, in seconds, falls between two ticks.
+
+        It is 0.0 between runs, and where the ticks come too fast for that.
+        """
+        run = self._run
+        if not isinstance(run, Run):
+            return 0.0
+        return run.schedule.wait_for_gap(self._timing.monotonic(), work)
+
     def _begin(self, run: Run | FreeRun) -> None:
         self._run, self._number = run, run.first
         if isinstance(run, FreeRun):

@@ -18,6 +18,9 @@ from chronopype_mp.core.checks import positive
 
 __all__ = ["Schedule", "on_loop_time"]
 
+SETTLED = 0.002
+"""Seconds after a deadline in which its tick is on the way to the workers, and run by them."""
+
 
 def on_loop_time(start_time: float, wall: float, loop_time: float) -> bool:
     """Say whether a clock's times are meant on the event loop's time and not on wall time.
@@ -82,6 +85,23 @@ class Schedule:
         """Return the number of the first boundary due at or after ``now`` (monotonic seconds)."""
         number = self.number_at(now + self.offset)
         return number if self.deadline(number) >= now else number + 1
+
+    def wait_for_gap(self, now: float, work: float) -> float:
+        """Return how long to put off work that should fall between two boundaries, seconds.
+
+        Args:
+            now: on the monotonic clock, seconds.
+            work: how long the work takes, seconds.
+
+        Returns:
+            0.0 if it fits in now, or into no gap at all. `SETTLED` after a boundary counts as busy.
+        """
+        if work + SETTLED > self.tick_size:
+            return 0.0
+        since = now - self.deadline(self.number_at(now + self.offset))
+        if since + work > self.tick_size:
+            return self.tick_size - since + SETTLED
+        return max(0.0, SETTLED - since)
 
     def following(self, number: int, now: float) -> tuple[int, int]:
         """Return the boundary to wait for after ``number`` was published, and how many are skipped.

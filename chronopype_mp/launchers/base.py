@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from typing import Protocol
 
 from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.processors import TickProcessor
 from chronopype_mp.transport.base import Hub
 
-__all__ = ["STACKS_SIGNAL", "Launcher", "WorkerProcess"]
+__all__ = ["STACKS_SIGNAL", "Gap", "Launcher", "WorkerProcess"]
 
 STACKS_SIGNAL: int = getattr(signal, "SIGRTMAX", signal.SIGUSR2)
 """Makes a worker write its stacks; one that hardly anybody else has a use for."""
+
+
+Gap = Callable[[float], float]
+"""Gets how long some work will keep a core busy, seconds; returns in how many seconds it is best
+begun, so that the clock's ticks do not have to wait for it."""
 
 
 class WorkerProcess(Protocol):
@@ -68,7 +74,7 @@ class Launcher(Protocol):
         ...
 
     async def start(
-        self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None
+        self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None, gap: Gap
     ) -> WorkerProcess:
         """Start a process for one incarnation.
 
@@ -76,6 +82,7 @@ class Launcher(Protocol):
             boot: what it is told.
             hub: what `open_hub` returned.
             original: the object that ``boot.payload`` was made from, for the first incarnation.
+            gap: when it disturbs no tick; a launcher may heed that.
 
         Raises:
             OSError: the system has no more processes, memory or file descriptors.

@@ -12,6 +12,7 @@ import os
 from collections import OrderedDict
 
 from chronopype_mp.core.boot import WorkerBoot
+from chronopype_mp.launchers.base import Gap
 from chronopype_mp.processors import TickProcessor
 from chronopype_mp.transport.base import Hub
 from chronopype_mp.transport.memory import MemoryHub
@@ -82,7 +83,7 @@ class InlineLauncher:
         return MemoryHub(queued)
 
     async def start(
-        self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None
+        self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None, gap: Gap
     ) -> _InlineWorker:
         """Start a task for one incarnation."""
         assert isinstance(hub, MemoryHub)

@@ -37,6 +37,8 @@ LAST_GRACE = 3.5
 MULTIPROCESS_PREFIX = "pymp-"
 
 importlib.import_module("chronopype_mp.worker.entry")
+# So that a fault which is rehearsed takes no import, as the real one does not.
+importlib.import_module("chronopype_mp.testing.inflict")
 asyncio.new_event_loop().close()  # what that imports and makes once
 
 

@@ -40,7 +40,7 @@ import multiprocess.spawn
 import psutil
 
 from chronopype_mp.core.boot import WorkerBoot
-from chronopype_mp.launchers.base import STACKS_SIGNAL
+from chronopype_mp.launchers.base import STACKS_SIGNAL, Gap
 from chronopype_mp.launchers.leftovers import Leftovers
 from chronopype_mp.processors import TickProcessor
 from chronopype_mp.transport.base import Hub
@@ -56,6 +56,11 @@ PRELOAD = "chronopype_mp.launchers.preload"
 STANDBY_AFTER = 0.2
 """Seconds without a start after which a process is made for the next one: not while many workers
 are started, and not while a new one needs the cores."""
+
+START_WORK = 0.015
+"""Seconds of a core that a forked worker's start takes at most, on a machine that is half as fast
+as the one where it takes 7 ms (page faults, most of them, in the kernel, which cannot be
+preempted): a tick that comes in between may wait for it."""
 
 SPARE_FDS = 32
 """File descriptors that must be free before a start: about twice what one takes. multiprocess
@@ -301,7 +306,7 @@ class _ProcessLauncher:
         return hub
 
     async def start(
-        self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None
+        self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None, gap: Gap
     ) -> _ProcessWorker:
         """Start a process in the launcher's thread."""
         loop = asyncio.get_running_loop()
@@ -375,13 +380,18 @@ class ForkserverLauncher(_ProcessLauncher):
         self._starts = 0
 
     async def start(
-        self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None
+        self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None, gap: Gap
     ) -> _ProcessWorker:
-        """Start a process, and have one ready for the next start."""
-        process = await super().start(boot, hub, original)
+        """Start a process between two ticks, and have one ready for the next start."""
+        if wait := gap(START_WORK):
+            await asyncio.sleep(wait)
+        process = await super().start(boot, hub, original, gap)
         self._starts += 1
-        loop = asyncio.get_running_loop()
-        loop.call_later(STANDBY_AFTER, self._prepare_next, self._starts)
+        starts, loop = self._starts, asyncio.get_running_loop()
+        loop.call_later(
+            STANDBY_AFTER,
+            lambda: loop.call_later(gap(START_WORK), self._prepare_next, starts),
+        )
         return process
 
     def _prepare_next(self, starts: int) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from chronopype_mp.coordinator.ticker import ROUNDING, Position, Run, Ticker
 from chronopype_mp.core.codec import TICK_TOPIC, decode_command, decode_tick
 from chronopype_mp.core.messages import Command, Stop, Tick
-from chronopype_mp.core.schedule import Schedule
+from chronopype_mp.core.schedule import SETTLED, Schedule
 from chronopype_mp.exceptions import ClockError
 from chronopype_mp.testing import ManualClock
 from chronopype_mp.transport.memory import MemoryHub
@@ -287,6 +287,18 @@ def test_whoever_wants_to_know_is_told_of_each_tick_in_the_thread() -> None:
             (Position(1, WALL + 1), "chronopype_mp ticker"),
             (Position(2, WALL + 2, skipped=1), "chronopype_mp ticker"),
         ]
+
+
+def test_work_is_put_off_between_ticks_and_only_then() -> None:
+    with started() as rig:
+        assert rig.ticker.wait_for_gap(0.5) == 0.0
+        rig.begin()
+        rig.advance(0.75)
+        assert rig.ticker.wait_for_gap(0.2) == 0.0
+        assert rig.ticker.wait_for_gap(0.5) == pytest.approx(0.25 + SETTLED, abs=1e-4)
+        assert rig.ticker.wait_for_gap(5.0) == 0.0
+        rig.ticker.end()
+        assert rig.ticker.wait_for_gap(0.5) == 0.0
 
 
 def test_what_goes_wrong_in_the_thread_ends_the_run_with_it() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chronopype_mp.core.schedule import Schedule
+from chronopype_mp.core.schedule import SETTLED, Schedule
 from chronopype_mp.exceptions import ConfigError
 
 TICK_SIZES = st.sampled_from([0.001, 0.01, 0.05, 0.1, 0.3, 0.25, 1.0, 7.0, 60.0, 1 / 3])
@@ -54,6 +54,29 @@ def test_every_boundary_is_published_once_or_counted_as_missed(
         published += 1
         missed += skipped
     assert number - first + 1 == published + missed
+
+
+@given(TICK_SIZES, NOW, st.floats(min_value=0, max_value=0.4))
+def test_work_is_put_off_until_it_fits_between_two_boundaries(
+    tick_size: float, now: float, work: float
+) -> None:
+    rounding = 1e-5
+    schedule = Schedule(tick_size, offset=1000.0)
+    wait = schedule.wait_for_gap(now, work)
+    if work + SETTLED > tick_size:
+        assert wait == 0.0
+        return
+    begin = now + wait
+    since = begin - schedule.deadline(schedule.number_at(begin + 1000.0 + rounding))
+    assert SETTLED - rounding <= since <= tick_size - work + rounding
+    assert wait <= work + SETTLED + rounding
+
+
+@pytest.mark.parametrize(
+    ("now", "wait"), [(10.0, SETTLED), (10.5, 0.0), (10.85, 0.0), (10.95, 0.05 + SETTLED)]
+)
+def test_work_that_fits_is_not_put_off(now: float, wait: float) -> None:
+    assert Schedule(1.0).wait_for_gap(now, 0.1) == pytest.approx(wait)
 
 
 @pytest.mark.parametrize("tick_size", [0, -1, float("nan"), float("inf"), "1", True])

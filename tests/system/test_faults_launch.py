@@ -26,6 +26,7 @@ from chronopype_mp.events import (
     WorkerUnkillable,
 )
 from chronopype_mp.launchers import ForkserverLauncher, WorkerProcess
+from chronopype_mp.launchers.base import Gap
 from chronopype_mp.testing import faults
 from chronopype_mp.transport.base import Hub
 from tests.system.clocks import Watched, eventually, run
@@ -293,9 +294,9 @@ class HangsInTheKernel(ForkserverLauncher):
         self.process: WorkerProcess | None = None
 
     async def start(
-        self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None
+        self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None, gap: Gap
     ) -> WorkerProcess:
-        process = await super().start(boot, hub, original)
+        process = await super().start(boot, hub, original, gap)
         if boot.worker == "victim" and self.process is None:
             self.process = process
             process.kill = lambda: None  # type: ignore[method-assign]

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import multiprocess.forkserver
 import psutil
 
 from chronopype_mp import TickProcessor, WorkerHandle
+from chronopype_mp.core.boot import WorkerBoot
+from chronopype_mp.core.schedule import SETTLED
 from chronopype_mp.events import DeathReason, WorkerDied, WorkerReady
+from chronopype_mp.launchers import ForkserverLauncher, WorkerProcess
+from chronopype_mp.launchers.base import Gap
 from chronopype_mp.testing import faults
+from chronopype_mp.transport.base import Hub
 from tests.system.clocks import Watched, eventually, run
 from tests.system.neighbours import SHORT
 from tests.system.scripts import TOKEN, Script, Scripts, processes_of, wait_until
@@ -110,6 +116,57 @@ def test_a_clock_is_left_although_the_reserve_was_stopped() -> None:
             next_one = await reserve(handle)
             next_one.suspend()
         assert not next_one.is_running()
+
+    run(scenario())
+
+
+PUT_OFF = 0.3
+"""Seconds, within which the launcher is told that a tick comes."""
+
+
+class PutsOff(ForkserverLauncher):
+    """Is told by the coordinator when a start disturbs a tick, and by the test that it does.
+
+    Attributes:
+        asked: when work was to begin, monotonic seconds.
+        begun: when it did.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float] = []
+        self.begun: list[float] = []
+
+    async def start(
+        self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None, gap: Gap
+    ) -> WorkerProcess:
+        def put_off(work: float) -> float:
+            assert 0.0 <= gap(work) <= work + SETTLED
+            self.asked.append(time.monotonic())
+            return PUT_OFF
+
+        return await super().start(boot, hub, original, put_off)
+
+    def _start(self, boot: WorkerBoot) -> WorkerProcess:
+        self.begun.append(time.monotonic())
+        return super()._start(boot)
+
+    def _make_standby(self) -> None:
+        self.begun.append(time.monotonic())
+        super()._make_standby()
+
+
+def test_a_start_and_the_making_of_the_reserve_are_put_off_until_they_disturb_no_tick() -> None:
+    async def scenario() -> None:
+        launcher = PutsOff()
+        watched = Watched(supervision=SHORT, launcher=launcher)
+        async with watched.clock as clock:
+            handle = clock.add_processor(TickProcessor(), name="a")
+            await handle.wait_ready()
+            await reserve(handle)
+        assert len(launcher.asked) == len(launcher.begun) == 2
+        for asked, begun in zip(launcher.asked, launcher.begun, strict=True):
+            assert begun - asked >= 0.99 * PUT_OFF
 
     run(scenario())
 
