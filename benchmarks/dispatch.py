@@ -1,9 +1,11 @@
 """What a tick costs inside a worker, from the tick that has been decoded to the next one.
 
-In one process, without sockets: the dispatcher of a worker is given a batch of ticks, with its
-account, statistics and timeout; the cost is that per tick.
+In one process, without sockets: the dispatcher of a worker is given ticks, as they come in frames,
+with its account, statistics and timeout; the cost is that per tick. A frame of a free run holds
+100, one of a paced clock holds one.
 
-Reference: a loop that awaits a coroutine function that does the same, and nothing else.
+Reference: a loop that awaits the processor's ``async_tick``, which for a plain ``tick`` is the one
+that calls it, and nothing else.
 """
 
 from __future__ import annotations
@@ -11,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
+from typing import NamedTuple
 
 from benchmarks.report import OURS, Result, Sample
 from benchmarks.rounds import QUICK_REPEATS, REPEATS, Rounds, Runs
 from chronopype_mp import TickProcessor
+from chronopype_mp.coordinator.ticker import BURST
 from chronopype_mp.core.boot import TickRules
 from chronopype_mp.core.state import TickRecorder
 from chronopype_mp.worker.dispatch import TickDispatcher
@@ -43,21 +47,32 @@ class Suspends(TickProcessor):
         await asyncio.sleep(0)
 
 
-CASES: dict[str, type[TickProcessor]] = {
-    "tick": TickProcessor,
-    "async_tick that does not suspend": Awaits,
-    "async_tick that suspends": Suspends,
+class Case(NamedTuple):
+    """What is dispatched, and how many ticks are in a frame."""
+
+    kind: type[TickProcessor]
+    frame: int
+
+
+CASES = {
+    "tick": Case(TickProcessor, BURST),
+    "tick that comes alone": Case(TickProcessor, 1),
+    "async_tick that does not suspend": Case(Awaits, BURST),
+    "async_tick that suspends": Case(Suspends, BURST),
 }
 
 
-async def _ours(kind: type[TickProcessor], timestamps: list[float]) -> float:
+async def _ours(case: Case, timestamps: list[float]) -> float:
+    starts = range(0, len(timestamps), case.frame)
+    frames = [(start + 1, timestamps[start : start + case.frame]) for start in starts]
     rules = TickRules(processor_timeout=1.0, max_retries=3, stats_window_size=100, every_tick=True)
     recorder = TickRecorder(rules.stats_window_size, time.time)
-    dispatcher = TickDispatcher(kind(), rules, recorder, _fail)
+    dispatcher = TickDispatcher(case.kind(), rules, recorder, _fail)
     task = asyncio.create_task(dispatcher.run())
     await asyncio.sleep(0)
     began = time.perf_counter_ns()
-    dispatcher.offer(1, timestamps)
+    for seq, frame in frames:
+        dispatcher.offer(seq, frame)
     await dispatcher.settle()
     taken = time.perf_counter_ns() - began
     task.cancel()
@@ -66,8 +81,8 @@ async def _ours(kind: type[TickProcessor], timestamps: list[float]) -> float:
     return taken / len(timestamps)
 
 
-async def _bare(kind: type[TickProcessor], timestamps: list[float]) -> float:
-    hook = kind().async_tick
+async def _bare(case: Case, timestamps: list[float]) -> float:
+    hook = case.kind().async_tick
     began = time.perf_counter_ns()
     for timestamp in timestamps:
         await hook(timestamp)
@@ -78,19 +93,19 @@ def _fail(error: Exception, printed: str, timestamp: float, timeout: bool) -> No
     raise error
 
 
-def _run_ours(kind: type[TickProcessor], timestamps: list[float]) -> Sample:
-    return {"cost per tick": asyncio.run(_ours(kind, timestamps))}
+def _run_ours(case: Case, timestamps: list[float]) -> Sample:
+    return {"cost per tick": asyncio.run(_ours(case, timestamps))}
 
 
-def _run_bare(kind: type[TickProcessor], timestamps: list[float]) -> Sample:
-    return {"cost per tick": asyncio.run(_bare(kind, timestamps))}
+def _run_bare(case: Case, timestamps: list[float]) -> Sample:
+    return {"cost per tick": asyncio.run(_bare(case, timestamps))}
 
 
 def measure(quick: bool) -> Result:
     """Return the rows."""
     timestamps = [float(number) for number in range(1000 if quick else TICKS)]
     runs: Runs = {}
-    for case, kind in CASES.items():
-        runs[case, OURS] = partial(_run_ours, kind, timestamps)
-        runs[case, BARE] = partial(_run_bare, kind, timestamps)
+    for name, case in CASES.items():
+        runs[name, OURS] = partial(_run_ours, case, timestamps)
+        runs[name, BARE] = partial(_run_bare, case, timestamps)
     return Rounds(runs, QUICK_REPEATS if quick else REPEATS).result(UNITS)

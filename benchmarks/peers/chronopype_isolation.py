@@ -1,10 +1,10 @@
 """What chronopype's processors notice of a neighbour.
 
-chronopype_isolation.py none|sleep|spin|crash
+chronopype_isolation.py none|sleep|spin|gil|crash
 
 Four healthy processors and a victim share a clock of 20 ms for 6 s. In its tick after one second
-the victim sleeps 3 s, computes for 3 s, or calls ``os._exit``. The clock runs in a child process,
-since that call takes everything with it.
+the victim sleeps 3 s, computes for 3 s, holds the GIL for 3 s, or calls ``os._exit``. The clock
+runs in a child process, since that call takes everything with it.
 
 ``largest_gap_ms`` is the longest time between two ticks of a healthy processor. ``p99_ms`` is of
 the lateness of every boundary of the run: the time from the boundary until a healthy processor
@@ -16,6 +16,7 @@ process did; if not, there are no other figures.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import multiprocessing
 import os
@@ -50,6 +51,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     "none": lambda: None,
     "sleep": lambda: time.sleep(HELD),
     "spin": spin,
+    "gil": lambda: ctypes.PyDLL(None).usleep(int(1e6 * HELD)),
     "crash": lambda: os._exit(1),
 }
 

@@ -383,10 +383,10 @@ class ForkserverLauncher(_ProcessLauncher):
         self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None, gap: Gap
     ) -> _ProcessWorker:
         """Start a process between two ticks, and have one ready for the next start."""
+        self._starts += 1
         if wait := gap(START_WORK):
             await asyncio.sleep(wait)
         process = await super().start(boot, hub, original, gap)
-        self._starts += 1
         starts, loop = self._starts, asyncio.get_running_loop()
         loop.call_later(
             STANDBY_AFTER,
