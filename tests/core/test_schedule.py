@@ -56,7 +56,7 @@ def test_every_boundary_is_published_once_or_counted_as_missed(
     assert number - first + 1 == published + missed
 
 
-@given(TICK_SIZES, NOW, st.floats(min_value=0, max_value=0.4))
+@given(TICK_SIZES, NOW, st.floats(min_value=0.001, max_value=0.4))
 def test_work_is_put_off_until_it_fits_between_two_boundaries(
     tick_size: float, now: float, work: float
 ) -> None:
