@@ -16,7 +16,7 @@ from fractions import Fraction
 
 from chronopype_mp.core.checks import positive
 
-__all__ = ["Schedule", "on_loop_time"]
+__all__ = ["SETTLED", "Schedule", "on_loop_time"]
 
 SETTLED = 0.002
 """Seconds after a deadline in which its tick is on the way to the workers, and run by them."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 
 from chronopype_mp.exceptions import ConfigError
-from chronopype_mp.launchers.base import Launcher, WorkerProcess
+from chronopype_mp.launchers.base import Gap, Launcher, WorkerProcess
 from chronopype_mp.launchers.inline import InlineLauncher
 from chronopype_mp.launchers.process import ForkserverLauncher, SpawnLauncher
 
 __all__ = [
     "ForkserverLauncher",
+    "Gap",
     "InlineLauncher",
     "Launcher",
     "SpawnLauncher",

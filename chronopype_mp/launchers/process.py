@@ -58,9 +58,9 @@ STANDBY_AFTER = 0.2
 are started, and not while a new one needs the cores."""
 
 START_WORK = 0.015
-"""Seconds of a core that a forked worker's start takes at most, on a machine that is half as fast
-as the one where it takes 7 ms (page faults, most of them, in the kernel, which cannot be
-preempted): a tick that comes in between may wait for it."""
+"""Seconds of a core that a forked worker's start is taken to need. 4 ms were measured with a
+process in reserve, some 11 ms without (docs/performance.md, Isolation); the rest is for slower
+machines. A tick that comes in between may have to wait for it."""
 
 SPARE_FDS = 32
 """File descriptors that must be free before a start: about twice what one takes. multiprocess

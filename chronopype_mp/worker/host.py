@@ -58,7 +58,7 @@ from chronopype_mp.worker.outbox import Outbox
 __all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_STUCK", "WorkerHost"]
 
 FAULTS = "chronopype_mp.testing.inflict"
-"""Loaded in the forkserver already, so that a rehearsed fault costs no more than a real one."""
+"""Imported when somebody rehearses a fault; a forked worker has it from the forkserver."""
 
 EXIT_OK = 0
 EXIT_FAILED = 1

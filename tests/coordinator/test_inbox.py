@@ -138,7 +138,7 @@ def test_several_catch_up_at_once_and_one_gives_up() -> None:
     async def scenario() -> None:
         rig = Rig()
         waiting = [asyncio.create_task(rig.inbox.catch_up(10.0)) for _ in range(3)]
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # yields, so that they wait
         waiting[1].cancel()
         rig.hub.attach(asyncio.get_running_loop(), rig.inbox.on_readable)
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)

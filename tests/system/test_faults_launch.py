@@ -25,8 +25,7 @@ from chronopype_mp.events import (
     WorkerStopped,
     WorkerUnkillable,
 )
-from chronopype_mp.launchers import ForkserverLauncher, WorkerProcess
-from chronopype_mp.launchers.base import Gap
+from chronopype_mp.launchers import ForkserverLauncher, Gap, WorkerProcess
 from chronopype_mp.testing import faults
 from chronopype_mp.transport.base import Hub
 from tests.system.clocks import Watched, eventually, run

@@ -13,8 +13,7 @@ from chronopype_mp import TickProcessor, WorkerHandle
 from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.core.schedule import SETTLED
 from chronopype_mp.events import DeathReason, WorkerDied, WorkerReady
-from chronopype_mp.launchers import ForkserverLauncher, WorkerProcess
-from chronopype_mp.launchers.base import Gap
+from chronopype_mp.launchers import ForkserverLauncher, Gap, WorkerProcess
 from chronopype_mp.testing import faults
 from chronopype_mp.transport.base import Hub
 from tests.system.clocks import Watched, eventually, run
