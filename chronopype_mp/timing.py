@@ -1,4 +1,9 @@
-"""The one place where time enters. `chronopype_mp.testing.ManualClock` is the twin for tests."""
+"""The only module that reads time; `tests/test_time_is_read_in_timing.py` keeps it so.
+
+A clock and its coordinator are given a `TimeSource`, whose twin for tests is
+`chronopype_mp.testing.ManualClock`. Code that is given none calls the functions of this module.
+They are the standard library's own, because one of them is called twice in every tick.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,46 @@ import queue
 import time
 from typing import Protocol, TypeVar
 
-__all__ = ["SYSTEM_TIME", "SystemTime", "TimeSource"]
+__all__ = [
+    "SYSTEM_TIME",
+    "SystemTime",
+    "TimeSource",
+    "cpu_time",
+    "loop_time",
+    "monotonic",
+    "monotonic_ns",
+    "sleep",
+    "wall",
+]
 
 T = TypeVar("T")
 
 LONGEST_WAIT = 3600.0
 """Seconds; a thread that waits for longer looks at the clock again in between."""
+
+monotonic = time.monotonic
+"""Return seconds on a clock that nobody can set."""
+
+monotonic_ns = time.monotonic_ns
+"""Return nanoseconds on the same clock."""
+
+wall = time.time
+"""Return seconds since the epoch."""
+
+cpu_time = time.process_time
+"""Return the CPU time that this process has used, seconds."""
+
+sleep = time.sleep
+"""Block this thread for a number of seconds."""
+
+
+def loop_time() -> float:
+    """Return seconds on the clock of the running event loop.
+
+    Raises:
+        RuntimeError: no event loop is running.
+    """
+    return asyncio.get_running_loop().time()
 
 
 class TimeSource(Protocol):
@@ -45,11 +84,11 @@ class SystemTime:
 
     def monotonic(self) -> float:
         """Return `time.monotonic`."""
-        return time.monotonic()
+        return monotonic()
 
     def wall(self) -> float:
         """Return `time.time`."""
-        return time.time()
+        return wall()
 
     def get(self, items: queue.Queue[T], deadline: float | None) -> T | None:
         """Block on the queue's own lock, whose resolution is microseconds.
@@ -58,18 +97,18 @@ class SystemTime:
         and the timeout is over by then, it waits for ever (CPython 3.11).
         """
         while True:
-            wait = LONGEST_WAIT if deadline is None else deadline - time.monotonic()
+            wait = LONGEST_WAIT if deadline is None else deadline - monotonic()
             try:
                 if wait <= 0:
                     return items.get_nowait()
                 return items.get(timeout=min(wait, LONGEST_WAIT))
             except queue.Empty:
-                if deadline is not None and time.monotonic() >= deadline:
+                if deadline is not None and monotonic() >= deadline:
                     return None
 
     async def sleep_until(self, deadline: float) -> None:
         """Sleep in the running event loop."""
-        await asyncio.sleep(max(0.0, deadline - time.monotonic()))
+        await asyncio.sleep(max(0.0, deadline - monotonic()))
 
 
 SYSTEM_TIME = SystemTime()

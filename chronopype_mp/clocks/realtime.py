@@ -16,7 +16,7 @@ from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.schedule import Schedule, on_loop_time
 from chronopype_mp.exceptions import ClockContextError, ClockError
 from chronopype_mp.launchers import Launcher
-from chronopype_mp.timing import SYSTEM_TIME, TimeSource
+from chronopype_mp.timing import SYSTEM_TIME, TimeSource, loop_time
 
 __all__ = ["RealtimeClock"]
 
@@ -147,11 +147,10 @@ class RealtimeClock(BaseClock):
 
     def _now(self) -> float:
         """Return the time on the clock's scale."""
-        return asyncio.get_running_loop().time() if self._on_loop_time else self._timing.wall()
+        return loop_time() if self._on_loop_time else self._timing.wall()
 
     def _enter_timestamp(self) -> float:
-        loop_time = asyncio.get_running_loop().time()
-        self._on_loop_time = on_loop_time(self._config.start_time, self._timing.wall(), loop_time)
+        self._on_loop_time = on_loop_time(self._config.start_time, self._timing.wall(), loop_time())
         self._schedule = Schedule(self._config.tick_size, self._now() - self._timing.monotonic())
         return self._entry_timestamp()
 

@@ -7,7 +7,6 @@ import contextlib
 import io
 import logging
 import sys
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -27,6 +26,7 @@ from chronopype_mp import (
 from chronopype_mp.clocks import RealtimeClock
 from chronopype_mp.core.events import DeathReason, WorkerDied, WorkerReady
 from chronopype_mp.testing import EventRecorder, faults
+from chronopype_mp.timing import wall
 
 __all__ = ["SCENES", "Scene", "run"]
 
@@ -137,7 +137,7 @@ async def _play(console: Console) -> int:
 
 
 async def _act(scene: Scene, victim: WorkerHandle, events: EventRecorder, deaths: int) -> Finding:
-    began = time.time()
+    began = wall()
     scene.inflict(victim)
     death = await events.wait_for(
         WorkerDied, worker=victim.name, count=deaths + 1, timeout=PATIENCE

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import signal
-import time
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
@@ -27,6 +26,7 @@ from chronopype_mp.console.verdict import Role, Verdict, WorkerRecord, judge
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.events import Event
 from chronopype_mp.exceptions import ClockError
+from chronopype_mp.timing import wall
 
 __all__ = ["run"]
 
@@ -135,7 +135,7 @@ class _Demo:
         config = ClockConfig(
             clock_mode=ClockMode.REALTIME,
             tick_size=self._options.tick_size,
-            start_time=time.time(),
+            start_time=wall(),
         )
         async with RealtimeClock(config) as clock:
             clock.events.subscribe(self._take)
@@ -168,7 +168,7 @@ class _Demo:
     async def _course(self, clock: RealtimeClock) -> None:
         """Wait for the workers, then tick them; take a server away meanwhile."""
         await asyncio.gather(*(handle.wait_ready() for handle in self._handles.values()))
-        self._began = time.time()
+        self._began = wall()
         self._view.note(f"all workers are ready; {self._options.seconds:g} s begin")
         away = asyncio.create_task(self._outage())
         try:
@@ -195,7 +195,7 @@ class _Demo:
 
     async def _redraw(self) -> None:
         while True:
-            elapsed = 0.0 if self._began is None else time.time() - self._began
+            elapsed = 0.0 if self._began is None else wall() - self._began
             self._view.refresh(self._rows(), elapsed, self._options.seconds)
             await asyncio.sleep(REFRESH_INTERVAL)
 

@@ -11,7 +11,6 @@ import io
 import logging
 import os
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -25,6 +24,7 @@ from chronopype_mp.console.demo_record import describe, worker_of
 from chronopype_mp.console.demo_table import LiveRow, conclusion, live_table, verdict_table
 from chronopype_mp.console.verdict import Verdict
 from chronopype_mp.core.events import Event
+from chronopype_mp.timing import wall
 
 __all__ = ["DemoView", "LogLines", "PlainView", "TableView", "captured", "make_view"]
 
@@ -57,7 +57,7 @@ class DemoView:
             text: without a line's end.
             at: when, wall clock; None for now.
         """
-        when = datetime.fromtimestamp(time.time() if at is None else at)
+        when = datetime.fromtimestamp(wall() if at is None else at)
         self.show(f"{when:%H:%M:%S}.{when.microsecond // 1000:03d}  {worker:<12}  {text}")
 
     def event(self, event: Event) -> None:

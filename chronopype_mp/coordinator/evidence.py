@@ -6,13 +6,13 @@ import contextlib
 import os
 import signal
 import struct
-import time
 
 import psutil
 
 from chronopype_mp.coordinator.record import Life, WorkerRecord
 from chronopype_mp.core.boot import STACKS_HEADER
 from chronopype_mp.core.stimuli import Evidence
+from chronopype_mp.timing import monotonic
 
 __all__ = ["gather", "is_stopped", "python_runs", "size_of_stacks"]
 
@@ -43,7 +43,7 @@ def python_runs(life: Life, silence: float) -> bool:
             (ran_at,) = STACKS_HEADER.unpack(file.read(STACKS_HEADER.size))
     except (OSError, struct.error):
         return True
-    return time.monotonic() - float(ran_at) < silence
+    return monotonic() - float(ran_at) < silence
 
 
 def gather(record: WorkerRecord, life: Life, exitcode: int | None, lost: int) -> Evidence:

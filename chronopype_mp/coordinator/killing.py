@@ -7,6 +7,7 @@ import asyncio
 from chronopype_mp.coordinator.evidence import is_stopped, python_runs, size_of_stacks
 from chronopype_mp.coordinator.record import Life, WorkerRecord
 from chronopype_mp.core.stimuli import Probed
+from chronopype_mp.timing import loop_time
 
 __all__ = ["kill", "kill_for_cause", "probe"]
 
@@ -47,14 +48,14 @@ def kill_for_cause(record: WorkerRecord, life: Life) -> None:
     else:
         life.stacks_asked_at = size_of_stacks(life)
         life.process.ask_for_stacks()
-        _kill_with_stacks(life, life.stacks_asked_at, asyncio.get_running_loop().time())
+        _kill_with_stacks(life, life.stacks_asked_at, loop_time())
 
 
 def _kill_with_stacks(life: Life, before: int, began: float) -> None:
     """Kill once the stacks have been written; look again and again, but not for long."""
     loop, size = asyncio.get_running_loop(), size_of_stacks(life)
     written = life.stacks_asked_at < size == before
-    if life.kill_asked or written or loop.time() >= began + STACKS_WITHIN:
+    if life.kill_asked or written or loop_time() >= began + STACKS_WITHIN:
         kill(life)
     else:
         loop.call_later(STACKS_POLL, _kill_with_stacks, life, size, began)

@@ -14,9 +14,10 @@ import queue
 import selectors
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
+
+from chronopype_mp.timing import monotonic
 
 __all__ = ["KEPT_LINES", "OutputPump", "WorkerOutput"]
 
@@ -176,7 +177,7 @@ class OutputPump:
         clock: the time in seconds, for what is shown per second.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()

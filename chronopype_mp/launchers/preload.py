@@ -22,12 +22,12 @@ import os
 import shutil
 import signal
 import socket
-import time
 from collections.abc import Iterator
 
 from multiprocess import reduction
 
 from chronopype_mp.launchers.leftovers import kill_marked
+from chronopype_mp.timing import monotonic, sleep
 
 __all__ = ["LAST_GRACE"]
 
@@ -64,11 +64,11 @@ def _socket_directory() -> str | None:
 def _finish(server: int, directory: str | None) -> None:
     if os.getpid() != server:
         return
-    deadline = time.monotonic() + LAST_GRACE
+    deadline = monotonic() + LAST_GRACE
     with contextlib.suppress(ChildProcessError):
-        while time.monotonic() < deadline:
+        while monotonic() < deadline:
             if os.waitpid(-1, os.WNOHANG) == (0, 0):
-                time.sleep(0.02)
+                sleep(0.02)
     with contextlib.suppress(OSError):
         stuck = set(_children_of(server))
         for pid in stuck:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import msgspec
 
 from chronopype_mp.core.state import TickCounters, TickState, local_time
+from chronopype_mp.timing import wall
 
 __all__ = ["ProcessorState"]
 
@@ -40,7 +39,7 @@ class ProcessorState(TickState, frozen=True, kw_only=True):
             execution_times=(*kept, seconds),
             success_count=self.success_count + 1,
             consecutive_errors=0,
-            last_success_time=datetime.now(),
+            last_success_time=local_time(wall()),
         )
 
     def record_error(self, error: Exception, timestamp: float) -> ProcessorState:

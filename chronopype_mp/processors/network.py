@@ -10,7 +10,6 @@ import contextlib
 import logging
 import math
 import random
-import time
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, NamedTuple
 
@@ -36,6 +35,7 @@ from chronopype_mp.core.connection import (
 )
 from chronopype_mp.processors.base import TickProcessor
 from chronopype_mp.processors.hooks import HookStuck, HookTimeout, bounded
+from chronopype_mp.timing import wall
 
 __all__ = ["NetworkListener", "NetworkProcessor", "NetworkStatus", "StartWhen"]
 
@@ -283,7 +283,7 @@ class NetworkProcessor(TickProcessor):
             if connection.status is not shown:
                 shown = connection.status
                 if shown is NetworkStatus.CONNECTED:
-                    self._last_connected_timestamp = time.time()
+                    self._last_connected_timestamp = wall()
                 self._changed(self._last_network_error if shown is NetworkStatus.ERROR else None)
             outcome = await self._perform(operation)
             operation = connection.handle(outcome)

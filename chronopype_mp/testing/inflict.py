@@ -9,10 +9,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from chronopype_mp.timing import monotonic, sleep
 from chronopype_mp.transport.zeromq import ZmqSender
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ def inflict(fault: str, amount: float, host: WorkerHost) -> None:
 
 
 def _block_loop(seconds: float, host: WorkerHost) -> None:
-    time.sleep(seconds)
+    sleep(seconds)
 
 
 def _spin(seconds: float, host: WorkerHost) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    end = monotonic() + seconds
+    while monotonic() < end:
         pass
 
 
@@ -63,11 +63,11 @@ def _leak(size: float, host: WorkerHost) -> None:
 def _burn_cpu(seconds: float, host: WorkerHost) -> None:
     """Use all of a core, and let the loop turn in between."""
     loop = asyncio.get_running_loop()
-    end = time.monotonic() + seconds
+    end = monotonic() + seconds
 
     def burn() -> None:
-        turn = time.monotonic() + 0.05
-        while time.monotonic() < turn:
+        turn = monotonic() + 0.05
+        while monotonic() < turn:
             pass
         if turn < end:
             loop.call_soon(burn)
@@ -113,11 +113,11 @@ def _junk_output(size: float, host: WorkerHost) -> None:
 
 
 def _drop_reports(seconds: float, host: WorkerHost) -> None:
-    end = time.monotonic() + seconds
+    end = monotonic() + seconds
     send = ZmqSender.send
 
     def send_later(sender: ZmqSender, frame: bytes) -> bool:
-        return time.monotonic() < end or send(sender, frame)
+        return monotonic() < end or send(sender, frame)
 
     # In the class, for the guard's socket too.
     ZmqSender.send = send_later  # type: ignore[assignment,method-assign]

@@ -12,7 +12,6 @@ only once it suspends.
 from __future__ import annotations
 
 import asyncio
-import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 from chronopype_mp.core.boot import TickRules
 from chronopype_mp.core.state import TickAccount, TickRecorder
 from chronopype_mp.processors.base import TickProcessor
+from chronopype_mp.timing import monotonic_ns
 from chronopype_mp.worker.failures import message_of
 
 __all__ = ["FIRST_RETRY_PAUSE", "TickDispatcher"]
@@ -217,7 +217,7 @@ class TickDispatcher:
         Returns:
             How many were begun, 1 or more.
         """
-        clock, recorder = time.monotonic_ns, self._recorder
+        clock, recorder = monotonic_ns, self._recorder
         took = recorder.unrecorded.append
         ran = 0
         timestamp = timestamps[0]
@@ -308,7 +308,7 @@ class TickDispatcher:
 
     async def _attempt(self, timestamp: float, retries: int) -> _Failed | None:
         """Run the hook once; return how it failed, if it did."""
-        began = time.monotonic_ns()
+        began = monotonic_ns()
         limit: asyncio.Timeout | None = None
         try:
             steps = self._processor.async_tick(timestamp).__await__()
@@ -318,7 +318,7 @@ class TickDispatcher:
                 pass
             else:
                 self.attempt_started = began / 1e9
-                spent = (time.monotonic_ns() - began) / 1e9
+                spent = (monotonic_ns() - began) / 1e9
                 limit = asyncio.timeout(self._timeout - spent)
                 async with limit:
                     await _Begun(steps, waits_for)
@@ -334,7 +334,7 @@ class TickDispatcher:
             return _cancelled_from_within(error)
         finally:
             self.attempt_started = None
-        self._recorder.succeeded(timestamp, time.monotonic_ns() - began, retries)
+        self._recorder.succeeded(timestamp, monotonic_ns() - began, retries)
         return None
 
 

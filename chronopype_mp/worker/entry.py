@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
@@ -24,6 +23,7 @@ import multiprocess.reduction
 
 from chronopype_mp.core.boot import WORKER_MARK, WorkerBoot
 from chronopype_mp.processors import ProcessorSpec, TickProcessor
+from chronopype_mp.timing import sleep
 from chronopype_mp.transport.zeromq import ZmqLink
 from chronopype_mp.worker.guard import Guard, end_with_children
 from chronopype_mp.worker.host import EXIT_FAILED, EXIT_OK, EXIT_STUCK, WorkerHost
@@ -98,7 +98,7 @@ def _leave_at_last(code: int) -> None:
     """End the process with a status even if tasks or threads of the processor hold that up."""
 
     def leave() -> None:
-        time.sleep(LEAVE_WITHIN)
+        sleep(LEAVE_WITHIN)
         os._exit(code)
 
     threading.Thread(target=leave, name="chronopype_mp exit", daemon=True).start()

@@ -12,13 +12,13 @@ import os
 import select
 import signal
 import threading
-import time
 from collections.abc import Callable
 
 from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.core.codec import encode_report
 from chronopype_mp.core.messages import GuardBeat
 from chronopype_mp.launchers.leftovers import kill_marked
+from chronopype_mp.timing import monotonic
 from chronopype_mp.transport.base import Sender
 from chronopype_mp.worker.watchdog import Watchdog
 
@@ -100,7 +100,7 @@ class Guard:
                     GuardBeat(
                         worker=self._boot.worker,
                         incarnation=self._boot.incarnation,
-                        stalled=self._look(time.monotonic()),
+                        stalled=self._look(monotonic()),
                     )
                 )
             )

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import math
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -50,6 +49,7 @@ from chronopype_mp.core.state import TickRecorder
 from chronopype_mp.processors import NetworkProcessor, ProcessorState, TickProcessor
 from chronopype_mp.processors.hooks import CANCEL_GRACE, bounded
 from chronopype_mp.processors.network import NOBODY, NetworkListener
+from chronopype_mp.timing import monotonic, wall
 from chronopype_mp.transport.base import Link
 from chronopype_mp.worker.dispatch import TickDispatcher
 from chronopype_mp.worker.failures import LONGEST_TRACEBACK, message_of, shortened
@@ -129,7 +129,7 @@ class WorkerHost:
         self._on_turn = on_turn
         self._usage = usage
         self.outbox = Outbox(link)
-        self._recorder = TickRecorder(boot.rules.stats_window_size, time.time)
+        self._recorder = TickRecorder(boot.rules.stats_window_size, wall)
         self._processor: TickProcessor | None = None
         self._dispatcher: TickDispatcher | None = None
         self._welcome: asyncio.Future[Welcome] | None = None
@@ -145,7 +145,7 @@ class WorkerHost:
         self._told_through = 0
         self._batch = EVERY_BATCH if boot.rules.every_tick else BATCH
         self._shown_status = NetworkStatus.STOPPED
-        self.turned_at = self._beat_due = time.monotonic()
+        self.turned_at = self._beat_due = monotonic()
 
     async def run(self) -> int:
         """Host the processor to its end.
@@ -192,7 +192,7 @@ class WorkerHost:
 
     def beat(self) -> None:
         """Report that the event loop turns: now and then, and when the guard asks."""
-        now = self.turned_at = time.monotonic()
+        now = self.turned_at = monotonic()
         self._on_turn()
         if self._dispatcher is not None and not self._over:
             self._post_beat(max(0.0, now - self._beat_due))
@@ -428,8 +428,8 @@ class WorkerHost:
     async def _beat(self) -> None:
         interval = self._boot.beat_interval
         while True:
-            self._beat_due = max(self._beat_due + interval, time.monotonic())
-            await asyncio.sleep(self._beat_due - time.monotonic())
+            self._beat_due = max(self._beat_due + interval, monotonic())
+            await asyncio.sleep(self._beat_due - monotonic())
             self.beat()
 
     def _post_beat(self, lag: float) -> None:
@@ -481,7 +481,7 @@ class WorkerHost:
                 worker=self._boot.worker,
                 incarnation=self._boot.incarnation,
                 network=status,
-                at=time.time(),
+                at=wall(),
                 error=error,
                 last_connected=None if math.isnan(last) else last,
             )

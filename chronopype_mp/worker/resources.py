@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import resource
 import sys
-import time
 
 from chronopype_mp.core.boot import WorkerBoot
+from chronopype_mp.timing import cpu_time
 
 __all__ = ["Usage", "apply_resources"]
 
@@ -43,4 +43,4 @@ class Usage:
         else:
             # The peak, in bytes on macOS: the nearest thing without a dependency.
             rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return rss, time.process_time()
+        return rss, cpu_time()

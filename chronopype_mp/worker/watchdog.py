@@ -16,11 +16,11 @@ import mmap
 import os
 import sys
 import threading
-import time
 from types import FrameType
 
 from chronopype_mp.core.boot import STACKS_HEADER
 from chronopype_mp.launchers.base import STACKS_SIGNAL
+from chronopype_mp.timing import monotonic
 
 __all__ = ["Watchdog"]
 
@@ -38,7 +38,7 @@ class Watchdog:
     def __init__(self, path: str) -> None:
         self._file = open(path, "w+b", buffering=0)  # noqa: SIM115 – open for the process' life
         self._fd = self._file.fileno()
-        self._own_end = self._file.write(STACKS_HEADER.pack(time.monotonic()))
+        self._own_end = self._file.write(STACKS_HEADER.pack(monotonic()))
         # No limit on the size of files applies to what is mapped.
         self._header = mmap.mmap(self._fd, STACKS_HEADER.size)
         faulthandler.enable(file=self._file, all_threads=True)
