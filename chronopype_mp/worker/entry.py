@@ -28,7 +28,7 @@ from chronopype_mp.transport.zeromq import ZmqLink
 from chronopype_mp.worker.guard import Guard, end_with_children
 from chronopype_mp.worker.host import EXIT_FAILED, EXIT_OK, EXIT_STUCK, WorkerHost
 from chronopype_mp.worker.logs import LogForwarder, set_levels
-from chronopype_mp.worker.resources import Usage, apply_resources
+from chronopype_mp.worker.process_limits import Usage, apply_resources
 from chronopype_mp.worker.watchdog import Watchdog
 
 __all__ = ["load", "main"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from chronopype_mp.worker.resources import Usage
+from chronopype_mp.worker.process_limits import Usage
 
 
 def test_the_usage_is_that_of_this_process_now() -> None:
