@@ -31,12 +31,12 @@ from chronopype_mp.core.settings import Settings
 
 __all__ = [
     "Check",
-    "Connected",
     "Connection",
     "ConnectionPolicy",
-    "Disconnected",
     "Failed",
     "NetworkStatus",
+    "NotifyConnected",
+    "NotifyDisconnected",
     "Operation",
     "Outcome",
     "Returned",
@@ -88,11 +88,11 @@ class Stop(msgspec.Struct, frozen=True):
     """Call ``stop_network()``."""
 
 
-class Connected(msgspec.Struct, frozen=True):
+class NotifyConnected(msgspec.Struct, frozen=True):
     """Call ``on_connected()``."""
 
 
-class Disconnected(msgspec.Struct, frozen=True):
+class NotifyDisconnected(msgspec.Struct, frozen=True):
     """Call ``on_disconnected()``."""
 
 
@@ -106,7 +106,7 @@ class Stopped(msgspec.Struct, frozen=True):
     """Nothing more to do."""
 
 
-Operation = Check | Start | Stop | Connected | Disconnected | Wait | Stopped
+Operation = Check | Start | Stop | NotifyConnected | NotifyDisconnected | Wait | Stopped
 
 
 class Returned(msgspec.Struct, frozen=True):
@@ -156,7 +156,7 @@ class Connection:
         return (
             self.status is NetworkStatus.CONNECTED
             and self.started
-            and not isinstance(self._operation, Connected)
+            and not isinstance(self._operation, NotifyConnected)
         )
 
     def begin(self) -> Operation:
@@ -174,11 +174,11 @@ class Connection:
     def end(self) -> Operation:
         """Return the first operation of the way to STOPPED; an operation under way is dropped."""
         self._after_stop = NetworkStatus.STOPPED
-        if isinstance(self._operation, Disconnected | Stop):
+        if isinstance(self._operation, NotifyDisconnected | Stop):
             return self._operation
         if self.status is NetworkStatus.CONNECTED:
             self.status = NetworkStatus.DISCONNECTING
-            return self._do(Disconnected())
+            return self._do(NotifyDisconnected())
         if self.status is NetworkStatus.STOPPED:
             return self._do(Stopped())
         return self._do(Stop())
@@ -192,13 +192,13 @@ class Connection:
         match self._operation:
             case Check():
                 return self._checked(outcome)
-            case Connected():
+            case NotifyConnected():
                 if isinstance(outcome, Returned):
                     return self._settle() if self.started else self._do(Start())
                 return self._lose(NetworkStatus.ERROR, self._backoff())
             case Start():
                 return self._start_ended(outcome)
-            case Disconnected():
+            case NotifyDisconnected():
                 return self._do(Stop())
             case Stop():
                 return self._stop_ended()
@@ -222,7 +222,7 @@ class Connection:
             if self.status is NetworkStatus.CONNECTED:
                 return self._settle()
             self.status = NetworkStatus.CONNECTED
-            return self._do(Connected())
+            return self._do(NotifyConnected())
         if self._retry_start_allowed:
             self._retry_start_allowed = False
             return self._do(Start())
@@ -256,7 +256,7 @@ class Connection:
         self._wait_after_stop = wait
         if self.status is NetworkStatus.CONNECTED:
             self.status = NetworkStatus.DISCONNECTING
-            return self._do(Disconnected())
+            return self._do(NotifyDisconnected())
         if self.started:
             return self._do(Stop())
         return self._stop_ended()

@@ -17,12 +17,12 @@ from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.checks import finite
 from chronopype_mp.core.connection import (
     Check,
-    Connected,
     Connection,
     ConnectionPolicy,
-    Disconnected,
     Failed,
     NetworkStatus,
+    NotifyConnected,
+    NotifyDisconnected,
     Operation,
     Outcome,
     Returned,
@@ -303,9 +303,9 @@ class NetworkProcessor(TickProcessor):
                 return await self._hook(
                     "stop_network", self.stop_network, self.stop_network_timeout
                 )
-            case Connected():
+            case NotifyConnected():
                 return await self._hook("on_connected", self._on_connected, None)
-            case Disconnected():
+            case NotifyDisconnected():
                 return await self._hook("on_disconnected", self._on_disconnected, None)
             case Wait():
                 await self._wait(operation)

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from chronopype_mp.core.connection import (
     Check,
-    Connected,
     Connection,
     ConnectionPolicy,
-    Disconnected,
     Failed,
     NetworkStatus,
+    NotifyConnected,
+    NotifyDisconnected,
     Operation,
     Outcome,
     Returned,
@@ -45,7 +45,7 @@ def drive(connection: Connection, *outcomes: Outcome) -> list[Operation]:
 def test_a_check_that_needs_what_start_makes_can_connect() -> None:
     connection = make()
     operations = drive(connection, DOWN, DONE, UP, DONE)
-    assert operations == [Check(), Start(), Check(), Connected(), Wait(10.0)]
+    assert operations == [Check(), Start(), Check(), NotifyConnected(), Wait(10.0)]
     assert connection.ready
 
 
@@ -61,7 +61,7 @@ def test_with_start_when_connected_the_start_waits_for_a_successful_check() -> N
     assert isinstance(operations[1], Wait)
     assert connection.status is NetworkStatus.NOT_CONNECTED
     assert connection.handle(DONE) == Check()
-    assert connection.handle(UP) == Connected()
+    assert connection.handle(UP) == NotifyConnected()
     assert not connection.ready
     assert connection.handle(DONE) == Start()
     assert not connection.ready
@@ -89,7 +89,7 @@ def test_a_lost_connection_is_taken_down_in_order_and_waits_about_a_second() -> 
     drive(connection, DOWN, DONE, UP, DONE)
     assert connection.handle(DONE) == Check()
     assert connection.status is NetworkStatus.CONNECTED
-    assert connection.handle(DOWN) == Disconnected()
+    assert connection.handle(DOWN) == NotifyDisconnected()
     assert connection.status is NetworkStatus.DISCONNECTING
     assert connection.handle(DONE) == Stop()
     wait = connection.handle(DONE)
@@ -101,7 +101,7 @@ def test_a_lost_connection_is_taken_down_in_order_and_waits_about_a_second() -> 
 def test_a_check_that_raises_while_connected_shows_error_and_waits_the_error_wait() -> None:
     connection = make()
     drive(connection, DOWN, DONE, UP, DONE, DONE)
-    assert connection.handle(Failed()) == Disconnected()
+    assert connection.handle(Failed()) == NotifyDisconnected()
     assert connection.handle(DONE) == Stop()
     assert connection.handle(DONE) == Wait(60.0)
     assert connection.status is NetworkStatus.ERROR
@@ -110,20 +110,20 @@ def test_a_check_that_raises_while_connected_shows_error_and_waits_the_error_wai
 def test_a_timeout_while_connected_is_a_lost_connection() -> None:
     connection = make()
     drive(connection, DOWN, DONE, UP, DONE, DONE)
-    assert connection.handle(TimedOut()) == Disconnected()
+    assert connection.handle(TimedOut()) == NotifyDisconnected()
 
 
 def test_a_hook_that_raises_in_on_connected_ends_in_error_not_in_connected() -> None:
     connection = make()
     operations = drive(connection, UP, Failed(), DONE, DONE)
-    assert operations[1:4] == [Connected(), Disconnected(), Stop()]
+    assert operations[1:4] == [NotifyConnected(), NotifyDisconnected(), Stop()]
     assert connection.status is NetworkStatus.ERROR
 
 
 def test_ending_while_connected_runs_the_hook_and_the_stop() -> None:
     connection = make()
     drive(connection, DOWN, DONE, UP, DONE)
-    assert connection.end() == Disconnected()
+    assert connection.end() == NotifyDisconnected()
     assert connection.handle(Failed()) == Stop()
     assert connection.handle(TimedOut()) == Stopped()
     assert connection.status is NetworkStatus.STOPPED
@@ -169,10 +169,10 @@ def test_whatever_happens_starts_and_stops_pair_and_the_way_to_stopped_is_short(
             assert begun == 1, "started twice without a stop between"
         if isinstance(operation, Stop):
             begun = 0
-        if isinstance(operation, Connected):
+        if isinstance(operation, NotifyConnected):
             assert not hooked
             hooked = True
-        if isinstance(operation, Disconnected):
+        if isinstance(operation, NotifyDisconnected):
             assert hooked
             hooked = False
         if isinstance(operation, Wait):
