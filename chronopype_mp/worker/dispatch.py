@@ -18,10 +18,10 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 from chronopype_mp.core.boot import TickRules
+from chronopype_mp.core.error_text import message_of
 from chronopype_mp.core.state import TickAccount, TickRecorder
 from chronopype_mp.processors.base import TickProcessor
 from chronopype_mp.timing import monotonic_ns
-from chronopype_mp.worker.error_text import message_of
 
 __all__ = ["FIRST_RETRY_PAUSE", "TickDispatcher"]
 

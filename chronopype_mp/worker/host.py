@@ -28,6 +28,7 @@ from chronopype_mp.core.codec import (
     decode_ticks,
 )
 from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.error_text import LONGEST_TRACEBACK, message_of, shortened
 from chronopype_mp.core.messages import (
     STOP_ID,
     Beat,
@@ -52,7 +53,6 @@ from chronopype_mp.processors.network import NOBODY, NetworkListener
 from chronopype_mp.timing import monotonic, wall
 from chronopype_mp.transport.base import Link
 from chronopype_mp.worker.dispatch import TickDispatcher
-from chronopype_mp.worker.error_text import LONGEST_TRACEBACK, message_of, shortened
 from chronopype_mp.worker.outbox import Outbox
 
 __all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_STUCK", "WorkerHost"]

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chronopype_mp.core.boot import TickRules
+from chronopype_mp.core.error_text import LONGEST_MESSAGE
 from chronopype_mp.core.state import TickAccount, TickRecorder
 from chronopype_mp.processors import ProcessorState, TickProcessor
 from chronopype_mp.worker import dispatch
 from chronopype_mp.worker.dispatch import FIRST_RETRY_PAUSE, TickDispatcher
-from chronopype_mp.worker.error_text import LONGEST_MESSAGE
 from tests.waiting import Noticeboard, run, turns
 
 

@@ -1,4 +1,4 @@
-"""What an exception says, bounded: it travels, and the last message travels in every beat."""
+"""The text of an exception, bounded: it travels, and the last message travels in every beat."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ LONGEST_TRACEBACK = 65536
 
 
 def message_of(error: BaseException) -> str:
-    """Return what an exception says. Its ``__str__`` is the user's, so it may fail itself."""
+    """Return the message of an exception. Its ``__str__`` is the user's, so it may raise itself."""
     try:
         return shortened(str(error), LONGEST_MESSAGE)
-    except Exception as second:
+    except BaseException as second:
         return f"{type(error).__name__}, which cannot be printed ({type(second).__name__})"
 
 
 def shortened(text: str, longest: int) -> str:
-    """Return a text without its middle, where it has more than ``longest`` characters."""
+    """Return a text, without its middle if it has more than ``longest`` characters."""
     if len(text) <= longest:
         return text
     half = longest // 2
