@@ -1,22 +1,30 @@
-"""The network loop of one processor, as a pure state machine. The worker's host is its edge.
+"""The network loop of one processor, as a pure state machine. Its edge is `NetworkProcessor`.
 
-The host asks `Connection` what to do, does it, and hands the outcome back, until it stops::
+The edge asks `Connection` what to do, does it, and hands the outcome back, until `Stopped`::
 
     status STOPPED ──begin()──▶ NOT_CONNECTED, Wait(0) ─▶ CONNECTING, Check
-    CONNECTING  ── check says connected ─▶ CONNECTED, hook, Start unless started, Wait(interval)
+    CONNECTING  ── the check says connected ─▶ CONNECTED, NotifyConnected, Start unless started,
+                                               Wait(interval)
                 ── it does not, not started, when NEEDED ─▶ Start, Check once more
                 ── otherwise ─▶ Stop if started, NOT_CONNECTED or ERROR, Wait(backoff)
                 ── it raises ─▶ Stop if started, ERROR, Wait(network_error_wait_time)
-    CONNECTED   ── check says connected ─▶ Wait(interval)
-                ── anything else ─▶ DISCONNECTING, hook, Stop, NOT_CONNECTED or ERROR, Wait
-    any         ── end() ─▶ DISCONNECTING and hook if connected, Stop, STOPPED
+    CONNECTED   ── the check says connected ─▶ Wait(interval)
+                ── anything else ─▶ DISCONNECTING, NotifyDisconnected, Stop,
+                                    NOT_CONNECTED or ERROR, Wait
+    any         ── end() ─▶ DISCONNECTING, NotifyDisconnected if connected, Stop, STOPPED
+    ending      ── begin() ─▶ as before, but then NOT_CONNECTED, Wait(0)
 
-A start that fails or times out ends in Stop, ERROR and a retry after a backoff: the server is
-often just not there yet. CONNECTING is shown only while an attempt runs.
+A start that fails or times out ends in Stop, ERROR and a retry after a backoff: often the server is
+just not up yet. CONNECTING is shown only while an attempt runs.
 
-What did not work: chronopype's own order (start only after a successful check) deadlocks every
-processor whose check looks at the client that its start makes, so it is opt-in here
-(`StartWhen.CONNECTED`).
+Every hook runs once for one cause, whatever the hooks themselves call. So `end` interrupts only
+what it makes useless, a Check, a Start or a Wait. A notification or a Stop that is under way
+finishes, and the way to STOPPED goes on from there.
+
+Alternatives considered: chronopype's own order (start only after a successful check) deadlocks
+every processor whose check uses the client that its start makes. It is opt-in here
+(`StartWhen.CONNECTED`). An `end` that cancels any operation and then orders the way to STOPPED from
+its beginning runs the hook from which it was called twice.
 """
 
 from __future__ import annotations
@@ -34,6 +42,7 @@ __all__ = [
     "Connection",
     "ConnectionPolicy",
     "Failed",
+    "Interrupted",
     "NetworkStatus",
     "NotifyConnected",
     "NotifyDisconnected",
@@ -123,7 +132,11 @@ class Failed(msgspec.Struct, frozen=True):
     """The operation raised."""
 
 
-Outcome = Returned | TimedOut | Failed
+class Interrupted(msgspec.Struct, frozen=True):
+    """The operation was given up because `Connection.end` said so."""
+
+
+Outcome = Returned | TimedOut | Failed | Interrupted
 
 
 class Connection:
@@ -136,7 +149,8 @@ class Connection:
     Attributes:
         status: the status to show now.
         started: whether ``start_network()`` has returned for this connection.
-        failures: attempts failed in a row.
+        failures: consecutive attempts that failed.
+        ending: whether it is on the way to STOPPED.
     """
 
     def __init__(self, policy: ConnectionPolicy, rng: random.Random) -> None:
@@ -144,6 +158,8 @@ class Connection:
         self.status = NetworkStatus.STOPPED
         self.started = False
         self.failures = 0
+        self.ending = False
+        self._begin_again = False
         self._rng = rng
         self._operation: Operation = Stopped()
         self._retry_start_allowed = False
@@ -152,64 +168,76 @@ class Connection:
 
     @property
     def ready(self) -> bool:
-        """Whether ticks may reach the processor: connected, told so, and its network started."""
+        """Whether ticks may reach the processor: connected, notified, started, and not ending."""
         return (
             self.status is NetworkStatus.CONNECTED
             and self.started
+            and not self.ending
             and not isinstance(self._operation, NotifyConnected)
         )
 
     def begin(self) -> Operation:
-        """Go from STOPPED to NOT_CONNECTED; return the first operation, a wait for nothing.
+        """Go from STOPPED to NOT_CONNECTED, at once or when the end under way has come.
 
-        Raises:
-            RuntimeError: the loop has begun already.
+        A loop that has begun and is not ending is left as it is.
+
+        Returns:
+            The operation to perform, or the one under way.
         """
-        if self.status is not NetworkStatus.STOPPED:
-            raise RuntimeError(f"the network loop has begun already (status {self.status.name})")
-        self.status = NetworkStatus.NOT_CONNECTED
-        self.failures = 0
-        return self._do(Wait(0.0))
+        if self.ending:
+            self._begin_again = True
+        elif self.status is NetworkStatus.STOPPED:
+            self._reset()
+        return self._operation
 
-    def end(self) -> Operation:
-        """Return the first operation of the way to STOPPED; an operation under way is dropped."""
-        self._after_stop = NetworkStatus.STOPPED
-        if isinstance(self._operation, NotifyDisconnected | Stop):
-            return self._operation
-        if self.status is NetworkStatus.CONNECTED:
-            self.status = NetworkStatus.DISCONNECTING
-            return self._do(NotifyDisconnected())
+    def end(self) -> bool:
+        """Set out for STOPPED; the outcome of the operation under way leads there.
+
+        Returns:
+            Whether to interrupt that operation. If not, it is part of the way.
+        """
+        self._begin_again = False
         if self.status is NetworkStatus.STOPPED:
-            return self._do(Stopped())
-        return self._do(Stop())
+            return False
+        self.ending = True
+        return isinstance(self._operation, Check | Start | Wait)
 
     def handle(self, outcome: Outcome) -> Operation:
-        """Take the outcome of the operation handed out last; return the next.
+        """Take the outcome of the operation returned last; return the next.
 
         Raises:
-            RuntimeError: the loop is stopped, so nothing can have ended.
+            RuntimeError: the loop is stopped, so no operation is under way.
         """
         match self._operation:
-            case Check():
-                return self._checked(outcome)
-            case NotifyConnected():
-                if isinstance(outcome, Returned):
-                    return self._settle() if self.started else self._do(Start())
-                return self._lose(NetworkStatus.ERROR, self._backoff())
-            case Start():
-                return self._start_ended(outcome)
             case NotifyDisconnected():
                 return self._do(Stop())
             case Stop():
                 return self._stop_ended()
+            case Stopped():
+                raise RuntimeError("the network loop is stopped")
+        if self.ending:
+            return self._disconnect()
+        match self._operation:
+            case Check():
+                return self._checked(outcome)
+            case NotifyConnected():
+                if not isinstance(outcome, Returned):
+                    return self._lose(NetworkStatus.ERROR, self._backoff())
+                return self._settle() if self.started else self._do(Start())
+            case Start():
+                return self._start_ended(outcome)
             case Wait():
                 return self._attempt()
-            case _:
-                raise RuntimeError("the network loop is stopped")
 
     def _do(self, operation: Operation) -> Operation:
         self._operation = operation
         return operation
+
+    def _reset(self) -> Operation:
+        self.ending = self._begin_again = False
+        self.status = NetworkStatus.NOT_CONNECTED
+        self.failures = 0
+        return self._do(Wait(0.0))
 
     def _attempt(self) -> Operation:
         if self.status is not NetworkStatus.CONNECTED:
@@ -254,16 +282,23 @@ class Connection:
     def _lose(self, status: NetworkStatus, wait: float) -> Operation:
         self._after_stop = status
         self._wait_after_stop = wait
+        if self.status is NetworkStatus.CONNECTED or self.started:
+            return self._disconnect()
+        return self._stop_ended()
+
+    def _disconnect(self) -> Operation:
         if self.status is NetworkStatus.CONNECTED:
             self.status = NetworkStatus.DISCONNECTING
             return self._do(NotifyDisconnected())
-        if self.started:
-            return self._do(Stop())
-        return self._stop_ended()
+        return self._do(Stop())
 
     def _stop_ended(self) -> Operation:
         self.started = False
-        self.status = self._after_stop
-        if self.status is NetworkStatus.STOPPED:
+        if self._begin_again:
+            return self._reset()
+        if self.ending:
+            self.ending = False
+            self.status = NetworkStatus.STOPPED
             return self._do(Stopped())
+        self.status = self._after_stop
         return self._do(Wait(self._wait_after_stop))

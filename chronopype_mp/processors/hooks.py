@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-__all__ = ["CANCEL_GRACE", "HookCancelled", "HookStuck", "HookTimeout", "bounded"]
+__all__ = [
+    "CANCEL_GRACE",
+    "HookCancelled",
+    "HookInterrupted",
+    "HookStuck",
+    "HookTimeout",
+    "bounded",
+]
 
 T = TypeVar("T")
 
@@ -22,11 +29,17 @@ class HookCancelled(Exception):
     """A hook awaited something that was cancelled, and let that pass."""
 
 
+class HookInterrupted(Exception):
+    """A hook was cancelled because its result is no longer needed."""
+
+
 class HookStuck(Exception):
     """A hook did not end within its timeout, and swallowed its cancellation too."""
 
 
-async def bounded(hook: Awaitable[T], timeout: float | None) -> T:
+async def bounded(
+    hook: Awaitable[T], timeout: float | None, interrupt: asyncio.Future[None] | None = None
+) -> T:
     """Await a hook in a task of its own; whatever it does, return in time.
 
     Cancelling this cancels the hook, and leaves it behind if it does not end within
@@ -35,19 +48,23 @@ async def bounded(hook: Awaitable[T], timeout: float | None) -> T:
     Args:
         hook: what to await.
         timeout: seconds, or None for no limit.
+        interrupt: cancels the hook once it is done.
 
     Returns:
         What the hook returned.
 
     Raises:
-        HookTimeout: it was cancelled for taking too long.
-        HookCancelled: it ended as cancelled, though nobody cancelled it from here.
-        HookStuck: it took too long and would not be cancelled; it goes on in the background.
+        HookTimeout: it took too long and was cancelled.
+        HookInterrupted: it was cancelled because of ``interrupt``. It is left behind if it does not
+            end within `CANCEL_GRACE`.
+        HookCancelled: it ended as cancelled, but was not cancelled here.
+        HookStuck: it took too long and swallowed its cancellation; it goes on in the background.
         BaseException: what the hook raised, a TimeoutError of its own included.
     """
     task = asyncio.ensure_future(hook)
+    waited: set[asyncio.Future[Any]] = {task} if interrupt is None else {task, interrupt}
     try:
-        await asyncio.wait({task}, timeout=timeout)
+        await asyncio.wait(waited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if task.cancelled():
             raise HookCancelled("the hook was cancelled from within")
         if task.done():
@@ -60,14 +77,15 @@ async def bounded(hook: Awaitable[T], timeout: float | None) -> T:
             await asyncio.wait({task}, timeout=CANCEL_GRACE)
         task.add_done_callback(_retrieve)
         raise
+    task.add_done_callback(_retrieve)
+    if interrupt is not None and interrupt.done():
+        raise HookInterrupted
     if not task.done():
-        task.add_done_callback(_retrieve)
         raise HookStuck(f"did not end {CANCEL_GRACE:g} s after it was cancelled")
-    _retrieve(task)
     raise HookTimeout(f"timed out after {timeout:g}s")
 
 
 def _retrieve(task: asyncio.Future[T]) -> None:
-    """Mark the task's exception as seen: what it raised while being cancelled is of no use."""
+    """Mark the exception as retrieved: what a hook raised while it was cancelled is of no use."""
     if task.done() and not task.cancelled():
         task.exception()

@@ -20,6 +20,7 @@ from chronopype_mp.core.connection import (
     Connection,
     ConnectionPolicy,
     Failed,
+    Interrupted,
     NetworkStatus,
     NotifyConnected,
     NotifyDisconnected,
@@ -33,8 +34,15 @@ from chronopype_mp.core.connection import (
     TimedOut,
     Wait,
 )
+from chronopype_mp.core.error_text import message_of
 from chronopype_mp.processors.base import TickProcessor
-from chronopype_mp.processors.hooks import HookStuck, HookTimeout, bounded
+from chronopype_mp.processors.hooks import (
+    HookCancelled,
+    HookInterrupted,
+    HookStuck,
+    HookTimeout,
+    bounded,
+)
 from chronopype_mp.timing import wall
 
 __all__ = ["NetworkListener", "NetworkProcessor", "NetworkStatus", "StartWhen"]
@@ -43,33 +51,39 @@ SHORTEST = 0.1
 """Seconds; shorter settings are raised to this, as in chronopype."""
 
 
+def _no_change(error: str | None) -> None:
+    """Nobody listens."""
+
+
+def _no_failure(hook: str, error: BaseException) -> None:
+    """Nobody listens."""
+
+
+def _no_stuck(hook: str) -> None:
+    """Nobody listens."""
+
+
+def _no_end(reason: BaseException) -> None:
+    """Nobody listens."""
+
+
 class NetworkListener(NamedTuple):
-    """Whom a hosted processor tells of its network.
+    """Who is told about a hosted processor's network.
 
     Attributes:
         changed: called with the error text, or None, after the status changed.
         failed: called with the hook's name and its exception.
         stuck: called with the hook's name when a hook cannot be ended; only a new process helps.
+        ended: called with the reason when the network loop has ended though nobody stopped it.
     """
 
     changed: Callable[[str | None], None]
     failed: Callable[[str, BaseException], None]
     stuck: Callable[[str], None]
+    ended: Callable[[BaseException], None]
 
 
-def _no_change(error: str | None) -> None:
-    """Nobody is told."""
-
-
-def _no_failure(hook: str, error: BaseException) -> None:
-    """Nobody is told."""
-
-
-def _no_stuck(hook: str) -> None:
-    """Nobody is told."""
-
-
-NOBODY = NetworkListener(_no_change, _no_failure, _no_stuck)
+NOBODY = NetworkListener(_no_change, _no_failure, _no_stuck, _no_end)
 
 
 class NetworkProcessor(TickProcessor):
@@ -101,7 +115,8 @@ class NetworkProcessor(TickProcessor):
     _last_connected_timestamp: float = math.nan
     _connection: Connection | None = None
     _loop_task: asyncio.Task[None] | None = None
-    _stop_task: asyncio.Task[None] | None = None
+    _stopped: asyncio.Event | None = None
+    _interrupt: asyncio.Future[None] | None = None
     _held: asyncio.Event | None = None
     _wake: asyncio.Event | None = None
     _last_network_error: str | None = None
@@ -202,6 +217,8 @@ class NetworkProcessor(TickProcessor):
     def start(self, timestamp: float) -> None:
         """Start the network loop; a second call while it runs does nothing more.
 
+        While a `stop` is under way, the loop starts again as soon as that has ended.
+
         Args:
             timestamp: the clock's time, seconds.
 
@@ -209,19 +226,33 @@ class NetworkProcessor(TickProcessor):
             RuntimeError: no event loop is running.
         """
         super().start(timestamp)
-        if self._loop_task is not None and not self._loop_task.done():
+        if self._connection is not None and self._is_looping:
+            if self._connection.ending:
+                self._make_signals()
+                self._connection.policy = self._connection_policy()
+            self._connection.begin()
             return
         loop = asyncio.get_running_loop()
+        self._make_signals()
         self._connection = Connection(self._connection_policy(), random.Random())
-        self._held = asyncio.Event()
-        self._held.set()
-        self._wake = asyncio.Event()
         first = self._connection.begin()
         self._changed(None)
         self._loop_task = loop.create_task(
             self._network_loop(self._connection, first),
             name=f"network loop of {type(self).__name__}",
         )
+        self._loop_task.add_done_callback(self._loop_ended)
+
+    @property
+    def _is_looping(self) -> bool:
+        return self._loop_task is not None and not self._loop_task.done()
+
+    def _make_signals(self) -> None:
+        """Make what `stop`, `pause`, `resume` and the settings signal the network loop with."""
+        self._interrupt = asyncio.get_running_loop().create_future()
+        self._wake = asyncio.Event()
+        self._held = asyncio.Event()
+        self._held.set()
 
     def pause(self) -> None:
         """Hold the network loop before its next check; status and connection stay."""
@@ -236,57 +267,71 @@ class NetworkProcessor(TickProcessor):
                 self._wake.set()
 
     def stop(self) -> None:
-        """Stop the network loop; when `await_cleanup` returns, `stop_network` has run."""
+        """Stop the network loop; when `await_cleanup` returns, `stop_network` has run.
+
+        A `check_network` or `start_network` under way is cancelled. An `on_disconnected` or
+        `stop_network` under way is left to end and not called again. So every hook may call this.
+        """
         super().stop()
-        if self._loop_task is None or self._connection is None:
+        connection = self._connection
+        if connection is None or not self._is_looping:
             return
-        self._stop_task = asyncio.get_running_loop().create_task(
-            self._end(self._loop_task, self._connection),
-            name=f"network stop of {type(self).__name__}",
-        )
-        self._loop_task = None
+        if not connection.ending:
+            self._stopped = asyncio.Event()
+        if connection.end() and self._interrupt is not None and not self._interrupt.done():
+            self._interrupt.set_result(None)
 
     async def await_cleanup(self, timeout: float | None = None) -> None:
         """Wait until a `stop` under way has ended; returns at once when there is none.
 
         Args:
-            timeout: seconds, after which it is given up; None for `stop_network_timeout` and the
-                time that a cancelled hook has to end.
+            timeout: seconds, after which the hook under way is cancelled and no further one is
+                called; None for `stop_network_timeout` and the time that a cancelled hook has to
+                end.
         """
-        task, self._stop_task = self._stop_task, None
-        if task is None:
+        stopped = self._stopped
+        if stopped is None:
             return
-        await asyncio.wait({task}, timeout=timeout)
-        if not task.done():
-            task.cancel()
+        try:
+            async with asyncio.timeout(timeout):
+                await stopped.wait()
+        except TimeoutError:
+            self._drop()
 
     def _drop(self) -> None:
-        """Leave the network as a killed process would: no hook is called any more."""
+        """Leave the network as a killed process would: no further hook is called."""
         if self._loop_task is not None:
             self._loop_task.cancel()
+        if self._stopped is not None:
+            self._stopped.set()
         # No trace of the event loop either, so that the object can be added to a clock again.
-        self._loop_task = self._connection = self._stop_task = self._held = self._wake = None
-
-    async def _end(self, loop_task: asyncio.Task[None], connection: Connection) -> None:
-        loop_task.cancel()
-        await asyncio.wait({loop_task})
-        operation = connection.end()
-        self._changed(None)
-        while not isinstance(operation, Stopped):
-            operation = connection.handle(await self._perform(operation))
-            self._changed(None)
+        self._loop_task = self._connection = self._stopped = None
+        self._interrupt = self._held = self._wake = None
 
     async def _network_loop(self, connection: Connection, operation: Operation) -> None:
         """Ask the machine what to do, do it, hand the outcome back."""
         shown = connection.status
-        while True:
+        while not isinstance(operation, Stopped):
+            operation = connection.handle(await self._perform(operation))
+            if not connection.ending and self._stopped is not None:
+                self._stopped.set()
             if connection.status is not shown:
                 shown = connection.status
                 if shown is NetworkStatus.CONNECTED:
                     self._last_connected_timestamp = wall()
                 self._changed(self._last_network_error if shown is NetworkStatus.ERROR else None)
-            outcome = await self._perform(operation)
-            operation = connection.handle(outcome)
+
+    def _loop_ended(self, task: asyncio.Task[None]) -> None:
+        """Report an end that no `stop` has led to, such as a hook that cancels all tasks."""
+        if task is not self._loop_task:
+            return  # dropped
+        if self._stopped is not None:
+            self._stopped.set()
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled():
+            error = RuntimeError("the task of the network loop was cancelled")
+        if error is not None:
+            self._listener.ended(error)
 
     def _changed(self, error: str | None) -> None:
         self._listener.changed(error)
@@ -294,10 +339,15 @@ class NetworkProcessor(TickProcessor):
     async def _perform(self, operation: Operation) -> Outcome:
         match operation:
             case Check():
-                return await self._hook("check_network", self._check, self._check_network_timeout)
+                return await self._hook(
+                    "check_network", self._check, self._check_network_timeout, self._interrupt
+                )
             case Start():
                 return await self._hook(
-                    "start_network", self.start_network, self.start_network_timeout
+                    "start_network",
+                    self.start_network,
+                    self.start_network_timeout,
+                    self._interrupt,
                 )
             case Stop():
                 return await self._hook(
@@ -308,8 +358,9 @@ class NetworkProcessor(TickProcessor):
             case NotifyDisconnected():
                 return await self._hook("on_disconnected", self._on_disconnected, None)
             case Wait():
-                await self._wait(operation)
-        return Returned()
+                return await self._wait(operation.seconds)
+            case Stopped():
+                raise AssertionError("there is nothing to perform")
 
     async def _check(self) -> NetworkStatus:
         status = await self.check_network()
@@ -327,10 +378,16 @@ class NetworkProcessor(TickProcessor):
         self.on_disconnected()
 
     async def _hook(
-        self, name: str, hook: Callable[[], Awaitable[NetworkStatus | None]], timeout: float | None
+        self,
+        name: str,
+        hook: Callable[[], Awaitable[NetworkStatus | None]],
+        timeout: float | None,
+        interrupt: asyncio.Future[None] | None = None,
     ) -> Outcome:
         try:
-            result = await bounded(hook(), timeout)
+            result = await bounded(hook(), timeout, interrupt)
+        except HookInterrupted:
+            return Interrupted()
         except HookTimeout as error:
             self._hook_failed(name, error)
             return TimedOut()
@@ -338,7 +395,9 @@ class NetworkProcessor(TickProcessor):
             self._hook_failed(name, error)
             self._listener.stuck(name)
             return TimedOut()
-        except Exception as error:
+        except (asyncio.CancelledError, SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
             self._hook_failed(name, error)
             return Failed()
         if isinstance(result, NetworkStatus):
@@ -347,16 +406,26 @@ class NetworkProcessor(TickProcessor):
             return Returned(result)
         return Returned()
 
-    def _hook_failed(self, name: str, error: Exception) -> None:
-        self._last_network_error = f"{name}: {type(error).__name__}: {error}"
+    def _hook_failed(self, name: str, error: BaseException) -> None:
+        self._last_network_error = f"{name}: {type(error).__name__}: {message_of(error)}"
         self._listener.failed(name, error)
 
-    async def _wait(self, operation: Wait) -> None:
+    async def _wait(self, seconds: float) -> Outcome:
         """Wait until the next check is due; a changed setting or a resume ends the wait."""
         assert self._wake is not None
         assert self._held is not None
         self._wake.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(operation.seconds):
-                await self._wake.wait()
-        await self._held.wait()
+        try:
+            await bounded(_until_due(seconds, self._wake, self._held), None, self._interrupt)
+        except HookInterrupted:
+            return Interrupted()
+        except HookCancelled:
+            pass  # by a hook that cancels all tasks; the next check is due at once
+        return Returned()
+
+
+async def _until_due(seconds: float, wake: asyncio.Event, held: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await wake.wait()
+    await held.wait()

@@ -206,7 +206,7 @@ class WorkerHost:
                 if getattr(self._boot, name) is not None:
                     setattr(processor, name, getattr(self._boot, name))
             processor._listener = NetworkListener(
-                self._network_changed, self._hook_failed, self._hook_stuck
+                self._network_changed, self._hook_failed, self._hook_stuck, self._network_ended
             )
         self._dispatcher = TickDispatcher(
             processor, self._boot.rules, self._recorder, self._tick_failed, self._tell_progress
@@ -497,6 +497,10 @@ class WorkerHost:
             fatal=True,
         )
         self._finish(EXIT_STUCK)
+
+    def _network_ended(self, reason: BaseException) -> None:
+        self._report("network loop", reason, fatal=True)
+        self._finish(EXIT_FAILED)
 
     def _tick_failed(self, error: Exception, printed: str, timestamp: float, timeout: bool) -> None:
         self._report("async_tick", error, printed=printed, timestamp=timestamp, timeout=timeout)

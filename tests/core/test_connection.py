@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -13,6 +14,7 @@ from chronopype_mp.core.connection import (
     Connection,
     ConnectionPolicy,
     Failed,
+    Interrupted,
     NetworkStatus,
     NotifyConnected,
     NotifyDisconnected,
@@ -123,29 +125,106 @@ def test_a_hook_that_raises_in_on_connected_ends_in_error_not_in_connected() -> 
 def test_ending_while_connected_runs_the_hook_and_the_stop() -> None:
     connection = make()
     drive(connection, DOWN, DONE, UP, DONE)
-    assert connection.end() == NotifyDisconnected()
+    assert connection.end()
+    assert not connection.ready
+    assert connection.handle(Interrupted()) == NotifyDisconnected()
     assert connection.handle(Failed()) == Stop()
     assert connection.handle(TimedOut()) == Stopped()
     assert connection.status is NetworkStatus.STOPPED
+    assert not connection.ending
 
 
-def test_ending_during_a_stop_does_not_stop_twice() -> None:
+TO_CHECK = ()
+TO_START = (DOWN,)
+TO_CONNECTED = (UP,)
+TO_WAIT = (DOWN, DONE, UP, DONE)
+TO_LOST = (*TO_WAIT, DONE, DOWN)
+TO_STOP = (*TO_LOST, DONE)
+TO_STOP_AFTER_A_FAILED_START = (DOWN, Failed())
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "interrupts", "outcome", "rest"),
+    [
+        (TO_CHECK, True, Interrupted(), [Stop(), Stopped()]),
+        (TO_CHECK, True, UP, [Stop(), Stopped()]),
+        (TO_START, True, Interrupted(), [Stop(), Stopped()]),
+        (TO_START, True, DONE, [Stop(), Stopped()]),
+        (TO_CONNECTED, False, DONE, [NotifyDisconnected(), Stop(), Stopped()]),
+        (TO_CONNECTED, False, Failed(), [NotifyDisconnected(), Stop(), Stopped()]),
+        (TO_WAIT, True, Interrupted(), [NotifyDisconnected(), Stop(), Stopped()]),
+        (TO_LOST, False, DONE, [Stop(), Stopped()]),
+        (TO_LOST, False, Failed(), [Stop(), Stopped()]),
+        (TO_STOP, False, DONE, [Stopped()]),
+        (TO_STOP, False, TimedOut(), [Stopped()]),
+        (TO_STOP_AFTER_A_FAILED_START, False, DONE, [Stopped()]),
+    ],
+)
+def test_an_end_runs_every_hook_once_whatever_is_under_way(
+    outcomes: tuple[Outcome, ...], interrupts: bool, outcome: Outcome, rest: list[Operation]
+) -> None:
     connection = make()
-    drive(connection, DOWN, Failed())
-    assert connection.end() == Stop()
-    assert connection.handle(DONE) == Stopped()
-    assert connection.status is NetworkStatus.STOPPED
+    drive(connection, *outcomes)
+    assert connection.end() is interrupts
+    assert connection.end() is interrupts, "a second end changes nothing"
+    ways = [connection.handle(outcome)]
+    while ways[-1] != Stopped():
+        connection.end()
+        ways.append(connection.handle(DONE))
+    assert ways == rest
 
 
-def test_it_can_begin_again_after_it_ended_but_not_twice() -> None:
+@pytest.mark.parametrize("outcomes", [TO_CHECK, TO_START, TO_CONNECTED, TO_WAIT, TO_LOST, TO_STOP])
+def test_a_begin_changes_nothing_unless_the_loop_is_stopped_or_ending(
+    outcomes: tuple[Outcome, ...],
+) -> None:
+    connection, undisturbed = make(), make()
+    drive(connection, *outcomes)
+    drive(undisturbed, *outcomes)
+    status = connection.status
+    connection.begin()
+    assert connection.status is status
+    assert connection.handle(DONE) == undisturbed.handle(DONE)
+
+
+@pytest.mark.parametrize("outcomes", [TO_CHECK, TO_START, TO_CONNECTED, TO_WAIT, TO_LOST, TO_STOP])
+def test_a_begin_while_it_ends_begins_again_after_the_whole_end(
+    outcomes: tuple[Outcome, ...],
+) -> None:
+    connection = make()
+    drive(connection, *outcomes)
+    connection.end()
+    connection.begin()
+    assert connection.ending
+    operation = connection.handle(DONE)
+    while connection.ending:
+        assert operation in (NotifyDisconnected(), Stop())
+        operation = connection.handle(DONE)
+    assert operation == Wait(0.0)
+    assert connection.status is NetworkStatus.NOT_CONNECTED
+    assert not connection.started
+    assert connection.handle(DONE) == Check()
+
+
+def test_an_end_takes_back_the_begin_before_it() -> None:
+    connection = make()
+    drive(connection, *TO_WAIT)
+    connection.end()
+    connection.begin()
+    connection.end()
+    assert [connection.handle(DONE) for _ in range(3)] == [NotifyDisconnected(), Stop(), Stopped()]
+
+
+def test_it_can_begin_again_after_it_ended() -> None:
     connection = make()
     connection.begin()
-    with pytest.raises(RuntimeError, match="begun already"):
-        connection.begin()
     connection.end()
-    connection.handle(DONE)
+    assert connection.handle(Interrupted()) == Stop()
+    assert connection.handle(DONE) == Stopped()
+    assert not connection.end(), "there is nothing to interrupt"
+    with pytest.raises(RuntimeError, match="stopped"):
+        connection.handle(DONE)
     assert connection.begin() == Wait(0.0)
-    assert connection.end() == Stop()
 
 
 OUTCOMES = st.one_of(
@@ -185,13 +264,41 @@ def test_whatever_happens_starts_and_stops_pair_and_the_way_to_stopped_is_short(
             assert connection.ready == (connection.status is NetworkStatus.CONNECTED)
         operation = connection.handle(outcome)
     steps = 0
-    operation = connection.end()
+    connection.end()
     while not isinstance(operation, Stopped):
         operation = connection.handle(Failed() if end_early else DONE)
         steps += 1
-        assert steps <= 2
+        assert steps <= 3
     assert connection.status is NetworkStatus.STOPPED
     assert not connection.ready
+
+
+@given(st.lists(st.one_of(OUTCOMES, st.sampled_from(["begin", "end"])), max_size=60))
+def test_hooks_pair_whenever_the_loop_is_ended_and_begun(steps: list[Outcome | str]) -> None:
+    connection = make()
+    operation = connection.begin()
+    history: list[Operation] = []
+    for step in steps:
+        if step == "begin":
+            before = operation
+            operation = connection.begin()
+            if not isinstance(before, Stopped):
+                assert operation is before
+        elif step == "end":
+            connection.end()
+        elif not isinstance(operation, Stopped):
+            assert not isinstance(step, str)
+            operation = connection.handle(step)
+            history.append(operation)
+    hooks = [op for op in history if isinstance(op, NotifyConnected | NotifyDisconnected)]
+    for before, after in itertools.pairwise(hooks):
+        assert type(before) is not type(after)
+    assert not hooks or hooks[0] == NotifyConnected()
+    for before, after in itertools.pairwise(history):
+        if before == NotifyDisconnected():
+            assert after == Stop()
+        if before == Stop():
+            assert isinstance(after, Wait | Stopped)
 
 
 @given(st.integers(min_value=1, max_value=2000))

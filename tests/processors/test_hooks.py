@@ -9,7 +9,13 @@ from typing import NoReturn
 import pytest
 
 from chronopype_mp.processors import hooks
-from chronopype_mp.processors.hooks import HookCancelled, HookStuck, HookTimeout, bounded
+from chronopype_mp.processors.hooks import (
+    HookCancelled,
+    HookInterrupted,
+    HookStuck,
+    HookTimeout,
+    bounded,
+)
 from tests.waiting import run
 
 FOREVER = 3600.0
@@ -183,5 +189,57 @@ def test_cancelling_from_outside_leaves_a_stubborn_hook_behind() -> None:
         await stubborn.ended.wait()
         del task
         gc.collect()
+
+    run(scenario())
+
+
+def test_an_interrupt_cancels_the_hook_and_waits_for_its_clean_up() -> None:
+    async def scenario() -> None:
+        begun = asyncio.Event()
+        interrupt = asyncio.get_running_loop().create_future()
+        steps: list[str] = []
+
+        async def hook() -> None:
+            try:
+                begun.set()
+                await asyncio.sleep(FOREVER)
+            finally:
+                await asyncio.sleep(0)  # a clean-up that needs the loop
+                steps.append("cleaned up")
+
+        task = asyncio.create_task(bounded(hook(), FOREVER, interrupt))
+        await begun.wait()
+        interrupt.set_result(None)
+        with pytest.raises(HookInterrupted):
+            await task
+        assert steps == ["cleaned up"]
+
+    run(scenario())
+
+
+def test_a_hook_that_ended_before_the_interrupt_returns_its_result() -> None:
+    async def hook() -> int:
+        return 3
+
+    async def scenario() -> None:
+        interrupt = asyncio.get_running_loop().create_future()
+        assert await bounded(hook(), None, interrupt) == 3
+        assert not interrupt.cancelled()
+
+    run(scenario())
+
+
+@pytest.mark.usefixtures("short_grace")
+def test_an_interrupt_leaves_a_stubborn_hook_behind() -> None:
+    async def scenario() -> None:
+        stubborn = Stubborn()
+        interrupt = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(bounded(stubborn.hook(), None, interrupt))
+        await stubborn.begun.wait()
+        interrupt.set_result(None)
+        with pytest.raises(HookInterrupted):
+            await task
+        stubborn.let_go.set()
+        await stubborn.ended.wait()
 
     run(scenario())

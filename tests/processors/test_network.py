@@ -14,91 +14,12 @@ from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.exceptions import ConfigError
 from chronopype_mp.processors import NetworkProcessor, NetworkStatus, StartWhen, hooks
 from chronopype_mp.processors.models import ProcessorState
-from chronopype_mp.processors.network import NetworkListener
-from tests.waiting import Noticeboard, run, turns
+from tests.processors.line import Line, hang
+from tests.waiting import run, turns
 
 CONNECTED = NetworkStatus.CONNECTED
 NOT_CONNECTED = NetworkStatus.NOT_CONNECTED
 SETTINGS = ["check_network_interval", "check_network_timeout", "network_error_wait_time"]
-
-
-class Line(NetworkProcessor):
-    """A connection that works as soon as ``start_network`` has made it; notes what is called."""
-
-    network_backoff = BackoffPolicy(minimum=0.01, maximum=0.02, jitter=0.0)
-    start_network_timeout = 5.0
-    stop_network_timeout = 1.0
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[str] = []
-        self.statuses: list[NetworkStatus] = []
-        self.errors: list[str] = []
-        self.failures: list[tuple[str, BaseException]] = []
-        self.stuck: list[str] = []
-        self.client: object | None = None
-        self.board = Noticeboard()
-        self._listener = NetworkListener(self._seen, self._failed, self._seen_stuck)
-
-    def _seen(self, error: str | None) -> None:
-        if not self.statuses or self.statuses[-1] is not self.network_status:
-            self.statuses.append(self.network_status)
-        if error is not None:
-            self.errors.append(error)
-        self.board.notify()
-
-    def _failed(self, hook: str, error: BaseException) -> None:
-        self.failures.append((hook, error))
-
-    def _seen_stuck(self, hook: str) -> None:
-        self.stuck.append(hook)
-        self.board.notify()
-
-    def note(self, call: str) -> None:
-        self.calls.append(call)
-        self.board.notify()
-
-    @classmethod
-    def logger(cls) -> logging.Logger:
-        return logging.getLogger("tests.line")
-
-    async def check_network(self) -> NetworkStatus:
-        self.note("check")
-        return NOT_CONNECTED if self.client is None else CONNECTED
-
-    async def start_network(self) -> None:
-        self.note("start")
-        self.client = object()
-
-    async def stop_network(self) -> None:
-        self.note("stop")
-        self.client = None
-
-    def on_connected(self) -> None:
-        self.note("on_connected")
-        super().on_connected()
-
-    def on_disconnected(self) -> None:
-        self.note("on_disconnected")
-        super().on_disconnected()
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        await self.board.until(condition)
-
-    async def until_ready(self) -> None:
-        """Wait for the connection, and let the loop come to its rest."""
-        await self.board.until(lambda: self.network_status is CONNECTED)
-        await turns()
-        assert self._wants_ticks
-
-    async def end(self) -> None:
-        self.stop()
-        await self.await_cleanup()
-
-
-async def hang() -> None:
-    """Stand for a hook that never ends; it is cancelled."""
-    await asyncio.get_running_loop().create_future()
 
 
 def test_a_check_that_looks_at_what_start_network_makes_connects() -> None:
@@ -771,5 +692,55 @@ def test_a_hook_assigned_to_the_instance_is_the_one_that_is_called() -> None:
         assert "my start" in line.calls
         assert "start" not in line.calls
         await line.end()
+
+    run(scenario())
+
+
+class Interruption(BaseException):
+    """An exception that is no `Exception`, and that cannot be printed."""
+
+    def __str__(self) -> str:
+        raise Interruption
+
+
+@pytest.mark.parametrize("hook", ["check_network", "start_network", "on_connected"])
+def test_whatever_a_hook_raises_is_reported_and_tried_again(hook: str) -> None:
+    async def scenario() -> None:
+        line = Line()
+        line.network_error_wait_time = 0.1
+        works = getattr(line, hook)
+
+        def once() -> object:
+            setattr(line, hook, works)
+            raise Interruption
+
+        setattr(line, hook, once)
+        line.start(1.0)
+        await line.until(lambda: bool(line.failures))
+        await line.until_ready()
+        ((failed, error),) = line.failures
+        assert failed == hook
+        assert isinstance(error, Interruption)
+        await line.end()
+        assert not line.ended
+
+    run(scenario())
+
+
+def test_the_end_of_the_network_loop_is_not_silent() -> None:
+    class Desperate(Line):
+        def on_connected(self) -> None:
+            super().on_connected()
+            for task in asyncio.all_tasks():
+                if task.get_name().startswith("network loop"):
+                    task.cancel()
+
+    async def scenario() -> None:
+        line = Desperate()
+        line.start(1.0)
+        await line.until(lambda: bool(line.ended))
+        assert "cancelled" in str(line.ended[0])
+        await line.end()
+        assert len(line.ended) == 1
 
     run(scenario())
