@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Protocol
 
 import msgspec
@@ -10,11 +11,34 @@ from chronopype_mp.core.checks import whole
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.processors.models import ProcessorState
 
-__all__ = ["Mirror", "TickProcessor"]
+__all__ = ["HOSTED_BY", "Hosting", "Mirror", "TickProcessor"]
+
+
+class Hosting(Protocol):
+    """What a worker's host keeps for the processor that it hosts.
+
+    Attributes:
+        network_settings: by name, seconds; those that differ from the processor's own.
+    """
+
+    network_settings: dict[str, float]
+
+    @property
+    def state(self) -> ProcessorState:
+        """The state, as counted by the host."""
+        ...
+
+
+HOSTED_BY: ContextVar[Hosting | None] = ContextVar("HOSTED_BY", default=None)
+"""The host in whose tasks code runs.
+
+An inline worker hosts the owner's very object. This tells the processor's code in the worker from
+the owner's code outside.
+"""
 
 
 class Mirror(Protocol):
-    """Where a registered processor's state is kept: by its host, or by the clock that owns it."""
+    """What a clock keeps for a registered processor: what its worker reported last."""
 
     @property
     def state(self) -> ProcessorState:
@@ -54,7 +78,8 @@ class TickProcessor:
     _own_state: ProcessorState = ProcessorState()
     _stats_window_size: int = 100
     _mirror: Mirror | None = None
-    _host: Mirror | None = None
+    _host: Hosting | None = None
+    _is_hosted_in_place: bool = False
 
     def __init__(self, stats_window_size: int = 100) -> None:
         self._stats_window_size = whole(
@@ -64,7 +89,7 @@ class TickProcessor:
     @property
     def state(self) -> ProcessorState:
         """The host's state in a worker, the clock's while registered, else this object's own."""
-        source = self._host or self._mirror
+        source: Hosting | Mirror | None = self._host or self._mirror
         return self._own_state if source is None else source.state
 
     @property
@@ -114,6 +139,13 @@ class TickProcessor:
     def record_error(self, error: Exception, timestamp: float) -> None:
         """Add an error to this object's own state; a clock does not call this."""
         self._own_state = self._own_state.record_error(error, timestamp)
+
+    @property
+    def _hosting(self) -> Hosting | None:
+        """The host for code that runs in the worker, None for the owner's code."""
+        if self._is_hosted_in_place and HOSTED_BY.get() is not self._host:
+            return None
+        return self._host
 
     @property
     def _wants_ticks(self) -> bool:

@@ -166,7 +166,7 @@ class NetworkProcessor(TickProcessor):
     @property
     def check_network_interval(self) -> float:
         """Seconds between two checks while connected; at least 0.1. Reaches a running worker."""
-        return self._check_network_interval
+        return self._setting("check_network_interval")
 
     @check_network_interval.setter
     def check_network_interval(self, value: float) -> None:
@@ -175,7 +175,7 @@ class NetworkProcessor(TickProcessor):
     @property
     def check_network_timeout(self) -> float:
         """Seconds that a check may take; at least 0.1. Reaches a running worker."""
-        return self._check_network_timeout
+        return self._setting("check_network_timeout")
 
     @check_network_timeout.setter
     def check_network_timeout(self, value: float) -> None:
@@ -184,26 +184,38 @@ class NetworkProcessor(TickProcessor):
     @property
     def network_error_wait_time(self) -> float:
         """Seconds to wait after a check raised; at least 0.1. Reaches a running worker."""
-        return self._network_error_wait_time
+        return self._setting("network_error_wait_time")
 
     @network_error_wait_time.setter
     def network_error_wait_time(self, value: float) -> None:
         self._set("network_error_wait_time", value)
 
+    def _setting(self, name: str) -> float:
+        own: float = getattr(self, f"_{name}")
+        hosting = self._hosting
+        return own if hosting is None else hosting.network_settings.get(name, own)
+
     def _set(self, name: str, value: float) -> None:
+        """Set it for this incarnation in a worker, else for this object and its worker."""
         seconds = max(SHORTEST, finite(type(self).__name__, name, value))
-        setattr(self, f"_{name}", seconds)
+        hosting = self._hosting
+        if hosting is not None:
+            hosting.network_settings[name] = seconds
+        else:
+            setattr(self, f"_{name}", seconds)
+            if self._mirror is not None:
+                self._mirror.network_setting_changed(name, seconds)
+            if self._host is not None:
+                return  # it reaches the network loop by way of the host
         if self._connection is not None:
             self._connection.policy = self._connection_policy()
         if self._wake is not None:
             self._wake.set()
-        if self._mirror is not None:
-            self._mirror.network_setting_changed(name, seconds)
 
     def _connection_policy(self) -> ConnectionPolicy:
         return ConnectionPolicy(
-            check_interval=self._check_network_interval,
-            error_wait=self._network_error_wait_time,
+            check_interval=self.check_network_interval,
+            error_wait=self.network_error_wait_time,
             start_when=self.start_network_when,
             backoff=self.network_backoff,
         )
@@ -340,7 +352,7 @@ class NetworkProcessor(TickProcessor):
         match operation:
             case Check():
                 return await self._hook(
-                    "check_network", self._check, self._check_network_timeout, self._interrupt
+                    "check_network", self._check, self.check_network_timeout, self._interrupt
                 )
             case Start():
                 return await self._hook(

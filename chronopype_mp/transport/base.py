@@ -49,7 +49,7 @@ class Hub(Protocol):
         ...
 
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
-        """Call ``on_readable`` in the loop when frames may have come in."""
+        """Call ``on_readable`` in the loop, and in this context, when frames may have come in."""
         ...
 
     def close_publisher(self) -> None:
@@ -81,7 +81,7 @@ class Link(Sender, Protocol):
         ...
 
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
-        """Call ``on_readable`` in the loop when frames may have come in."""
+        """Call ``on_readable`` in the loop, and in this context, when frames may have come in."""
         ...
 
     def guard_sender(self) -> Sender:

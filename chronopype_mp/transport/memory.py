@@ -6,6 +6,7 @@ Same frames, same topics, same bounds: a link that is not read drops the newest 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -26,6 +27,7 @@ class _Queue:
         self._bound = bound
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_readable: Callable[[], None] | None = None
+        self._context: contextvars.Context | None = None
         self._told = False
         self._lock = threading.Lock()
 
@@ -41,7 +43,7 @@ class _Queue:
         """Make the loop read, once for all that has come in until it does."""
         if self._loop is not None and not self._told and not self._loop.is_closed():
             self._told = True
-            self._loop.call_soon_threadsafe(self._ready)
+            self._loop.call_soon_threadsafe(self._ready, context=self._context)
 
     def _ready(self) -> None:
         with self._lock:
@@ -59,11 +61,13 @@ class _Queue:
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
         with self._lock:
             self._loop, self._on_readable = loop, on_readable
+            # The reader's, not that of whoever sends: as with a file descriptor that is watched.
+            self._context = contextvars.copy_context()
             self._tell()
 
     def detach(self) -> None:
         with self._lock:
-            self._loop = self._on_readable = None
+            self._loop = self._on_readable = self._context = None
 
 
 class MemoryHub:

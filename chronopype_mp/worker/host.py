@@ -48,6 +48,7 @@ from chronopype_mp.core.messages import (
 )
 from chronopype_mp.core.state import TickRecorder
 from chronopype_mp.processors import NetworkProcessor, ProcessorState, TickProcessor
+from chronopype_mp.processors.base import HOSTED_BY
 from chronopype_mp.processors.hooks import CANCEL_GRACE, bounded
 from chronopype_mp.processors.network import NOBODY, NetworkListener
 from chronopype_mp.timing import monotonic, wall
@@ -77,20 +78,16 @@ HELLO_INTERVAL = 0.05
 before the subscription works."""
 
 
-class _HostMirror:
-    """What a hosted processor's `state` shows: the host's own counters."""
+class _Hosting:
+    """What the host keeps for its processor: the counters, and settings of this incarnation."""
 
     def __init__(self, recorder: TickRecorder) -> None:
         self._recorder = recorder
-        self.network_status = NetworkStatus.STOPPED
-        self.last_connected_timestamp = math.nan
+        self.network_settings: dict[str, float] = {}
 
     @property
     def state(self) -> ProcessorState:
         return ProcessorState.of(self._recorder.counters)
-
-    def network_setting_changed(self, name: str, value: float) -> None:
-        """The processor itself set it; nobody else needs to know."""
 
 
 class WorkerHost:
@@ -200,7 +197,8 @@ class WorkerHost:
 
     def _adopt(self, processor: TickProcessor) -> None:
         processor._stats_window_size = self._boot.rules.stats_window_size
-        processor._host = _HostMirror(self._recorder)
+        processor._host = _Hosting(self._recorder)
+        HOSTED_BY.set(processor._host)
         if isinstance(processor, NetworkProcessor):
             for name in ("start_network_timeout", "stop_network_timeout"):
                 if getattr(self._boot, name) is not None:

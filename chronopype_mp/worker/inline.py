@@ -38,7 +38,11 @@ async def work(
         lambda: load(boot.payload) if original is None else original,
         keep_exception,
     )
+    if original is not None:
+        original._is_hosted_in_place = True
     try:
         return await host.run()
     finally:
+        if original is not None:
+            original._is_hosted_in_place = False
         link.close(0)

@@ -25,6 +25,14 @@ class Mirror:
         """Of no interest here."""
 
 
+class Host:
+    """Somebody who hosts a processor."""
+
+    def __init__(self, state: ProcessorState) -> None:
+        self.state = state
+        self.network_settings: dict[str, float] = {}
+
+
 class Recorder(TickProcessor):
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +113,7 @@ def test_while_registered_the_state_is_the_clocks_very_object() -> None:
 def test_in_a_worker_the_hosts_state_comes_before_the_clocks() -> None:
     processor = TickProcessor()
     processor._mirror = Mirror(ProcessorState(last_timestamp=1.0))
-    processor._host = Mirror(ProcessorState(last_timestamp=2.0))
+    processor._host = Host(ProcessorState(last_timestamp=2.0))
     assert processor.current_timestamp == 2.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import math
 import time
@@ -13,6 +14,7 @@ import pytest
 from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.exceptions import ConfigError
 from chronopype_mp.processors import NetworkProcessor, NetworkStatus, StartWhen, hooks
+from chronopype_mp.processors.base import HOSTED_BY
 from chronopype_mp.processors.models import ProcessorState
 from tests.processors.line import Line, hang
 from tests.waiting import run, turns
@@ -673,6 +675,67 @@ def test_in_the_owners_process_the_worker_is_shown_and_settings_are_passed_on() 
     assert mirror.changed == [("check_network_interval", 0.1)]
     line._mirror = None
     assert line.network_status is NetworkStatus.STOPPED
+
+
+class Host:
+    """The worker's side of a hosted processor."""
+
+    state = ProcessorState()
+
+    def __init__(self) -> None:
+        self.network_settings: dict[str, float] = {}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_in_a_worker_a_setting_is_kept_by_the_host(name: str) -> None:
+    line, host = Line(), Host()
+    own = getattr(line, name)
+    line._host = host
+    setattr(line, name, 0.25)
+    assert getattr(line, name) == 0.25
+    assert host.network_settings == {name: 0.25}
+    line._host = None
+    assert getattr(line, name) == own
+
+
+def test_a_processor_hosted_in_place_has_other_settings_inside_than_outside() -> None:
+    line, mirror, host = Line(), Mirror(), Host()
+    line._mirror, line._host, line._is_hosted_in_place = mirror, host, True
+
+    def inside() -> None:
+        HOSTED_BY.set(host)
+        line.check_network_interval = 2.0
+        assert line.check_network_interval == 2.0
+
+    contextvars.copy_context().run(inside)
+    assert line.check_network_interval == 10.0
+    assert mirror.changed == []
+    line.check_network_interval = 3.0
+    assert mirror.changed == [("check_network_interval", 3.0)]
+    assert host.network_settings == {"check_network_interval": 2.0}
+
+
+def test_the_network_loop_follows_the_settings_of_its_host() -> None:
+    """They reach an object that is hosted in place from inside only."""
+
+    async def scenario() -> None:
+        line, host = Line(), Host()
+        line._host, line._is_hosted_in_place = host, True
+        token = HOSTED_BY.set(host)
+        line.check_network_interval = 3600.0
+        line.start(1.0)
+        await line.until_ready()
+        HOSTED_BY.reset(token)
+        before = len(line.calls)
+        line.check_network_interval = 0.1
+        await turns()
+        assert len(line.calls) == before
+        HOSTED_BY.set(host)
+        line.check_network_interval = 0.1
+        await line.until(lambda: len(line.calls) > before + 1)
+        await line.end()
+
+    run(scenario())
 
 
 def test_a_hook_assigned_to_the_instance_is_the_one_that_is_called() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import stat
 import tempfile
@@ -307,6 +308,34 @@ def test_who_is_attached_is_called_until_nothing_is_left(ends: Ends, before: boo
             if before and not ticks:
                 attach()
             await board.until(lambda: len(ticks) == len(reports) == expected)  # noqa: B023 – awaited here
+
+    run(scenario())
+
+
+def test_who_is_attached_is_called_in_the_context_in_which_it_was_attached(ends: Ends) -> None:
+    """Not in that of the sender: both ends of the memory transport share a loop."""
+    link = ends.link("a")
+    who: contextvars.ContextVar[str] = contextvars.ContextVar("who")
+
+    async def scenario() -> None:
+        board = Noticeboard()
+        seen: list[str] = []
+
+        def read(receive: Callable[[int], list[bytes]]) -> None:
+            if receive(1000):
+                seen.append(who.get())
+                board.notify()
+
+        loop = asyncio.get_running_loop()
+        who.set("coordinator")
+        ends.hub.attach(loop, lambda: read(ends.hub.receive))
+        who.set("worker")
+        link.attach(loop, lambda: read(link.receive))
+        who.set("neither")
+        assert link.send(beat(1))
+        await board.until(lambda: seen == ["coordinator"])
+        ends.hub.publish(encode_tick(Tick(1, 0.0)))
+        await board.until(lambda: seen == ["coordinator", "worker"])
 
     run(scenario())
 
