@@ -47,7 +47,7 @@ from chronopype_mp.timing import wall
 
 __all__ = ["NetworkListener", "NetworkProcessor", "NetworkStatus", "StartWhen"]
 
-SHORTEST = 0.1
+SHORTEST_SETTING = 0.1
 """Seconds; shorter settings are raised to this, as in chronopype."""
 
 
@@ -197,7 +197,7 @@ class NetworkProcessor(TickProcessor):
 
     def _set(self, name: str, value: float) -> None:
         """Set it for this incarnation in a worker, else for this object and its worker."""
-        seconds = max(SHORTEST, finite(type(self).__name__, name, value))
+        seconds = max(SHORTEST_SETTING, finite(type(self).__name__, name, value))
         hosting = self._hosting
         if hosting is not None:
             hosting.network_settings[name] = seconds

@@ -11,7 +11,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["Hub", "Link", "Sender"]
+__all__ = ["FRAMES_QUEUED", "Hub", "Link", "Sender"]
+
+FRAMES_QUEUED = 1000
+"""Frames queued for one peer. Beyond that ticks are dropped and reports are refused, so that memory
+stays bounded."""
 
 
 class Hub(Protocol):

@@ -12,11 +12,9 @@ from collections import deque
 from collections.abc import Callable
 
 from chronopype_mp.core.codec import TICK_TOPIC, TICKS_TOPIC, command_topic
+from chronopype_mp.transport.base import FRAMES_QUEUED
 
 __all__ = ["MemoryHub", "MemoryLink"]
-
-HIGH_WATER = 1000
-"""Frames queued for one peer, as in the ZeroMQ transport."""
 
 
 class _Queue:
@@ -79,11 +77,11 @@ class MemoryHub:
 
     down = up = "memory"
 
-    def __init__(self, queued: int = HIGH_WATER) -> None:
+    def __init__(self, queued: int = FRAMES_QUEUED) -> None:
         self._links: dict[bytes, list[_Queue]] = {}
         self._lock = threading.Lock()
         self._queued = queued
-        self._inbox = _Queue(100 * HIGH_WATER)
+        self._inbox = _Queue(100 * FRAMES_QUEUED)
 
     def file(self, name: str) -> str:
         """Return "": there is no directory."""

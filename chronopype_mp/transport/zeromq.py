@@ -18,11 +18,9 @@ import zmq
 
 from chronopype_mp.core.codec import MAX_FRAME, TICK_TOPIC, TICKS_TOPIC, command_topic
 from chronopype_mp.exceptions import TransportError
+from chronopype_mp.transport.base import FRAMES_QUEUED
 
 __all__ = ["ZmqHub", "ZmqLink", "ZmqSender"]
-
-HIGH_WATER = 1000
-"""Frames queued for one peer; past it PUB drops and PUSH refuses, so memory stays bounded."""
 
 READABLE = int(zmq.POLLIN)
 
@@ -94,7 +92,9 @@ class ZmqHub:
         TransportError: an address cannot be bound.
     """
 
-    def __init__(self, addresses: tuple[str, str] | None = None, queued: int = HIGH_WATER) -> None:
+    def __init__(
+        self, addresses: tuple[str, str] | None = None, queued: int = FRAMES_QUEUED
+    ) -> None:
         self.directory: str | None = None
         if addresses is None:
             self.directory = tempfile.mkdtemp(prefix=DIRECTORY_PREFIX)
@@ -106,7 +106,7 @@ class ZmqHub:
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
         self._pub.setsockopt(zmq.SNDHWM, queued)
-        self._pull.setsockopt(zmq.RCVHWM, 100 * HIGH_WATER)
+        self._pull.setsockopt(zmq.RCVHWM, 100 * FRAMES_QUEUED)
         try:
             self.down = self._bind(self._pub, addresses[0])
             self.up = self._bind(self._pull, addresses[1])
@@ -189,7 +189,7 @@ class ZmqSender:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str) -> None:
         self._push: zmq.Socket[bytes] = context.socket(zmq.PUSH)
         self._push.setsockopt(zmq.LINGER, 0)
-        self._push.setsockopt(zmq.SNDHWM, HIGH_WATER)
+        self._push.setsockopt(zmq.SNDHWM, FRAMES_QUEUED)
         self._push.connect(address)
 
     def send(self, frame: bytes) -> bool:
@@ -219,7 +219,7 @@ class ZmqLink:
         self._context = zmq.Context()
         self._sub: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
         self._sub.setsockopt(zmq.LINGER, 0)
-        self._sub.setsockopt(zmq.RCVHWM, HIGH_WATER)
+        self._sub.setsockopt(zmq.RCVHWM, FRAMES_QUEUED)
         # No MAXMSGSIZE: libzmq gives a connecting socket up for good after one frame too large.
         self._sub.subscribe(TICK_TOPIC)
         self._sub.subscribe(TICKS_TOPIC)

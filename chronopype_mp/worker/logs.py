@@ -13,10 +13,10 @@ from chronopype_mp.worker.outbox import Outbox
 
 __all__ = ["LogForwarder", "set_levels"]
 
-BOUND = 1000
+RECORDS_KEPT = 1000
 """Records kept until the event loop sends them."""
 
-LONGEST = 8192
+LONGEST_LOG_MESSAGE = 8192
 """Characters of a message that travel."""
 
 
@@ -47,9 +47,12 @@ class LogForwarder(logging.Handler):
         except Exception:
             self.handleError(record)
             return
-        if len(message) > LONGEST:
-            message = message[:LONGEST] + f"… ({len(message) - LONGEST} more characters)"
-        if len(self._waiting) >= BOUND:
+        if len(message) > LONGEST_LOG_MESSAGE:
+            message = (
+                message[:LONGEST_LOG_MESSAGE]
+                + f"… ({len(message) - LONGEST_LOG_MESSAGE} more characters)"
+            )
+        if len(self._waiting) >= RECORDS_KEPT:
             self._outbox.lost += 1
             return
         self._waiting.append(

@@ -10,12 +10,12 @@ from chronopype_mp.transport.base import Sender
 
 __all__ = ["Outbox"]
 
-BOUND = 1000
+REPORTS_KEPT = 1000
 """Reports kept while the coordinator does not read."""
 
 
 class Outbox:
-    """Sends reports in order; keeps up to `BOUND` of them while the socket is full.
+    """Sends reports in order; keeps up to `REPORTS_KEPT` of them while the socket is full.
 
     Args:
         sender: where to.
@@ -34,7 +34,7 @@ class Outbox:
         self.flush()
         frame = encode_report(report)
         if self._kept or not self._sender.send(frame):
-            if len(self._kept) >= BOUND:
+            if len(self._kept) >= REPORTS_KEPT:
                 self._kept.popleft()
                 self.lost += 1
             self._kept.append(frame)

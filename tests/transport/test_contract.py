@@ -29,8 +29,8 @@ from chronopype_mp.core.codec import (
 )
 from chronopype_mp.core.messages import GuardBeat, Stop, Tick, Welcome, WorkerSettings
 from chronopype_mp.exceptions import TransportError
-from chronopype_mp.transport import memory, zeromq
-from chronopype_mp.transport.base import Hub, Link
+from chronopype_mp.transport import zeromq
+from chronopype_mp.transport.base import FRAMES_QUEUED, Hub, Link
 from chronopype_mp.transport.memory import MemoryHub
 from chronopype_mp.transport.zeromq import ZmqHub, ZmqLink
 from tests.waiting import Noticeboard, run
@@ -224,7 +224,7 @@ def test_a_link_that_does_not_read_drops_and_costs_bounded_memory(ends: Ends) ->
     grown = process.memory_info().rss - before
     assert grown < 100 * 2**20, f"{grown >> 20} MB for {count * len(padding) >> 20} MB published"
     # Nothing is torn or out of order: the gaps show in the sequence numbers.
-    frames = receive(link.receive, memory.HIGH_WATER // 2)
+    frames = receive(link.receive, FRAMES_QUEUED // 2)
     while more := link.receive(1000):
         frames += more
     assert len(frames) < count / 3

@@ -13,7 +13,7 @@ import pytest
 from chronopype_mp.core.boot import TickRules, WorkerBoot
 from chronopype_mp.core.codec import decode_report
 from chronopype_mp.core.messages import LogLine
-from chronopype_mp.worker.logs import BOUND, LONGEST, LogForwarder, set_levels
+from chronopype_mp.worker.logs import LONGEST_LOG_MESSAGE, RECORDS_KEPT, LogForwarder, set_levels
 from chronopype_mp.worker.outbox import Outbox
 from tests.waiting import Noticeboard, run, turns
 
@@ -119,16 +119,16 @@ def test_a_log_storm_while_the_loop_is_blocked_is_bounded_and_counted() -> None:
         rig = Rig()
 
         def storm() -> None:
-            for number in range(BOUND + 500):
+            for number in range(RECORDS_KEPT + 500):
                 rig.logger.info("line %d", number)
 
         thread = threading.Thread(target=storm)
         thread.start()
         thread.join()  # the loop is blocked meanwhile, on purpose
         assert rig.kept.lines == []
-        await rig.kept.board.until(lambda: len(rig.kept.lines) == BOUND)
+        await rig.kept.board.until(lambda: len(rig.kept.lines) == RECORDS_KEPT)
         await turns()
-        assert rig.messages == [f"line {n}" for n in range(BOUND)]
+        assert rig.messages == [f"line {n}" for n in range(RECORDS_KEPT)]
         assert rig.outbox.lost == 500
         rig.logger.info("after the storm")
         assert rig.messages[-1] == "after the storm"
@@ -139,8 +139,8 @@ def test_a_log_storm_while_the_loop_is_blocked_is_bounded_and_counted() -> None:
 def test_an_endless_message_is_cut_and_says_so() -> None:
     async def scenario() -> None:
         rig = Rig()
-        rig.logger.info("x" * (LONGEST + 5))
-        assert rig.messages == ["x" * LONGEST + "… (5 more characters)"]
+        rig.logger.info("x" * (LONGEST_LOG_MESSAGE + 5))
+        assert rig.messages == ["x" * LONGEST_LOG_MESSAGE + "… (5 more characters)"]
 
     run(scenario())
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chronopype_mp.core.codec import decode_report
 from chronopype_mp.core.messages import CommandDone
-from chronopype_mp.worker.outbox import BOUND, Outbox
+from chronopype_mp.worker.outbox import REPORTS_KEPT, Outbox
 
 
 class Pipe:
@@ -86,12 +86,12 @@ def test_a_report_that_the_next_one_replaces_does_not_overtake_kept_ones() -> No
 def test_past_the_bound_the_oldest_is_dropped_and_counted() -> None:
     pipe = Pipe(room=0)
     outbox = Outbox(pipe)
-    for number in range(BOUND + 3):
+    for number in range(REPORTS_KEPT + 3):
         outbox.post(report(number))
     assert outbox.lost == 3
-    pipe.room = 2 * BOUND
+    pipe.room = 2 * REPORTS_KEPT
     outbox.flush()
-    assert pipe.numbers == list(range(3, BOUND + 3))
+    assert pipe.numbers == list(range(3, REPORTS_KEPT + 3))
 
 
 def test_room_that_appears_in_between_lets_no_report_overtake_a_kept_one() -> None:
