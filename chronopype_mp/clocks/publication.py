@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
 import weakref
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Publication", "Publisher"]
+from chronopype_mp.coordinator.callbacks import callback_problem, guarded
 
-logger = logging.getLogger("chronopype_mp.events")
+__all__ = ["Publication", "Publisher"]
 
 Subscriber = Callable[..., object]
 
 
 class Publication:
-    """Something that can be subscribed to.
+    """Something to subscribe to.
 
     Args:
         tag: its name.
-        event_type: the type of its events.
+        event_type: the class of its events.
     """
 
     def __init__(self, tag: str, event_type: type) -> None:
@@ -31,75 +29,64 @@ class Publication:
         return f"Publication({self.tag!r})"
 
 
-class _Callback:
-    """A subscribed function; held until it is removed."""
+class _Strong:
+    """A subscribed function, which is held until it is removed."""
 
     def __init__(self, function: Subscriber, with_event_info: bool) -> None:
-        self.key: object = function
         self._function = function
-        self._with_event_info = with_event_info
+        self.with_event_info = with_event_info
 
-    def call(self, event: object, tag: str, caller: object) -> bool:
-        """Call it; return whether it is still there."""
-        if self._with_event_info:
-            self._function(event, tag, caller)
-        else:
-            self._function(event)
-        return True
+    def get(self) -> Subscriber | None:
+        return self._function
 
 
 class _Weak:
-    """A subscribed object, called like a function; not kept alive."""
+    """A subscribed callable object, which is not kept alive."""
+
+    with_event_info = True
 
     def __init__(self, subscriber: Subscriber) -> None:
-        self._reference = weakref.ref(subscriber)
-
-    @property
-    def key(self) -> object:
-        return self._reference()
-
-    def call(self, event: object, tag: str, caller: object) -> bool:
-        subscriber = self._reference()
-        if subscriber is None:
-            return False
-        subscriber(event, tag, caller)
-        return True
+        self.get = weakref.ref(subscriber)
 
 
 class Publisher:
-    """What has publications. They are class attributes; a foreign one is refused."""
+    """Base of classes with publications.
+
+    Publications are class attributes; those of other classes are refused.
+    """
 
     def __init__(self) -> None:
-        self._subscribers: dict[Publication, list[_Callback | _Weak]] = {}
+        self._subscribers: dict[Publication, list[_Strong | _Weak]] = {}
 
     def add_subscriber_with_callback(
         self, publication: Publication, callback: Subscriber, with_event_info: bool = True
     ) -> None:
         """Call ``callback(event, tag, clock)`` in the clock's event loop, or ``callback(event)``.
 
-        Adding the same function again changes nothing. What it raises is logged.
+        Adding the same function again changes nothing. What it raises is logged and goes no
+        further; `KeyboardInterrupt` and `SystemExit` end the program once the event is dealt with.
 
         Args:
             publication: one of the clock's.
-            callback: a plain function; a coroutine would not be awaited.
+            callback: a plain function.
             with_event_info: False leaves out tag and clock.
 
         Raises:
             ValueError: the publication is not this clock's.
-            TypeError: ``callback`` is a coroutine function.
+            TypeError: ``callback`` is not callable, or is a coroutine function.
         """
-        if inspect.iscoroutinefunction(callback):
-            raise TypeError(f"{callback!r} is a coroutine function; give a plain one")
-        self._add(publication, _Callback(callback, with_event_info))
+        _check_callback("add_subscriber_with_callback", callback)
+        self._add(publication, _Strong(callback, with_event_info))
 
     def remove_subscriber_with_callback(
         self, publication: Publication, callback: Subscriber
     ) -> None:
-        """Stop calling ``callback``; one that is not subscribed is no error."""
+        """Stop calling ``callback``; does nothing if it is not subscribed."""
         self._remove(publication, callback)
 
     def add_subscriber(self, publication: Publication, subscriber: Subscriber) -> None:
         """Like `add_subscriber_with_callback` for a callable object, which is held weakly."""
+        _check_callback("add_subscriber", subscriber)
         self._add(publication, _Weak(subscriber))
 
     def remove_subscriber(self, publication: Publication, subscriber: Subscriber) -> None:
@@ -107,44 +94,52 @@ class Publisher:
         self._remove(publication, subscriber)
 
     def publish(self, publication: Publication, event: object, caller: Any = None) -> None:
-        """Call the subscribers now, in the order in which they were added.
+        """Call the subscribers, in the order in which they were added.
 
         Args:
             publication: one of the clock's.
-            event: of the publication's type.
-            caller: given to the subscribers; None is this clock.
+            event: an instance of the publication's event class.
+            caller: given to the subscribers; None means this clock.
         """
         self._check(publication)
+        what = f"a subscriber of {publication.tag!r}"
         for entry in tuple(self._subscribers.get(publication, ())):
-            try:
-                there = entry.call(event, publication.tag, self if caller is None else caller)
-            except Exception:
-                logger.exception("a subscriber of %r failed", publication.tag)
-                continue
-            if not there:
+            subscriber = entry.get()
+            if subscriber is None:
                 self._subscribers[publication].remove(entry)
+            elif entry.with_event_info:
+                sender = self if caller is None else caller
+                guarded(what, subscriber, event, publication.tag, sender)
+            else:
+                guarded(what, subscriber, event)
 
     def has_subscribers(self, publication: Publication) -> bool:
-        """Whether anybody would be called."""
+        """Whether the publication has any subscribers."""
         return bool(self._subscribers.get(publication))
 
     def _check(self, publication: Publication) -> None:
         own = (value for cls in type(self).__mro__ for value in vars(cls).values())
         if not any(value is publication for value in own):
-            raise ValueError(f"{publication!r} is none of {type(self).__name__}'s publications")
+            raise ValueError(f"{publication!r} is not a publication of {type(self).__name__}")
 
-    def _add(self, publication: Publication, entry: _Callback | _Weak) -> None:
+    def _add(self, publication: Publication, entry: _Strong | _Weak) -> None:
         self._check(publication)
         entries = self._subscribers.setdefault(publication, [])
-        if all(known.key != entry.key for known in entries):
+        if all(known.get() != entry.get() for known in entries):
             entries.append(entry)
         self._subscriptions_changed()
 
-    def _remove(self, publication: Publication, key: object) -> None:
+    def _remove(self, publication: Publication, subscriber: Subscriber) -> None:
         self._check(publication)
         entries = self._subscribers.get(publication, [])
-        entries[:] = [entry for entry in entries if entry.key != key]
+        entries[:] = [entry for entry in entries if entry.get() != subscriber]
         self._subscriptions_changed()
 
     def _subscriptions_changed(self) -> None:
-        """Take note; overridden."""
+        """React to a change of the subscriptions; for subclasses."""
+
+
+def _check_callback(where: str, callback: object) -> None:
+    problem = callback_problem(callback)
+    if problem is not None:
+        raise TypeError(f"{where}: {callback!r} {problem}")

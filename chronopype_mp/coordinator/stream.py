@@ -1,104 +1,146 @@
-"""The one stream of events, and the two ways to follow it: callbacks and async iteration."""
+"""The stream of events, and the two ways to follow it: callbacks and async iteration."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-import logging
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
+from chronopype_mp.coordinator.callbacks import callback_problem, guarded
 from chronopype_mp.core.events import Event
 
-__all__ = ["EventStream"]
+__all__ = ["EventIterator", "EventStream"]
 
 BOUND = 10_000
-"""Events kept for an iterator that does not keep up; then the oldest are dropped."""
-
-logger = logging.getLogger("chronopype_mp.events")
+"""Events buffered for a slow iterator; the oldest are dropped first."""
 
 
-class _Listener:
-    """One iterator's buffer."""
+class EventIterator(AsyncIterator[Event]):
+    """Iterates over the events from its creation until the clock's context is left.
 
-    def __init__(self) -> None:
-        self.buffer: deque[Event] = deque(maxlen=BOUND)
-        self.wake = asyncio.Event()
-        self.closed = False
+    It stops following the stream once nothing refers to it any more. Cancelling a task that waits
+    for the next event loses no event: the iteration may go on.
+    """
+
+    def __init__(self, waiting: set[EventIterator]) -> None:
+        self._waiting = waiting
+        self._buffer: deque[Event] = deque(maxlen=BOUND)
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    async def __anext__(self) -> Event:
+        try:
+            while not self._buffer:
+                if self._closed:
+                    raise StopAsyncIteration
+                self._changed.clear()
+                # Nothing else may refer to the task that waits here.
+                self._waiting.add(self)
+                try:
+                    await self._changed.wait()
+                finally:
+                    self._waiting.discard(self)
+            return self._buffer.popleft()
+        finally:
+            del self  # the traceback of a cancellation must not keep the iterator alive
+
+    def put(self, event: Event) -> None:
+        """Buffer an event; for the stream's own use."""
+        if not self._closed:
+            self._buffer.append(event)
+            self._changed.set()
+
+    def close(self) -> None:
+        """End the iteration after what is buffered; for the stream's own use."""
+        self._closed = True
+        self._changed.set()
+
+    async def aclose(self) -> None:
+        """End the iteration now, as `contextlib.aclosing` does."""
+        self._buffer.clear()
+        self.close()
+
+
+class _Subscription:
+    """A callback and the event classes that it wants; none means all."""
+
+    def __init__(self, callback: Callable[[Event], object], types: tuple[type[Event], ...]) -> None:
+        self._callback = callback
+        self._types = types
+
+    def __repr__(self) -> str:
+        return repr(self._callback)
+
+    def __call__(self, event: Event) -> None:
+        if not self._types or isinstance(event, self._types):
+            self._callback(event)
 
 
 class EventStream:
-    """What happens in a clock, as frozen records in the order in which they happened.
+    """Everything that happens in a clock, as frozen records in the order in which it happened.
 
-    Follow it with ``async for event in clock.events`` or with `subscribe`. Both see what happens
-    from then on; several followers do not disturb each other.
+    Follow it with ``async for event in clock.events`` or with `subscribe`. A follower sees the
+    events from then on. Followers do not affect each other.
     """
 
     def __init__(self) -> None:
-        self._listeners: list[_Listener] = []
-        self._callbacks: list[tuple[Callable[[Event], object], tuple[type[Event], ...]]] = []
+        self._iterators: weakref.WeakSet[EventIterator] = weakref.WeakSet()
+        self._waiting: set[EventIterator] = set()
+        self._subscriptions: list[_Subscription] = []
 
     def subscribe(
         self, callback: Callable[[Event], object], *types: type[Event]
     ) -> Callable[[], None]:
         """Call ``callback(event)`` in the clock's event loop for each event.
 
+        What the callback raises is logged and goes no further. `KeyboardInterrupt` and `SystemExit`
+        end the program once the supervisor has dealt with the event.
+
         Args:
-            callback: a plain function; what it raises is logged and goes no further.
-            types: only events of these types; none given means all.
+            callback: a plain function.
+            types: event classes, such as ``WorkerDied``, to call it for; none given means all.
 
         Returns:
-            A function that ends the subscription.
+            A function that ends the subscription. Calling it again does nothing.
 
         Raises:
-            TypeError: ``callback`` is a coroutine function, which nobody would await.
+            TypeError: ``callback`` is not callable, or is a coroutine function; or one of
+                ``types`` is not an event class.
         """
-        if inspect.iscoroutinefunction(callback):
-            raise TypeError(f"{callback!r} is a coroutine function; give a plain one")
-        entry = (callback, types)
-        self._callbacks.append(entry)
+        problem = callback_problem(callback)
+        if problem is not None:
+            raise TypeError(f"subscribe: {callback!r} {problem}")
+        for kind in types:
+            if not isinstance(kind, type) or not issubclass(kind, Event):
+                raise TypeError(
+                    f"subscribe: {kind!r} is not an event class; pass classes from "
+                    "chronopype_mp.events, such as WorkerDied, each as an argument of its own"
+                )
+        subscription = _Subscription(callback, types)
+        self._subscriptions.append(subscription)
 
         def unsubscribe() -> None:
-            if entry in self._callbacks:
-                self._callbacks.remove(entry)
+            if subscription in self._subscriptions:
+                self._subscriptions.remove(subscription)
 
         return unsubscribe
 
-    def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> EventIterator:
         """Follow the stream until the clock's context is left."""
-        listener = _Listener()
-        self._listeners.append(listener)
-        return self._iterate(listener)
-
-    async def _iterate(self, listener: _Listener) -> AsyncIterator[Event]:
-        try:
-            while True:
-                while listener.buffer:
-                    yield listener.buffer.popleft()
-                if listener.closed:
-                    return
-                listener.wake.clear()
-                await listener.wake.wait()
-        finally:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
+        iterator = EventIterator(self._waiting)
+        self._iterators.add(iterator)
+        return iterator
 
     def publish(self, event: Event) -> None:
-        """Hand an event to all followers; for the clock's own use."""
-        for listener in self._listeners:
-            listener.buffer.append(event)
-            listener.wake.set()
-        for callback, types in tuple(self._callbacks):
-            if types and not isinstance(event, types):
-                continue
-            try:
-                callback(event)
-            except Exception:
-                logger.exception("an event callback failed: %r", callback)
+        """Pass an event to all followers; for the clock's own use."""
+        for iterator in self._iterators:
+            iterator.put(event)
+        for subscription in tuple(self._subscriptions):
+            guarded("an event callback", subscription, event)
 
     def close(self) -> None:
-        """End the iterations under way after what is buffered; callbacks stay subscribed."""
-        for listener in self._listeners:
-            listener.closed = True
-            listener.wake.set()
-        self._listeners.clear()
+        """End the present iterations after what is buffered; callbacks stay subscribed."""
+        for iterator in self._iterators:
+            iterator.close()
+        self._iterators.clear()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -57,6 +60,77 @@ def test_what_a_callback_raises_is_logged_and_the_next_is_called(
     assert got == [stopped("a")]
     assert "no, thanks" in caplog.text
     assert caplog.records[0].name == "chronopype_mp.events"
+
+
+@pytest.mark.parametrize(
+    "kind", ["WorkerDied", WorkerStopped(worker="a"), (WorkerStopped, WorkerStarting), int, None]
+)
+def test_a_class_filter_that_is_no_event_class_is_refused_at_once(kind: Any) -> None:
+    stream = EventStream()
+    got: list[Event] = []
+    with pytest.raises(TypeError, match=r"not an event class; pass classes from") as caught:
+        stream.subscribe(got.append, WorkerStopped, kind)
+    assert repr(kind) in str(caught.value)
+    stream.publish(stopped("a"))
+    assert got == []
+
+
+def test_a_callback_that_cannot_be_called_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match=r"subscribe: 'print' is not callable; pass a plain"):
+        EventStream().subscribe("print")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("error", [StopIteration(), asyncio.CancelledError(), GeneratorExit()])
+def test_whatever_a_callback_raises_the_next_is_called(error: BaseException) -> None:
+    stream = EventStream()
+    got: list[Event] = []
+
+    def fail(event: Event) -> None:
+        raise error
+
+    stream.subscribe(fail)
+    stream.subscribe(got.append)
+    stream.publish(stopped("a"))
+    assert got == [stopped("a")]
+
+
+class Treacherous(type(Event)):  # type: ignore[misc]
+    """Makes classes whose instances cannot be told."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        raise RuntimeError("undecided")
+
+
+class Undecided(Event, metaclass=Treacherous, frozen=True, kw_only=True):
+    """Passes for an event class."""
+
+
+def test_a_class_filter_that_raises_affects_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    stream = EventStream()
+    got: list[Event] = []
+    stream.subscribe(print, Undecided)
+    stream.subscribe(got.append)
+    stream.publish(stopped("a"))
+    assert got == [stopped("a")]
+    assert "undecided" in caplog.text
+
+
+def test_an_exit_from_a_callback_comes_after_the_other_callbacks() -> None:
+    stream = EventStream()
+    got: list[Event] = []
+
+    def leave(event: Event) -> None:
+        raise SystemExit(3)
+
+    async def scenario() -> None:
+        stream.subscribe(leave)
+        stream.subscribe(got.append)
+        stream.publish(stopped("a"))
+        assert got == [stopped("a")]
+        await asyncio.Event().wait()
+
+    with pytest.raises(SystemExit):
+        asyncio.run(scenario())
 
 
 def test_a_coroutine_function_is_refused_because_nobody_would_await_it() -> None:
@@ -135,7 +209,7 @@ def test_leaving_one_iteration_leaves_the_others_alone() -> None:
         stream.publish(stopped("a"))
         assert await anext(first) == stopped("a")
         assert isinstance(first, AsyncIterator)
-        await first.aclose()  # type: ignore[attr-defined]
+        await first.aclose()
         stream.publish(stopped("b"))
         assert [await anext(second), await anext(second)] == [stopped("a"), stopped("b")]
 
@@ -152,5 +226,107 @@ def test_after_a_close_callbacks_stay_and_a_new_iteration_follows_what_comes() -
         stream.publish(stopped("a"))
         assert got == [stopped("a")]
         assert await anext(iterator) == stopped("a")
+
+    run(scenario())
+
+
+# Who follows no longer
+
+
+def followers(stream: EventStream) -> int:
+    """Return for how many iterators events are buffered."""
+    return len(stream._iterators)
+
+
+def test_an_iterator_that_is_dropped_unused_is_forgotten() -> None:
+    stream = EventStream()
+    iterator = aiter(stream)
+    assert followers(stream) == 1
+    del iterator
+    gc.collect()
+    assert followers(stream) == 0
+
+
+def test_an_iteration_that_is_left_by_a_break_is_forgotten() -> None:
+    async def scenario() -> None:
+        stream = EventStream()
+
+        async def first() -> Event:
+            async for event in stream:
+                return event
+            raise AssertionError
+
+        task = asyncio.create_task(first())
+        await turns()
+        assert followers(stream) == 1
+        stream.publish(stopped("a"))
+        assert await task == stopped("a")
+        gc.collect()
+        assert followers(stream) == 0
+
+    run(scenario())
+
+
+def test_an_iteration_that_is_cancelled_is_forgotten_while_its_task_is_kept() -> None:
+    async def scenario() -> None:
+        stream = EventStream()
+
+        async def follow() -> None:
+            async for _ in stream:
+                pass
+
+        task = asyncio.create_task(follow())
+        await turns()
+        task.cancel()
+        await asyncio.wait({task})
+        gc.collect()
+        assert task.cancelled()
+        assert followers(stream) == 0
+
+    run(scenario())
+
+
+def test_a_task_that_nobody_refers_to_goes_on_following() -> None:
+    async def scenario() -> None:
+        stream = EventStream()
+        got: list[Event] = []
+
+        async def follow() -> None:
+            async for event in stream:
+                got.append(event)
+
+        forgotten = weakref.ref(asyncio.create_task(follow()))
+        await turns()
+        gc.collect()
+        assert forgotten() is not None
+        stream.publish(stopped("a"))
+        await turns()
+        stream.close()
+        await turns()
+        assert got == [stopped("a")]
+
+    run(scenario())
+
+
+def test_a_wait_that_timed_out_loses_no_event() -> None:
+    async def scenario() -> None:
+        stream = EventStream()
+        iterator = aiter(stream)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(iterator), 0.001)
+        stream.publish(stopped("a"))
+        assert await anext(iterator) == stopped("a")
+
+    run(scenario())
+
+
+def test_an_iterator_that_is_closed_ends_at_once_and_gets_nothing_more() -> None:
+    async def scenario() -> None:
+        stream = EventStream()
+        iterator = aiter(stream)
+        stream.publish(stopped("a"))
+        await iterator.aclose()
+        stream.publish(stopped("b"))
+        assert [event async for event in iterator] == []
 
     run(scenario())
