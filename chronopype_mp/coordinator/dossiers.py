@@ -1,4 +1,4 @@
-"""One JSON file per death, in a directory that outlives the program."""
+"""Dossiers as files: one JSON file per death."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from chronopype_mp.core.events import WorkerDied
 __all__ = ["KEPT_PER_WORKER", "DossierFiles"]
 
 KEPT_PER_WORKER = 20
+"""Files kept for each worker; the oldest are removed first."""
 
 LONGEST_FOLDER = 200
-"""Characters of a folder's name; a file system takes 255 bytes. Longer ones end in a digest."""
+"""Characters of a folder's name; file systems allow 255 bytes. Longer ones end in a digest."""
 
 logger = logging.getLogger("chronopype_mp.events")
 
@@ -27,26 +28,26 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 class DossierFiles:
     """Writes dossiers to ``<directory>/<worker>/<UTC time>-<incarnation>.json``.
 
-    Characters of a worker's name that may trouble a file system are written as ``%hex``.
+    Characters of a worker's name that a file system may not accept are written as ``%hex``.
 
     Args:
-        directory: exists, and can be written to.
+        directory: an existing, writable directory.
     """
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
 
     def write(self, death: WorkerDied) -> None:
-        """Write one, and remove the worker's oldest beyond `KEPT_PER_WORKER`.
+        """Write a dossier, and remove the worker's oldest ones over `KEPT_PER_WORKER`.
 
-        A full disk must not end a supervisor: what goes wrong is logged.
+        Errors of the file system are logged: a full disk must not stop the supervisor.
         """
         folder = os.path.join(self._directory, _folder(death.worker))
         when = datetime.fromtimestamp(death.at, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         path = os.path.join(folder, f"{when}-{death.incarnation}.json")
         try:
             os.makedirs(folder, exist_ok=True)
-            # Whole or not at all: somebody may be reading.
+            # A reader sees the whole file or none.
             with open(path + ".part", "wb") as file:
                 plain = msgspec.structs.replace(death, exception=None)
                 file.write(msgspec.json.format(msgspec.json.encode(plain), indent=2))

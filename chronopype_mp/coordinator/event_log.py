@@ -21,19 +21,19 @@ logger = logging.getLogger("chronopype_mp.events")
 
 
 def log_event(clock: str, event: Event) -> None:
-    """Log an event under ``chronopype_mp.events``.
+    """Log an event to the logger ``chronopype_mp.events``.
 
     Args:
         clock: the clock's name.
-        event: what happened.
+        event: the event; its class decides the level.
     """
     match event:
         case WorkerDied():
             logger.error("%s: %s", clock, event)
         case WorkerQuarantined():
             logger.error(
-                "%s: worker %r is quarantined: it has used up its restarts; "
-                "handle.restart() brings it back",
+                "%s: worker %r is quarantined: its restart budget is spent; "
+                "handle.restart() restarts it",
                 clock,
                 event.worker,
             )
@@ -49,7 +49,8 @@ def log_event(clock: str, event: Event) -> None:
             logger.debug("%s", event.traceback)
         case FramesDropped():
             logger.warning(
-                "%s: dropped frames: %d garbage, %d of unknown workers, %d of earlier incarnations",
+                "%s: dropped frames: %d garbage, %d from unknown workers, "
+                "%d from earlier incarnations",
                 clock,
                 event.garbage,
                 event.foreign,
@@ -73,6 +74,6 @@ def log_event(clock: str, event: Event) -> None:
                 event.pid,
             )
         case WorkerBackingOff():
-            logger.info("%s: worker %r starts again in %.1f s", clock, event.worker, event.delay)
+            logger.info("%s: worker %r restarts in %.1f s", clock, event.worker, event.delay)
         case _:
             logger.debug("%s: %s", clock, event)

@@ -57,7 +57,7 @@ CASES: list[tuple[Event, int, list[str]]] = [
     (
         FramesDropped(garbage=3, foreign=4, stale=5),
         logging.WARNING,
-        ["3 garbage", "4 of unknown workers", "5 of earlier incarnations"],
+        ["3 garbage", "4 from unknown workers", "5 from earlier incarnations"],
     ),
     (
         NetworkChanged(
@@ -78,7 +78,7 @@ CASES: list[tuple[Event, int, list[str]]] = [
     (
         WorkerBackingOff(worker="a", delay=1.25, restarts=1),
         logging.INFO,
-        ["'a' starts again in 1.2 s"],
+        ["'a' restarts in 1.2 s"],
     ),
     (WorkerStarting(worker="a", incarnation=1), logging.DEBUG, ["WorkerStarting", "'a'"]),
     (WorkerStopped(worker="a"), logging.DEBUG, ["WorkerStopped", "'a'"]),
