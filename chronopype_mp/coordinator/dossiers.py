@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -45,13 +47,18 @@ class DossierFiles:
         folder = os.path.join(self._directory, _folder(death.worker))
         when = datetime.fromtimestamp(death.at, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         path = os.path.join(folder, f"{when}-{death.incarnation}.json")
+        part = path + ".part"
         try:
             os.makedirs(folder, exist_ok=True)
-            # A reader sees the whole file or none.
-            with open(path + ".part", "wb") as file:
-                plain = msgspec.structs.replace(death, exception=None)
-                file.write(msgspec.json.format(msgspec.json.encode(plain), indent=2))
-            os.replace(path + ".part", path)
+            try:
+                # A reader sees the whole file or none.
+                with open(part, "wb") as file:
+                    file.write(_encoded(death))
+                os.replace(part, path)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.unlink(part)
+                raise
             new = os.path.basename(path)
             names = sorted(os.listdir(folder))
             old = [name for name in names if name.endswith(".json") and name != new]
@@ -59,6 +66,21 @@ class DossierFiles:
                 os.unlink(os.path.join(folder, name))
         except OSError as error:
             logger.error("the dossier %s cannot be written: %s", path, error)
+
+
+def _encoded(death: WorkerDied) -> bytes:
+    fields = msgspec.structs.asdict(death) | {"exception": None}
+    plain = WorkerDied(**{name: _without_surrogates(value) for name, value in fields.items()})
+    return msgspec.json.format(msgspec.json.encode(plain), indent=2)
+
+
+def _without_surrogates(value: Any) -> Any:
+    """Escape what JSON cannot hold, such as bytes of a file name that are not UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, tuple):
+        return tuple(map(_without_surrogates, value))
+    return value
 
 
 def _folder(worker: str) -> str:
