@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chronopype_mp.clocks.events import ClockStartEvent, ClockStopEvent, ClockTickEvent
+from chronopype_mp.clocks.clock_events import ClockStartEvent, ClockStopEvent, ClockTickEvent
 from chronopype_mp.core.events import (
     DeathReason,
     Event,

@@ -13,9 +13,9 @@ from typing import Self
 
 import msgspec
 
-from chronopype_mp.clocks.checks import checked_event_loop, checked_state_dir
+from chronopype_mp.clocks.arguments import checked_event_loop, checked_state_dir
+from chronopype_mp.clocks.clock_events import ClockStartEvent, ClockStopEvent, ClockTickEvent
 from chronopype_mp.clocks.config import ClockConfig
-from chronopype_mp.clocks.events import ClockStartEvent, ClockStopEvent, ClockTickEvent
 from chronopype_mp.clocks.modes import ClockMode
 from chronopype_mp.clocks.publication import Publication
 from chronopype_mp.clocks.registry import Member, ProcessorRegistry, ProcessorStats

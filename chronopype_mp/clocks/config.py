@@ -14,31 +14,32 @@ from chronopype_mp.exceptions import ConfigError
 __all__ = ["FLOAT_EPSILON", "ClockConfig"]
 
 FLOAT_EPSILON = 1e-10
-"""Seconds; times closer than this are the same."""
+"""Seconds; times closer together than this are equal."""
 
 MAX_WINDOW = 10_000
+"""The largest ``stats_window_size``."""
 
 
 class ClockConfig(Settings, frozen=True):
     """The settings of a clock, frozen. Names and defaults are chronopype's; times in seconds.
 
     Args:
-        clock_mode: realtime or backtest; the enum or its number.
-        tick_size: the distance of two ticks, above 0.
-        start_time: no tick is due before it; 0.0 is none. A realtime clock counts on wall time, or
-            on the event loop's time if ``start_time`` lies nearer to that.
-        end_time: no tick is due after it; 0.0 is none.
+        clock_mode: realtime or backtest; a `ClockMode` or its number.
+        tick_size: the distance between two ticks, above 0.
+        start_time: the earliest tick; 0.0 means no limit. A realtime clock uses wall time, or the
+            event loop's time if ``start_time`` is closer to that.
+        end_time: the latest tick; 0.0 means no limit.
         processor_timeout: how long one attempt of a tick may take before it is cancelled.
-        max_retries: further attempts of a tick that failed.
-        concurrent_processors: taken for compatibility; processors in processes of their own always
-            run concurrently.
+        max_retries: how often a failed tick is retried.
+        concurrent_processors: accepted for compatibility; processors in processes of their own
+            always run concurrently.
         stats_window_size: execution times kept per processor, 1 to 10,000.
-        on_error: ``"continue"`` records and reports a processor's failure and goes on (the default
-            of a realtime clock); ``"raise"`` ends the run with the first one, as chronopype does
+        on_error: ``"continue"`` reports a processor's failure and goes on (the default of a
+            realtime clock); ``"raise"`` ends the run with the first failure, as chronopype does
             (the default of a backtest).
 
     Raises:
-        ConfigError: a name is unknown, or a value out of range; the message names both.
+        ConfigError: a name is unknown, or a value is out of range; the message names both.
     """
 
     clock_mode: ClockMode

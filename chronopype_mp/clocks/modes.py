@@ -1,4 +1,4 @@
-"""ClockMode."""
+"""ClockMode, the kinds of time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["ClockMode"]
 
 
 class ClockMode(enum.Enum):
-    """What a clock's time is."""
+    """Which time a clock follows."""
 
     REALTIME = 1
     BACKTEST = 2

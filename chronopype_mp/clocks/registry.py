@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypedDict
 
-from chronopype_mp.clocks.checks import check_cores, check_rlimits, checked_groups
+from chronopype_mp.clocks.arguments import check_cores, check_rlimits, checked_groups
 from chronopype_mp.clocks.publication import Publisher
 from chronopype_mp.coordinator.coordinator import Coordinator
 from chronopype_mp.coordinator.handle import WorkerHandle

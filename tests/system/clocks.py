@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from chronopype_mp import ClockConfig, ClockMode, RealtimeClock, WorkerHandle
-from chronopype_mp.clocks.events import ClockTickEvent
+from chronopype_mp.clocks.clock_events import ClockTickEvent
 from chronopype_mp.testing import EventRecorder
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""A clock's own events."""
+"""The events of a clock itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ __all__ = ["ClockStartEvent", "ClockStopEvent", "ClockTickEvent"]
 
 
 class ClockStartEvent(Event, frozen=True, kw_only=True):
-    """A clock was entered; comes before its processors start. ``timestamp`` is the clock's."""
+    """A clock was entered; published before its processors start.
+
+    Attributes:
+        timestamp: the clock's time on entry, seconds.
+        mode: the clock's mode.
+        tick_size: the clock's tick size, seconds.
+    """
 
     timestamp: float
     mode: ClockMode
@@ -20,12 +26,12 @@ class ClockStartEvent(Event, frozen=True, kw_only=True):
 class ClockTickEvent(Event, frozen=True, kw_only=True):
     """A tick was published.
 
-    Only for subscribers of ``tick_publication``; it is not in ``clock.events``.
+    Only subscribers of ``tick_publication`` get it; it is not in ``clock.events``.
 
     Attributes:
-        timestamp: the tick's.
+        timestamp: the tick's, seconds.
         tick_counter: ticks published since the clock was entered.
-        processors: those that are active.
+        processors: the active processors.
     """
 
     timestamp: float
@@ -34,12 +40,12 @@ class ClockTickEvent(Event, frozen=True, kw_only=True):
 
 
 class ClockStopEvent(Event, frozen=True, kw_only=True):
-    """A clock has shut down; comes after all its processors have stopped.
+    """A clock has shut down; published after all its processors have stopped.
 
     Attributes:
-        timestamp: of the last tick.
+        timestamp: the last tick's, seconds.
         total_ticks: ticks published since the clock was entered.
-        final_states: by processor, as last reported.
+        final_states: the last reported state of each processor.
     """
 
     timestamp: float
