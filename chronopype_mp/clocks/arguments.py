@@ -1,72 +1,110 @@
-"""Checks of a clock's arguments that look at the machine or at several settings."""
+"""Checks of the arguments of a clock and of ``add_processor``.
+
+Each function returns its argument in the form in which it is used, or raises a `ConfigError` that
+names the place, the value and what to do.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import resource
 import tempfile
 from collections.abc import Mapping
 
 from chronopype_mp.core.policy import GroupStrategy, Supervision
+from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.exceptions import ConfigError
+from chronopype_mp.launchers import Launcher, get_launcher
+from chronopype_mp.timing import TimeSource
 
 __all__ = [
-    "check_cores",
-    "check_rlimits",
+    "checked_budget",
     "checked_event_loop",
     "checked_groups",
+    "checked_launcher",
+    "checked_name",
+    "checked_policy",
     "checked_state_dir",
+    "checked_timing",
 ]
 
 EVENT_LOOPS = ("asyncio", "uvloop")
 
 
-def checked_groups(groups: Mapping[str, GroupStrategy | str]) -> dict[str, GroupStrategy]:
-    """Return the strategies by group name.
-
-    Raises:
-        ConfigError: a name is no text, or a strategy is none.
-    """
-    if not isinstance(groups, Mapping):
-        raise ConfigError("clock", "groups", groups, "must be a dict of strategies by name")
-    checked = {}
-    for name, strategy in groups.items():
-        if not isinstance(name, str):
-            raise ConfigError("clock", "groups", name, "must be a dict whose keys are names")
-        try:
-            checked[name] = GroupStrategy(strategy)
-        except ValueError:
-            known = ", ".join(repr(each.value) for each in GroupStrategy)
-            raise ConfigError(
-                "clock", f"groups[{name!r}]", strategy, f"must be one of {known}"
-            ) from None
-    return checked
+def checked_launcher(owner: str, launcher: object) -> Launcher:
+    """Return a launcher, made from its name where a name is given; see `get_launcher`."""
+    if launcher is None or isinstance(launcher, str):
+        return get_launcher(launcher)
+    what = "must be 'forkserver', 'spawn', 'inline', or a launcher"
+    _check_implements(owner, "launcher", launcher, Launcher, what)
+    return launcher  # type: ignore[return-value] # its methods were looked at
 
 
-def check_cores(policy: Supervision) -> None:
-    """See whether the cores of a policy's affinity are there.
+def checked_timing(owner: str, timing: object) -> TimeSource:
+    """Return a time source."""
+    _check_implements(owner, "timing", timing, TimeSource, "must be a TimeSource")
+    return timing  # type: ignore[return-value] # its methods were looked at
 
-    Raises:
-        ConfigError: one is not, or this system knows no affinity.
-    """
+
+def _check_implements(owner: str, field: str, value: object, protocol: type, what: str) -> None:
+    """Check that ``value`` is an object with the methods of ``protocol``."""
+    if isinstance(value, type):
+        hint = f"is a class; pass an instance: {value.__name__}(...)"
+        raise ConfigError(owner, field, value, hint)
+    names = [name for name, _ in inspect.getmembers(protocol, inspect.isfunction)]
+    public = [name for name in names if not name.startswith("_")]
+    missing = [name for name in public if not callable(getattr(value, name, None))]
+    if missing == public:
+        raise ConfigError(owner, field, value, what)
+    if missing:
+        lacks = ", ".join(f"{name}()" for name in missing)
+        raise ConfigError(owner, field, value, f"{what}; it has no {lacks}")
+
+
+def checked_name(owner: str, name: object) -> str | None:
+    """Return a clock's name; None stays None."""
+    if name is None:
+        return None
+    if not isinstance(name, str) or not name or not name.isprintable():
+        raise ConfigError(owner, "name", name, "must be a non-empty str of printable characters")
+    return name
+
+
+def checked_budget(owner: str, budget: object) -> RestartBudget | None:
+    """Return a restart budget; None stays None."""
+    if budget is not None and not isinstance(budget, RestartBudget):
+        raise ConfigError(owner, "restart_budget", budget, "must be a RestartBudget")
+    return budget
+
+
+def checked_policy(owner: str, policy: object) -> Supervision | None:
+    """Return a policy that this machine can apply; None stays None."""
+    if policy is None:
+        return None
+    if not isinstance(policy, Supervision):
+        raise ConfigError(owner, "supervision", policy, "must be a Supervision")
+    _check_cores(policy)
+    _check_rlimits(policy)
+    return policy
+
+
+def _check_cores(policy: Supervision) -> None:
+    """Check that the cores of a policy's affinity exist."""
     cores = policy.resources.cpu_affinity
     if cores is None:
         return
     if not hasattr(os, "sched_getaffinity"):
-        raise ConfigError("Resources", "cpu_affinity", cores, "this system knows no affinity")
+        raise ConfigError("Resources", "cpu_affinity", cores, "not supported on this system")
     available = os.sched_getaffinity(0)
     if not isinstance(cores, str) and not available.issuperset(cores):
-        there = ", ".join(map(str, sorted(available)))
-        raise ConfigError("Resources", "cpu_affinity", cores, f"the cores here are: {there}")
+        known = ", ".join(map(str, sorted(available)))
+        raise ConfigError("Resources", "cpu_affinity", cores, f"the cores here are: {known}")
 
 
-def check_rlimits(policy: Supervision) -> None:
-    """See whether the soft limits of a policy lie within the hard ones here.
-
-    Raises:
-        ConfigError: one does not.
-    """
+def _check_rlimits(policy: Supervision) -> None:
+    """Check that the soft limits of a policy lie within the hard limits of this process."""
     for name, limit in policy.resources.rlimits.items():
         hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1]
         if hard != resource.RLIM_INFINITY and limit > hard:
@@ -74,36 +112,48 @@ def check_rlimits(policy: Supervision) -> None:
             raise ConfigError("Resources", place, limit, f"the hard limit here is {hard}")
 
 
-def checked_event_loop(name: str) -> str:
-    """Return the name of an event loop that workers can have.
+def checked_groups(owner: str, groups: object) -> dict[str, GroupStrategy]:
+    """Return the strategies by group name; None means no groups."""
+    if groups is None:
+        return {}
+    if not isinstance(groups, Mapping):
+        raise ConfigError(owner, "groups", groups, "must be a dict of strategies by name")
+    checked = {}
+    for name, strategy in groups.items():
+        if not isinstance(name, str):
+            raise ConfigError(owner, "groups", name, "must be a dict whose keys are names")
+        try:
+            checked[name] = GroupStrategy(strategy)
+        except ValueError:
+            known = ", ".join(repr(each.value) for each in GroupStrategy)
+            place = f"groups[{name!r}]"
+            raise ConfigError(owner, place, strategy, f"must be one of {known}") from None
+    return checked
 
-    Raises:
-        ConfigError: it is none, or it is not installed.
-    """
-    if name not in EVENT_LOOPS:
+
+def checked_event_loop(owner: str, name: object) -> str:
+    """Return the name of an event loop that is installed."""
+    if not isinstance(name, str) or name not in EVENT_LOOPS:
         known = " or ".join(map(repr, EVENT_LOOPS))
-        raise ConfigError("clock", "event_loop", name, f"must be {known}")
+        raise ConfigError(owner, "event_loop", name, f"must be {known}")
     if importlib.util.find_spec(name) is None:
         hint = f"is not installed; pip install 'chronopype-mp[{name}]'"
-        raise ConfigError("clock", "event_loop", name, hint)
+        raise ConfigError(owner, "event_loop", name, hint)
     return name
 
 
-def checked_state_dir(state_dir: str | os.PathLike[str] | None) -> str | None:
-    """Return the path of a directory that can be written to, made if it is not there.
-
-    Raises:
-        ConfigError: it cannot be made or written to.
-    """
+def checked_state_dir(owner: str, state_dir: object) -> str | None:
+    """Return the absolute path of a writable directory, created if missing; None stays None."""
     if state_dir is None:
         return None
-    if not isinstance(state_dir, str | os.PathLike) or not os.fspath(state_dir):
-        raise ConfigError("clock", "state_dir", state_dir, "must be the path of a directory")
-    path = os.path.abspath(os.fspath(state_dir))
+    path = os.fspath(state_dir) if isinstance(state_dir, os.PathLike) else state_dir
+    if not isinstance(path, str) or not path:
+        raise ConfigError(owner, "state_dir", state_dir, "must be the path of a directory, a str")
+    path = os.path.abspath(path)
     try:
         os.makedirs(path, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
-    except OSError as error:
-        raise ConfigError("clock", "state_dir", path, f"cannot be written to: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(owner, "state_dir", path, f"cannot be written to: {error}") from error
     return path

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 import msgspec
 
-from chronopype_mp.clocks.arguments import checked_event_loop, checked_state_dir
+from chronopype_mp.clocks.arguments import (
+    checked_budget,
+    checked_event_loop,
+    checked_launcher,
+    checked_name,
+    checked_state_dir,
+    checked_timing,
+)
 from chronopype_mp.clocks.clock_events import ClockStartEvent, ClockStopEvent, ClockTickEvent
 from chronopype_mp.clocks.config import ClockConfig
 from chronopype_mp.clocks.modes import ClockMode
 from chronopype_mp.clocks.publication import Publication
 from chronopype_mp.clocks.registry import Member, ProcessorRegistry, ProcessorStats
+from chronopype_mp.coordinator.callbacks import callback_problem
 from chronopype_mp.coordinator.coordinator import Coordinator
 from chronopype_mp.coordinator.dossiers import DossierFiles
 from chronopype_mp.coordinator.event_log import log_event
@@ -33,7 +40,7 @@ from chronopype_mp.core.policy import GroupStrategy, Supervision
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.supervisor import CLOCK_BUDGET
 from chronopype_mp.exceptions import ClockContextError, ClockError, ConfigError
-from chronopype_mp.launchers import Launcher, get_launcher
+from chronopype_mp.launchers import Launcher
 from chronopype_mp.timing import SYSTEM_TIME, TimeSource
 
 __all__ = [
@@ -52,39 +59,44 @@ logger = logging.getLogger("chronopype_mp.clock")
 class BaseClock(ProcessorRegistry, abc.ABC):
     """A clock is an async context manager; its workers live while it is entered.
 
-    Entering starts the workers and does not wait for them, unless ``config.on_error`` is
-    ``"raise"``. Leaving stops them side by side and waits until the last has ended. All methods
+    Entering starts the workers. It does not wait for them unless ``config.on_error`` is
+    ``"raise"``. Leaving stops them side by side and waits until the last one has ended. All methods
     belong to the thread of the event loop in which the clock is entered.
 
     Args:
         config: the settings.
         error_callback: called as ``error_callback(processor, exception)`` in the event loop for
-            each tick that failed for good and each worker that died; what it raises is logged.
-        launcher: how workers come to life: ``"forkserver"``, ``"spawn"``, ``"inline"``, or a
-            launcher; None is what the environment variable ``CHRONOPYPE_MP_LAUNCHER`` names, else
-            forkserver.
+            each tick that failed after all retries and for each worker that died. What it raises
+            is logged.
+        launcher: how workers are started: ``"forkserver"``, ``"spawn"``, ``"inline"``, or a
+            launcher. None means the one that the environment variable ``CHRONOPYPE_MP_LAUNCHER``
+            names, or forkserver.
         supervision: how workers are supervised, unless ``add_processor`` says otherwise.
         groups: strategies by group name, for ``add_processor(group=…)``: ``"one_for_one"``,
             ``"one_for_all"``, ``"rest_for_one"``.
-        restart_budget: restarts of all workers together; those beyond it are put off. None is 10
-            in a second.
-        state_dir: a directory for one JSON file per death, the newest 20 of each worker.
-        event_loop: what the workers' event loops are: ``"asyncio"``, or ``"uvloop"``, which is in
-            the extra of that name. Workers of the inline launcher share the owner's loop.
-        name: the clock's, for logs.
-        timing: where time comes from; for tests.
+        restart_budget: limits the restarts of all workers together; restarts over the limit are
+            delayed. None means 10 in a second.
+        state_dir: a directory for one JSON file per death, the newest 20 of each worker. It is
+            created if missing.
+        event_loop: the event loop of the workers: ``"asyncio"``, or ``"uvloop"`` with the extra of
+            that name. Workers of the inline launcher share the owner's loop.
+        name: the clock's name in logs; None means its class name.
+        timing: the source of time; for tests.
 
     Raises:
-        ConfigError: an argument is none of what it may be.
-        ClockError: the config is not one for this class.
+        ConfigError: an argument is invalid.
+        ClockError: the config's mode is not the one of this class.
     """
 
     start_publication = Publication("clock_start", ClockStartEvent)
     tick_publication = Publication("clock_tick", ClockTickEvent)
     stop_publication = Publication("clock_stop", ClockStopEvent)
 
-    _every_tick = False
-    """Whether workers run each tick, however late, and the clock waits for them."""
+    _mode: ClassVar[ClockMode | None] = None
+    """The mode that the config must have; None accepts any."""
+
+    _every_tick: ClassVar[bool] = False
+    """Whether workers run every tick, however late, and the clock waits for them."""
 
     def __init__(
         self,
@@ -100,29 +112,29 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         name: str | None = None,
         timing: TimeSource = SYSTEM_TIME,
     ) -> None:
+        owner = type(self).__name__
         if not isinstance(config, ClockConfig):
-            raise ConfigError(type(self).__name__, "config", config, "must be a ClockConfig")
-        if error_callback is not None and (
-            not callable(error_callback) or inspect.iscoroutinefunction(error_callback)
-        ):
-            raise ConfigError(
-                type(self).__name__, "error_callback", error_callback, "must be a plain function"
-            )
-        if restart_budget is not None and not isinstance(restart_budget, RestartBudget):
-            raise ConfigError("clock", "restart_budget", restart_budget, "must be a RestartBudget")
+            raise ConfigError(owner, "config", config, "must be a ClockConfig")
+        problem = None if error_callback is None else callback_problem(error_callback)
+        if problem is not None:
+            raise ConfigError(owner, "error_callback", error_callback, problem)
         super().__init__(supervision, groups)
-        self._restart_budget = restart_budget or CLOCK_BUDGET
-        self._event_loop = checked_event_loop(event_loop)
-        directory = checked_state_dir(state_dir)
+        self._launcher = checked_launcher(owner, launcher)
+        self._restart_budget = checked_budget(owner, restart_budget) or CLOCK_BUDGET
+        self._event_loop = checked_event_loop(owner, event_loop)
+        self._timing = checked_timing(owner, timing)
+        self.name = checked_name(owner, name) or owner
+        if self._mode is not None and config.clock_mode is not self._mode:
+            wrong = config.clock_mode.name
+            raise ClockError(f"{owner} requires {self._mode.name} mode, not {wrong}")
+        # Last, because it creates a directory.
+        directory = checked_state_dir(owner, state_dir)
         self._dossiers = None if directory is None else DossierFiles(directory)
         self._config = config
         self._error_callback = error_callback
-        self._launcher = get_launcher(launcher)
-        self._timing = timing
         self._in_context = False
         self._run_over: asyncio.Future[None] | None = None
         self._failure: ProcessorFailure | None = None
-        self.name = name or type(self).__name__
         self.events = EventStream()
 
     # What can be asked

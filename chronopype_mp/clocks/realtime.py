@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Mapping
+from typing import Any
 
-from chronopype_mp.clocks.base import BaseClock, ErrorCallback
-from chronopype_mp.clocks.config import ClockConfig
+from chronopype_mp.clocks.base import BaseClock
 from chronopype_mp.clocks.modes import ClockMode
 from chronopype_mp.coordinator.ticker import Run
 from chronopype_mp.core.checks import finite
-from chronopype_mp.core.policy import GroupStrategy, Supervision
-from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.schedule import Schedule, on_loop_time
 from chronopype_mp.exceptions import ClockContextError, ClockError
-from chronopype_mp.launchers import Launcher
-from chronopype_mp.timing import SYSTEM_TIME, TimeSource, loop_time
 
 __all__ = ["RealtimeClock"]
 
@@ -39,36 +33,12 @@ class RealtimeClock(BaseClock):
         ConfigError: an argument is none of what it may be.
     """
 
-    def __init__(
-        self,
-        config: ClockConfig,
-        error_callback: ErrorCallback | None = None,
-        *,
-        launcher: str | Launcher | None = None,
-        supervision: Supervision | None = None,
-        groups: Mapping[str, GroupStrategy | str] | None = None,
-        restart_budget: RestartBudget | None = None,
-        state_dir: str | os.PathLike[str] | None = None,
-        event_loop: str = "asyncio",
-        name: str | None = None,
-        timing: TimeSource = SYSTEM_TIME,
-    ) -> None:
-        super().__init__(
-            config,
-            error_callback,
-            launcher=launcher,
-            supervision=supervision,
-            groups=groups,
-            restart_budget=restart_budget,
-            state_dir=state_dir,
-            event_loop=event_loop,
-            name=name,
-            timing=timing,
-        )
-        if config.clock_mode is not ClockMode.REALTIME:
-            raise ClockError(f"RealtimeClock requires REALTIME mode, not {config.clock_mode.name}")
+    _mode = ClockMode.REALTIME
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._on_loop_time = False
-        self._schedule = Schedule(config.tick_size)
+        self._schedule = Schedule(self._config.tick_size)
 
     async def run(self) -> None:
         """Tick until ``end_time``, or for ever: until cancelled, or until `shutdown`.
@@ -147,10 +117,11 @@ class RealtimeClock(BaseClock):
 
     def _now(self) -> float:
         """Return the time on the clock's scale."""
-        return loop_time() if self._on_loop_time else self._timing.wall()
+        return asyncio.get_running_loop().time() if self._on_loop_time else self._timing.wall()
 
     def _enter_timestamp(self) -> float:
-        self._on_loop_time = on_loop_time(self._config.start_time, self._timing.wall(), loop_time())
+        loop_time = asyncio.get_running_loop().time()
+        self._on_loop_time = on_loop_time(self._config.start_time, self._timing.wall(), loop_time)
         self._schedule = Schedule(self._config.tick_size, self._now() - self._timing.monotonic())
         return self._entry_timestamp()
 

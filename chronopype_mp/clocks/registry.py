@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypedDict
 
-from chronopype_mp.clocks.arguments import check_cores, check_rlimits, checked_groups
+from chronopype_mp.clocks.arguments import checked_groups, checked_policy
 from chronopype_mp.clocks.publication import Publisher
 from chronopype_mp.coordinator.coordinator import Coordinator
 from chronopype_mp.coordinator.handle import WorkerHandle
@@ -53,9 +53,10 @@ class ProcessorRegistry(Publisher):
         groups: Mapping[str, GroupStrategy | str] | None = None,
     ) -> None:
         super().__init__()
-        self._groups = checked_groups(groups or {})
+        owner = type(self).__name__
+        self._groups = checked_groups(owner, groups)
         self._added = 0
-        self._supervision = _checked_policy(supervision) or Supervision()
+        self._supervision = checked_policy(owner, supervision) or Supervision()
         self._records: list[WorkerRecord] = []
         self._handles: dict[str, WorkerHandle] = {}
         self._processors: list[Member] = []
@@ -121,9 +122,10 @@ class ProcessorRegistry(Publisher):
             raise ClockError(f"{processor!r} is still stopping; await handle.wait_stopped() first")
         if self._in_context and self._coordinator is not None and not self._coordinator.is_open:
             raise ClockError("the clock has shut down; leave its context and enter it again")
-        policy = _checked_policy(supervision) or self._supervision
-        check_cores(policy)
-        check_rlimits(policy)
+        policy = checked_policy(
+            "add_processor", self._supervision if supervision is None else supervision
+        )
+        assert policy is not None
         record = WorkerRecord(
             self._free_name(processor, name),
             processor,
@@ -288,9 +290,3 @@ class ProcessorRegistry(Publisher):
             known = ", ".join(repr(record.name) for record in self._records) or "none"
             raise ClockError(f"{processor!r} is not in this clock; its workers are: {known}")
         return record
-
-
-def _checked_policy(supervision: object) -> Supervision | None:
-    if supervision is not None and not isinstance(supervision, Supervision):
-        raise ConfigError("clock", "supervision", supervision, "must be a Supervision")
-    return supervision

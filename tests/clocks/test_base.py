@@ -115,22 +115,6 @@ def test_the_settings_can_be_read_off_the_clock() -> None:
         clock.tick_size = 1.0  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "field"),
-    [
-        ({"config": {"clock_mode": 1}}, "config"),
-        ({"launcher": "fork"}, "launcher"),
-        ({"supervision": 3}, "supervision"),
-    ],
-)
-def test_an_argument_that_is_none_of_what_it_may_be_is_refused(
-    arguments: dict[str, Any], field: str
-) -> None:
-    with pytest.raises(ConfigError) as caught:
-        RealtimeClock(**{"config": ClockConfig(clock_mode=ClockMode.REALTIME), **arguments})
-    assert caught.value.field == field
-
-
 def test_the_launcher_may_be_an_object_a_name_or_in_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
