@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
-from chronopype_mp import BaseClock, ClockError
+from chronopype_mp import BaseClock
+from chronopype_mp.clocks.runs import OnEnd
 from chronopype_mp.coordinator.ticker import FreeRun
-from chronopype_mp.core.schedule import Schedule
 
 __all__ = ["FreeRunningClock"]
 
@@ -18,43 +17,18 @@ WINDOW = 5000
 class FreeRunningClock(BaseClock):
     """Ticks at ``tick_size``, 2·``tick_size`` … of a time of its own; no tick is lost.
 
-    The arguments are those of `BaseClock`.
+    A run returns when all workers have run its ticks. The arguments are those of `BaseClock`.
     """
 
     _every_tick = True
 
-    async def run(self) -> None:
-        """Tick until cancelled."""
-        await self.run_til(sys.maxsize * self.tick_size)
+    def _settle_time(self) -> None:
+        pass
 
-    async def run_til(self, target: float) -> None:
-        """Publish the ticks up to ``target``, and return when all workers have run them.
-
-        Args:
-            target: on the clock's own time, which begins at 0, seconds.
-        """
-        coordinator = self._coordinator
-        if coordinator is None:
-            raise ClockError("the clock is not entered")
-        loop = asyncio.get_running_loop()
-        over: asyncio.Future[None] = loop.create_future()
-        self._run_over = over
-
-        def on_end(error: BaseException | None) -> None:
-            loop.call_soon_threadsafe(self._end_run, error, over)
-
-        first = coordinator.position.seq + 1
-        count = self._schedule.number_at(target) + 1 - first
-        coordinator.ticker.begin(FreeRun(self._schedule, first, count, WINDOW, on_end))
-        try:
-            await over
-        finally:
-            coordinator.ticker.end()
-            self._run_over = None
-
-    def _enter_timestamp(self) -> float:
-        self._schedule = Schedule(self._config.tick_size)
+    def _now(self) -> float:
         return 0.0
 
-    def _entry_timestamp(self) -> float:
-        return 0.0
+    def _plan(self, target: float | None, on_end: OnEnd) -> FreeRun:
+        first = self.position.seq + 1
+        last = sys.maxsize if target is None else self._schedule.number_at(target)
+        return FreeRun(self._schedule, first, last + 1 - first, WINDOW, on_end)

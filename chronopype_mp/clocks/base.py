@@ -1,10 +1,14 @@
-"""BaseClock: what every clock has, whatever its time is."""
+"""BaseClock: the context, the runs and the events of every clock, whatever its time is.
+
+A kind of clock is defined by its time alone, see `BaseClock._settle_time`, `BaseClock._now` and
+`BaseClock._plan`.
+"""
 
 from __future__ import annotations
 
 import abc
 import asyncio
-import logging
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -24,22 +28,24 @@ from chronopype_mp.clocks.clock_events import ClockStartEvent, ClockStopEvent, C
 from chronopype_mp.clocks.config import ClockConfig
 from chronopype_mp.clocks.modes import ClockMode
 from chronopype_mp.clocks.publication import Publication
-from chronopype_mp.clocks.registry import Member, ProcessorRegistry, ProcessorStats
+from chronopype_mp.clocks.registry import Member, Phase, ProcessorRegistry, ProcessorStats
+from chronopype_mp.clocks.runs import OnEnd, Runs
 from chronopype_mp.coordinator.callbacks import callback_problem
 from chronopype_mp.coordinator.coordinator import Coordinator
 from chronopype_mp.coordinator.dossiers import DossierFiles
 from chronopype_mp.coordinator.event_log import log_event
-from chronopype_mp.coordinator.failures import ProcessorFailure, failure_of
+from chronopype_mp.coordinator.failures import failure_of
 from chronopype_mp.coordinator.rolling import roll
 from chronopype_mp.coordinator.stream import EventStream
-from chronopype_mp.coordinator.ticker import Position
+from chronopype_mp.coordinator.ticker import FreeRun, Position, Run
 from chronopype_mp.core.boot import TickRules
-from chronopype_mp.core.checks import positive, whole
+from chronopype_mp.core.checks import finite, positive, whole
 from chronopype_mp.core.events import Event, WorkerDied
 from chronopype_mp.core.policy import GroupStrategy, Supervision
 from chronopype_mp.core.restart import RestartBudget
+from chronopype_mp.core.schedule import Schedule
 from chronopype_mp.core.supervisor import CLOCK_BUDGET
-from chronopype_mp.exceptions import ClockContextError, ClockError, ConfigError
+from chronopype_mp.exceptions import ClockContextError, ClockError, ConfigError, WorkerError
 from chronopype_mp.launchers import Launcher
 from chronopype_mp.timing import SYSTEM_TIME, TimeSource
 
@@ -52,8 +58,6 @@ __all__ = [
 ]
 
 ErrorCallback = Callable[[Member, BaseException], object]
-
-logger = logging.getLogger("chronopype_mp.clock")
 
 
 class BaseClock(ProcessorRegistry, abc.ABC):
@@ -132,12 +136,11 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         self._dossiers = None if directory is None else DossierFiles(directory)
         self._config = config
         self._error_callback = error_callback
-        self._in_context = False
-        self._run_over: asyncio.Future[None] | None = None
-        self._failure: ProcessorFailure | None = None
-        self.events = EventStream()
+        self._schedule = Schedule(config.tick_size)
+        self._runs: Runs  # made on entry
+        self.events = EventStream(self._guard)
 
-    # What can be asked
+    # Properties
 
     @property
     def config(self) -> ClockConfig:
@@ -167,18 +170,18 @@ class BaseClock(ProcessorRegistry, abc.ABC):
     @property
     def is_in_context(self) -> bool:
         """Whether the clock is entered."""
-        return self._in_context
+        return self._phase is not Phase.OUTSIDE
 
     @property
     def is_running(self) -> bool:
-        """Whether a run is going."""
-        return self._run_over is not None
+        """Whether a run is in progress."""
+        return self.is_in_context and self._runs.is_running
 
     @property
     def position(self) -> Position:
         """Ticks published since the clock was entered, the last timestamp, boundaries skipped."""
         if self._coordinator is None:
-            return Position(0, self._entry_timestamp())
+            return Position(0, self._boundary_before_now())
         return self._coordinator.position
 
     @property
@@ -191,6 +194,28 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         """Timestamp of the last tick; before the first, of the boundary before the entry."""
         return self.position.timestamp
 
+    # The time of a kind of clock
+
+    @abc.abstractmethod
+    def _settle_time(self) -> None:
+        """Settle the time scale on entry: set ``_schedule`` if it depends on the present time."""
+
+    @abc.abstractmethod
+    def _now(self) -> float:
+        """Return the present time on the clock's scale, seconds."""
+
+    @abc.abstractmethod
+    def _plan(self, target: float | None, on_end: OnEnd) -> Run | FreeRun | None:
+        """Return what the ticker has to do in a run; None if the run is over already.
+
+        Args:
+            target: when the run ends, on the clock's scale, seconds; None for never.
+            on_end: for the run.
+        """
+
+    def _boundary_before_now(self) -> float:
+        return self._schedule.timestamp(self._schedule.number_at(self._now()))
+
     # Entering and leaving
 
     async def __aenter__(self) -> Self:
@@ -198,19 +223,22 @@ class BaseClock(ProcessorRegistry, abc.ABC):
 
         Raises:
             ClockContextError: the clock is entered already.
-            ClockError: ``on_error`` is ``"raise"`` and a processor did not start; everything is
+            ClockError: ``on_error`` is ``"raise"`` and a processor did not start. All workers are
                 stopped again.
             TransportError: the sockets cannot be bound.
         """
-        if self._in_context:
+        if self._phase is not Phase.OUTSIDE:
             raise ClockContextError("Clock is already in a context")
-        timestamp = self._enter_timestamp()
+        self._settle_time()
+        timestamp = self._boundary_before_now()
         rules = TickRules(
             processor_timeout=self._config.processor_timeout,
             max_retries=self._config.max_retries,
             stats_window_size=self._config.stats_window_size,
             every_tick=self._every_tick,
         )
+        self._runs = Runs()
+        self._guard.reset()
         coordinator = Coordinator(
             self._launcher,
             self._timing,
@@ -221,25 +249,21 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             self._event_loop,
         )
         self._coordinator = coordinator
-        self._in_context = True
-        self._failure = None
-        self._subscriptions_changed()
-        self._announce(
-            self.start_publication,
-            ClockStartEvent(
-                timestamp=timestamp, mode=self.clock_mode, tick_size=self._config.tick_size
-            ),
-        )
-        for record in self._records:
-            # One that a subscriber of the start event has added is started already.
-            if not coordinator.has(record):
-                self._start(record, coordinator)
-        if self._config.on_error == "raise":
-            try:
-                await self._all_ready()
-            except BaseException:
-                await self._leave()
-                raise
+        self._phase = Phase.OPEN
+        try:
+            self._subscriptions_changed()
+            self._announce(
+                self.start_publication,
+                ClockStartEvent(
+                    timestamp=timestamp, mode=self.clock_mode, tick_size=self._config.tick_size
+                ),
+            )
+            self._start_all(coordinator)
+            if self._config.on_error == "raise":
+                await self._runs.wait_until(self._all_ready(coordinator))
+        except BaseException:
+            await self._leave()
+            raise
         return self
 
     async def __aexit__(
@@ -250,12 +274,12 @@ class BaseClock(ProcessorRegistry, abc.ABC):
     ) -> None:
         """Stop the workers and wait for them; after an exception no stop event is published.
 
-        Cancelling this kills what has not stopped yet.
+        Cancelling this kills the workers that have not stopped yet.
 
         Raises:
             ClockContextError: the clock is not entered.
         """
-        if not self._in_context:
+        if self._phase is Phase.OUTSIDE:
             raise ClockContextError("Clock is not in a context")
         try:
             if exc is None:
@@ -264,17 +288,29 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             await self._leave()
 
     async def shutdown(self, timeout: float | None = None) -> None:
-        """End the run that is going and stop the workers, side by side; nothing to do is fine.
+        """End the run and stop the workers side by side. Does nothing outside the context.
 
         Args:
             timeout: seconds after which workers that have not stopped are killed; None leaves each
                 its own ``stop_grace``. Cancelling kills at once.
         """
-        coordinator = self._coordinator
-        if coordinator is None:
-            return
-        self._end_run(None)
-        await coordinator.close(timeout, self._announce_stop)
+        if self._phase is not Phase.OUTSIDE:
+            await self._close(timeout, self._announce_stop)
+
+    async def _leave(self) -> None:
+        try:
+            await self._close()
+        finally:
+            self._phase = Phase.OUTSIDE
+            self.events.close()
+
+    async def _close(
+        self, timeout: float | None = None, last: Callable[[], None] | None = None
+    ) -> None:
+        assert self._coordinator is not None
+        self._phase = Phase.CLOSED
+        self._runs.end()
+        await self._coordinator.close(timeout, last)
 
     def _announce_stop(self) -> None:
         self._announce(
@@ -286,107 +322,109 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             ),
         )
 
-    async def _leave(self) -> None:
-        assert self._coordinator is not None
-        try:
-            self._end_run(None)
-            await self._coordinator.close()
-        finally:
-            self._in_context = False
-            self.events.close()
-
-    async def _all_ready(self) -> None:
-        """Wait until every worker is READY; the first failure of one ends that."""
-        coordinator = self._coordinator
-        assert coordinator is not None
-        for record in self._records:
-            ready = asyncio.ensure_future(coordinator.wait_ready(record.name, 0))
-            try:
-                while not ready.done() and self._failure is None:
-                    await asyncio.wait(
-                        {ready, coordinator.next_event()}, return_when="FIRST_COMPLETED"
-                    )
-            finally:
-                ready.cancel()
-            if self._failure is not None:
-                failure, self._failure = self._failure, None
-                raise ClockError(f"Failed to start processor {failure.worker!r}") from failure.error
+    async def _all_ready(self, coordinator: Coordinator) -> None:
+        awaited: set[str] = set()
+        # Event callbacks may add and remove workers meanwhile.
+        while names := [name for name in self._workers if name not in awaited]:
+            awaited.add(names[0])
+            with contextlib.suppress(WorkerError):  # it failed, which is noticed, or was removed
+                await coordinator.wait_ready(names[0], 0)
 
     async def restart_all(self, *, max_unavailable: int = 1, timeout: float = 60.0) -> None:
-        """Restart all workers, a few at a time: each must be back before the next goes.
+        """Restart all workers, a few at a time: each must be back before the next is restarted.
 
-        Back is READY, and CONNECTED for a `NetworkProcessor`, even if it was not so before. Workers
-        that are STOPPED are left alone; those that are down already are restarted first. Cancelling
-        stops rolling; a restart that is under way goes on.
+        A worker is back when it is READY and, if it hosts a `NetworkProcessor`, CONNECTED, even if
+        it was not connected before. Workers that are STOPPED are left alone. Workers that are down
+        are restarted first. Cancelling this restarts no further worker; a restart in progress
+        continues.
 
         Args:
-            max_unavailable: how many may be down at the same time, as in Kubernetes: none that is
-                up is restarted while that many are down, for whatever reason.
-            timeout: seconds for each to come back, and to wait for others to come back before.
+            max_unavailable: how many workers may be down at a time, for whatever reason, as in
+                Kubernetes.
+            timeout: seconds for each worker to come back, and to wait until it may be restarted.
 
         Raises:
-            WorkerError: one did not come back; those that were not restarted yet stay as they are.
+            WorkerError: a worker did not come back; no further one is restarted.
             ClockContextError: the clock is not entered.
             ConfigError: ``max_unavailable`` or ``timeout`` is out of range.
         """
         whole("restart_all", "max_unavailable", max_unavailable, 1)
         positive("restart_all", "timeout", timeout)
-        if self._coordinator is None or not self._coordinator.is_open:
-            raise ClockContextError("Clock must be started in a context")
-        await roll(self._coordinator, self._records, max_unavailable, timeout)
+        await roll(self._opened(), self._records, max_unavailable, timeout)
 
-    # Running
+    # Runs
 
-    @abc.abstractmethod
     async def run(self) -> None:
-        """Tick until the end, until cancelled, or until `shutdown`."""
+        """Tick until ``end_time``, or for ever: until cancelled, or until `shutdown`.
 
-    @abc.abstractmethod
+        Cancelling ends the ticks and leaves the workers running.
+
+        Raises:
+            ClockError: a run is in progress.
+            ClockContextError: the clock is not entered.
+            BaseException: with ``on_error="raise"``, the first failure of a processor; with any
+                ``on_error``, an error that ended the clock's own machinery, and the `SystemExit` or
+                `KeyboardInterrupt` of a callback.
+        """
+        await self._run(self._config.end_time or None)
+
     async def run_til(self, target: float) -> None:
-        """Tick until ``target``."""
+        """Tick until ``target``, including a boundary at ``target``.
 
-    @abc.abstractmethod
-    def _enter_timestamp(self) -> float:
-        """Settle the time scale for this stretch; return the timestamp before the first tick."""
+        A target in the past does nothing.
 
-    @abc.abstractmethod
-    def _entry_timestamp(self) -> float:
-        """Return the timestamp that entering now would give."""
+        Args:
+            target: on the time scale of ``start_time``, seconds.
 
-    def _end_run(
-        self, error: BaseException | None, over: asyncio.Future[None] | None = None
-    ) -> None:
-        """End the run that is going, or the one that ``over`` belongs to."""
-        over = self._run_over if over is None else over
-        if over is None or over.done():
-            return
-        if error is None:
-            over.set_result(None)
-        else:
-            over.set_exception(error)
+        Raises:
+            ConfigError: ``target`` is not a finite number.
+            Others as `run`.
+        """
+        target = finite("run_til", "target", target)
+        end = self._config.end_time
+        await self._run(min(target, end) if end else target)
+
+    async def _run(self, target: float | None) -> None:
+        if self.is_running:
+            raise ClockError("Clock is already running")
+        ticker = self._opened().ticker
+        await self._runs.run(ticker, lambda on_end: self._plan(target, on_end))
+
+    def _opened(self) -> Coordinator:
+        coordinator = self._open_coordinator
+        if coordinator is None:
+            raise ClockContextError("Clock must be started in a context")
+        return coordinator
+
+    def _machinery_failed(self, error: BaseException) -> None:
+        """End the run with an error of the machinery; every further run raises it, too.
+
+        Called in the event loop when a task or thread that supervises the workers has ended
+        unexpectedly. The clock must not tick on unsupervised, whatever ``on_error`` is.
+        """
+        self._runs.break_down(error)
+
+    def _exit(self, error: BaseException) -> bool:
+        """Let the run raise a callback's exit, so that the context is left in an orderly way."""
+        return self.is_in_context and self._runs.end(error)
 
     # Events
 
     def _take(self, event: Event) -> None:
-        """Hand one event to all sinks."""
-        log_event(self.name, event)
+        """Pass an event to all sinks; a failing sink does not affect the others."""
+        self._guard.call("the event log", log_event, self.name, event)
         if self._dossiers is not None and isinstance(event, WorkerDied):
-            self._dossiers.write(event)
+            self._guard.call("the dossier writer", self._dossiers.write, event)
         self.events.publish(event)
         failure = failure_of(event)
         if failure is None:
             return
-        record = next((r for r in self._records if r.name == failure.worker), None)
-        if record is not None and self._error_callback is not None:
-            try:
-                self._error_callback(record.source, failure.error)
-            except Exception:
-                logger.exception("the error callback failed")
+        worker = self._workers.get(failure.worker)
+        if worker is not None and self._error_callback is not None:
+            source = worker.record.source
+            self._guard.call("the error callback", self._error_callback, source, failure.error)
         if self._config.on_error == "raise":
-            if self._run_over is not None:
-                self._end_run(failure.error)
-            elif self._failure is None:
-                self._failure = failure
+            self._runs.fail(failure)
 
     def _announce(self, publication: Publication, event: Event) -> None:
         assert self._coordinator is not None
@@ -395,21 +433,21 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         self.publish(publication, event)
 
     def _subscriptions_changed(self) -> None:
-        """Have ticks told of only while somebody listens."""
-        coordinator = self._coordinator
-        if coordinator is None or not coordinator.is_open:
+        """Forward ticks only while there are subscribers."""
+        coordinator = self._open_coordinator
+        if coordinator is None:
             return
         if not self.has_subscribers(self.tick_publication):
             coordinator.ticker.on_tick = None
             return
         loop = asyncio.get_running_loop()
 
-        def tell(position: Position) -> None:
-            loop.call_soon_threadsafe(self._tell_tick, position)
+        def forward(position: Position) -> None:
+            loop.call_soon_threadsafe(self._publish_tick, position)
 
-        coordinator.ticker.on_tick = tell
+        coordinator.ticker.on_tick = forward
 
-    def _tell_tick(self, position: Position) -> None:
+    def _publish_tick(self, position: Position) -> None:
         self.publish(
             self.tick_publication,
             ClockTickEvent(

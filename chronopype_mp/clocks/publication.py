@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from chronopype_mp.coordinator.callbacks import callback_problem, guarded
+from chronopype_mp.coordinator.callbacks import Guard, callback_problem
 
 __all__ = ["Publication", "Publisher"]
 
@@ -57,6 +57,7 @@ class Publisher:
 
     def __init__(self) -> None:
         self._subscribers: dict[Publication, list[_Strong | _Weak]] = {}
+        self._guard = Guard(self._exit)
 
     def add_subscriber_with_callback(
         self, publication: Publication, callback: Subscriber, with_event_info: bool = True
@@ -109,9 +110,9 @@ class Publisher:
                 self._subscribers[publication].remove(entry)
             elif entry.with_event_info:
                 sender = self if caller is None else caller
-                guarded(what, subscriber, event, publication.tag, sender)
+                self._guard.call(what, subscriber, event, publication.tag, sender)
             else:
-                guarded(what, subscriber, event)
+                self._guard.call(what, subscriber, event)
 
     def has_subscribers(self, publication: Publication) -> bool:
         """Whether the publication has any subscribers."""
@@ -137,6 +138,10 @@ class Publisher:
 
     def _subscriptions_changed(self) -> None:
         """React to a change of the subscriptions; for subclasses."""
+
+    def _exit(self, error: BaseException) -> bool:
+        """Raise a callback's exit where it ends the program; for subclasses, see `Guard`."""
+        return False
 
 
 def _check_callback(where: str, callback: object) -> None:

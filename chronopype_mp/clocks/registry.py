@@ -1,9 +1,10 @@
-"""The processors of a clock: who is in it, under which name, in which state."""
+"""The processors of a clock: adding, finding and removing them, and their states."""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import NamedTuple, TypedDict, cast
 
 from chronopype_mp.clocks.arguments import checked_groups, checked_policy
 from chronopype_mp.clocks.publication import Publisher
@@ -15,7 +16,7 @@ from chronopype_mp.core.policy import GroupStrategy, Supervision
 from chronopype_mp.exceptions import ClockError, ConfigError
 from chronopype_mp.processors import ProcessorSpec, ProcessorState, TickProcessor
 
-__all__ = ["Member", "ProcessorRegistry", "ProcessorStats"]
+__all__ = ["Member", "Phase", "ProcessorRegistry", "ProcessorStats"]
 
 Member = TickProcessor | ProcessorSpec
 """What can be added to a clock."""
@@ -40,11 +41,31 @@ class ProcessorStats(TypedDict):
     last_success_time: object
 
 
+class Phase(enum.Enum):
+    """The phases of a clock's context."""
+
+    OUTSIDE = "outside"
+    """Not entered, or left again."""
+
+    OPEN = "open"
+    """Entered; workers live."""
+
+    CLOSED = "closed"
+    """Shut down or shutting down, but not left yet."""
+
+
+class _Worker(NamedTuple):
+    """A worker of the clock, as the machinery and as the user knows it."""
+
+    record: WorkerRecord
+    handle: WorkerHandle
+
+
 class ProcessorRegistry(Publisher):
     """Adds, finds and removes processors.
 
-    Where a processor is asked for, the object that was added will do, its name, or its handle.
-    What is told of its state is what its worker reported last.
+    A processor can be given as the object that was added, by its worker's name, or by its handle.
+    All states are those that the workers reported last.
     """
 
     def __init__(
@@ -54,29 +75,28 @@ class ProcessorRegistry(Publisher):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
+        self._supervision = checked_policy(owner, supervision) or Supervision()
         self._groups = checked_groups(owner, groups)
         self._added = 0
-        self._supervision = checked_policy(owner, supervision) or Supervision()
-        self._records: list[WorkerRecord] = []
-        self._handles: dict[str, WorkerHandle] = {}
+        self._workers: dict[str, _Worker] = {}
         self._processors: list[Member] = []
-        self._coordinator: Coordinator | None = None
-        self._in_context = False
+        self._phase = Phase.OUTSIDE
+        self._coordinator: Coordinator | None = None  # the last one, once the clock was left
 
     @property
     def processors(self) -> list[Member]:
-        """What was added and not removed, in that order; the live list."""
+        """The processors in the order in which they were added; the live list."""
         return self._processors
 
     @property
     def workers(self) -> tuple[WorkerHandle, ...]:
         """The handles of all workers, in the same order."""
-        return tuple(self._handles[record.name] for record in self._records)
+        return tuple(worker.handle for worker in self._workers.values())
 
     @property
     def processor_states(self) -> dict[Member, ProcessorState]:
-        """The states by processor, a copy; survives the clock's end."""
-        return {record.source: record.state for record in self._records}
+        """The states by processor, a copy; they outlive the clock's context."""
+        return {record.source: record.state for record in self._records()}
 
     def add_processor(
         self,
@@ -86,41 +106,26 @@ class ProcessorRegistry(Publisher):
         supervision: Supervision | None = None,
         group: str | None = None,
     ) -> WorkerHandle:
-        """Give a processor a worker; in an entered clock the worker is started at once.
+        """Give a processor a worker. In an entered clock the worker starts at once.
 
         Args:
-            processor: a `TickProcessor`, which travels to its worker as it is now, or a
-                `ProcessorSpec`, from which it is made there.
-            name: the worker's, unique in the clock; None makes one of the class name.
-            supervision: how it is supervised; None is the clock's way.
+            processor: a `TickProcessor`, which is copied to its worker as it is now, or a
+                `ProcessorSpec`, from which it is created there.
+            name: the worker's name, unique in the clock; None derives one from the class name.
+            supervision: how it is supervised; None means as the clock's ``supervision`` says.
             group: one of the clock's ``groups``, whose members are restarted together.
 
         Returns:
             The worker's handle.
 
         Raises:
-            ClockError: it is in a clock already, or the name is taken.
-            ConfigError: the name, ``supervision`` or ``group`` is none, or a core is not there.
-            TransferError: it cannot travel; says which attribute stops it.
-            TypeError: it is no processor, or cannot be hashed.
+            ClockError: the processor is in a clock already, or the name is taken.
+            ConfigError: an argument is invalid, or a core of ``supervision`` does not exist.
+            TransferError: the processor cannot be copied; says which attribute prevents it.
+            TypeError: ``processor`` is not a processor, or is not hashable.
         """
-        if not isinstance(processor, TickProcessor | ProcessorSpec):
-            hint = ""
-            if isinstance(processor, type) and issubclass(processor, TickProcessor):
-                hint = f"; make one: {processor.__name__}()"
-            raise TypeError(f"{processor!r} is neither a TickProcessor nor a ProcessorSpec{hint}")
-        if type(processor).__hash__ is None:
-            raise TypeError(
-                f"{type(processor).__name__} cannot be hashed, but states are kept by processor; "
-                "a dataclass wants @dataclass(eq=False)"
-            )
-        if any(record.source is processor for record in self._records):
-            raise ClockError(f"{processor!r} is already registered to this clock")
-        if isinstance(processor, TickProcessor) and processor._mirror is not None:
-            raise ClockError(f"{processor!r} is already registered to another clock")
-        if isinstance(processor, TickProcessor) and processor._host is not None:
-            raise ClockError(f"{processor!r} is still stopping; await handle.wait_stopped() first")
-        if self._in_context and self._coordinator is not None and not self._coordinator.is_open:
+        self._check_processor(processor)
+        if self._phase is Phase.CLOSED:
             raise ClockError("the clock has shut down; leave its context and enter it again")
         policy = checked_policy(
             "add_processor", self._supervision if supervision is None else supervision
@@ -137,46 +142,46 @@ class ProcessorRegistry(Publisher):
             strategy=self._strategy(group),
         )
         self._added += 1
-        handle = WorkerHandle(record)
-        self._records.append(record)
-        self._handles[record.name] = handle
-        self._processors.append(processor)
+        worker = _Worker(record, WorkerHandle(record))
+        self._workers[record.name] = worker
+        self._list_processors()
         if isinstance(processor, TickProcessor):
             processor._mirror = record
-        if self._coordinator is not None and self._coordinator.is_open:
-            self._start(record, self._coordinator)
-        return handle
+        coordinator = self._open_coordinator
+        if coordinator is not None:
+            self._start(worker, coordinator)
+        return worker.handle
 
     def remove_processor(self, processor: Member | WorkerHandle | str) -> None:
-        """Take a processor out. Its worker stops in order; ``handle.wait_stopped()`` waits for it.
+        """Remove a processor. Its worker stops gracefully; ``handle.wait_stopped()`` waits for it.
 
         Raises:
-            ClockError: it is not in this clock.
+            ClockError: the processor is not in this clock.
         """
         record = self._record(processor)
-        self._records.remove(record)
-        del self._handles[record.name]
-        self._processors[:] = [member for member in self._processors if member is not record.source]
+        del self._workers[record.name]
+        self._list_processors()
         if isinstance(record.source, TickProcessor):
             record.source._mirror = None
-        if self._coordinator is not None and self._coordinator.is_open:
-            self._coordinator.stop(record.name)
+        coordinator = self._open_coordinator
+        if coordinator is not None:
+            coordinator.stop(record.name)
 
     def pause_processor(self, processor: Member | WorkerHandle | str) -> None:
-        """Let no tick that is published from now on reach a processor. Idempotent.
+        """Hold back all ticks that are published from now on. Idempotent.
 
-        Its ``pause()`` runs in the worker.
+        The processor's ``pause()`` runs in the worker.
 
         Raises:
-            ClockError: it is not in this clock.
+            ClockError: the processor is not in this clock.
         """
         self._record(processor).set_paused(True)
 
     def resume_processor(self, processor: Member | WorkerHandle | str) -> None:
-        """Undo `pause_processor`; its ``resume()`` runs in the worker. Idempotent.
+        """Undo `pause_processor`; the processor's ``resume()`` runs in the worker. Idempotent.
 
         Raises:
-            ClockError: it is not in this clock.
+            ClockError: the processor is not in this clock.
         """
         self._record(processor).set_paused(False)
 
@@ -186,14 +191,14 @@ class ProcessorRegistry(Publisher):
         return None if record is None else record.state
 
     def get_active_processors(self) -> list[Member]:
-        """Return the processors that have started and are not paused, in the order of adding."""
-        return [record.source for record in self._records if record.state.is_active]
+        """Return the processors that have started and are not paused, oldest first."""
+        return [record.source for record in self._records() if record.state.is_active]
 
     def get_lagging_processors(self, threshold: float) -> list[Member]:
-        """Return the processors whose mean execution time is above ``threshold`` seconds."""
+        """Return the processors whose mean execution time exceeds ``threshold`` seconds."""
         return [
             record.source
-            for record in self._records
+            for record in self._records()
             if record.state.execution_times and record.state.avg_execution_time > threshold
         ]
 
@@ -216,28 +221,51 @@ class ProcessorRegistry(Publisher):
         state = self.get_processor_state(processor)
         if state is None:
             return None
-        return ProcessorStats(
-            total_ticks=state.total_ticks,
-            successful_ticks=state.successful_ticks,
-            failed_ticks=state.failed_ticks,
-            error_count=state.error_count,
-            consecutive_errors=state.consecutive_errors,
-            retry_count=state.retry_count,
-            max_consecutive_retries=state.max_consecutive_retries,
-            avg_execution_time=state.avg_execution_time,
-            max_execution_time=state.max_execution_time,
-            std_dev_execution_time=state.std_dev_execution_time,
-            error_rate=state.error_rate,
-            last_error=state.last_error,
-            last_error_time=state.last_error_time,
-            last_success_time=state.last_success_time,
-        )
+        figures = {name: getattr(state, name) for name in ProcessorStats.__annotations__}
+        return cast(ProcessorStats, figures)
 
-    def _start(self, record: WorkerRecord, coordinator: Coordinator) -> None:
-        """Start a worker in a clock that is being entered, or was."""
-        record.begin()
-        self._handles[record.name].attach(coordinator)
-        coordinator.add(record)
+    @property
+    def _open_coordinator(self) -> Coordinator | None:
+        """The coordinator while workers may be started, stopped and told something."""
+        return self._coordinator if self._phase is Phase.OPEN else None
+
+    def _records(self) -> list[WorkerRecord]:
+        return [worker.record for worker in self._workers.values()]
+
+    def _list_processors(self) -> None:
+        """Update the live list, which keeps its identity."""
+        self._processors[:] = [record.source for record in self._records()]
+
+    def _start(self, worker: _Worker, coordinator: Coordinator) -> None:
+        worker.record.begin()
+        worker.handle.attach(coordinator)
+        coordinator.add(worker.record)
+
+    def _start_all(self, coordinator: Coordinator) -> None:
+        """Start all workers of a clock that is being entered."""
+        for worker in tuple(self._workers.values()):
+            # An event callback may have added and started, or removed, some of them meanwhile.
+            present = self._workers.get(worker.record.name) is worker
+            if present and not coordinator.has(worker.record):
+                self._start(worker, coordinator)
+
+    def _check_processor(self, processor: object) -> None:
+        if not isinstance(processor, TickProcessor | ProcessorSpec):
+            hint = ""
+            if isinstance(processor, type) and issubclass(processor, TickProcessor):
+                hint = f"; pass an instance: {processor.__name__}()"
+            raise TypeError(f"{processor!r} is neither a TickProcessor nor a ProcessorSpec{hint}")
+        if type(processor).__hash__ is None:
+            raise TypeError(
+                f"{type(processor).__name__} is not hashable, but states are kept by processor; "
+                "declare a dataclass with @dataclass(eq=False)"
+            )
+        if self._find(processor) is not None:
+            raise ClockError(f"{processor!r} is already registered to this clock")
+        if isinstance(processor, TickProcessor) and processor._mirror is not None:
+            raise ClockError(f"{processor!r} is already registered to another clock")
+        if isinstance(processor, TickProcessor) and processor._host is not None:
+            raise ClockError(f"{processor!r} is still stopping; await handle.wait_stopped() first")
 
     def _strategy(self, group: str | None) -> GroupStrategy:
         if group is None:
@@ -248,8 +276,9 @@ class ProcessorRegistry(Publisher):
         return self._groups[group]
 
     def _settings_changed(self, record: WorkerRecord) -> None:
-        if self._coordinator is not None and self._coordinator.is_open:
-            self._coordinator.settings_changed(record)
+        coordinator = self._open_coordinator
+        if coordinator is not None:
+            coordinator.settings_changed(record)
 
     def _free_name(self, processor: Member, name: str | None) -> str:
         if name is not None:
@@ -268,25 +297,21 @@ class ProcessorRegistry(Publisher):
         return name
 
     def _is_taken(self, name: str) -> bool:
-        return name in self._handles or (
-            self._coordinator is not None
-            and self._coordinator.is_open
-            and self._coordinator.is_taken(name)
-        )
+        coordinator = self._open_coordinator
+        return name in self._workers or (coordinator is not None and coordinator.is_taken(name))
 
     def _find(self, processor: Member | WorkerHandle | str) -> WorkerRecord | None:
-        for record in self._records:
-            if (
-                record.source is processor
-                or record.name == processor
-                or self._handles[record.name] is processor
-            ):
+        if isinstance(processor, str):
+            worker = self._workers.get(processor)
+            return None if worker is None else worker.record
+        for record, handle in self._workers.values():
+            if record.source is processor or handle is processor:
                 return record
         return None
 
     def _record(self, processor: Member | WorkerHandle | str) -> WorkerRecord:
         record = self._find(processor)
         if record is None:
-            known = ", ".join(repr(record.name) for record in self._records) or "none"
+            known = ", ".join(map(repr, self._workers)) or "none"
             raise ClockError(f"{processor!r} is not in this clock; its workers are: {known}")
         return record

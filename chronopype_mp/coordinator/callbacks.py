@@ -8,15 +8,11 @@ import inspect
 import logging
 import sys
 import traceback
-import weakref
 from collections.abc import Callable
 
-__all__ = ["callback_problem", "guarded"]
+__all__ = ["Guard", "callback_problem"]
 
 logger = logging.getLogger("chronopype_mp.events")
-
-_exiting: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
-"""Event loops that were asked to end. Asking again would interrupt the clean-up."""
 
 
 def callback_problem(callback: object) -> str | None:
@@ -29,44 +25,57 @@ def callback_problem(callback: object) -> str | None:
     return None
 
 
-def guarded(what: str, function: Callable[..., object], *args: object) -> None:
-    """Call a function and keep what it raises from the caller.
+class Guard:
+    """Calls user code and keeps what it raises from the caller.
 
     Exceptions are logged, also those that are no `Exception`, such as a stray `CancelledError`.
     `KeyboardInterrupt` and `SystemExit` end the program, but not before the present callback of the
-    event loop has returned: until then the supervisor's work on the same event is finished. An
-    event loop ends once; a second request, made by a callback during the clean-up, is logged.
+    event loop has returned: until then the supervisor's work on the same event is finished. A
+    second one, raised by a callback during the clean-up, is logged.
 
     Args:
-        what: names the function's role in the log, such as ``"the error callback"``.
-        function: belongs to the user, or runs the user's code.
-        args: its arguments.
-
-    Raises:
-        KeyboardInterrupt, SystemExit: raised by ``function`` where no event loop is running.
+        end_run: called with the first `KeyboardInterrupt` or `SystemExit`; returns whether it will
+            be raised by somebody. If not, the event loop raises it.
     """
-    try:
-        function(*args)
-    except BaseException as error:
-        if not isinstance(error, KeyboardInterrupt | SystemExit) or not _exit_later(error):
-            _log(what, function, error)
 
+    def __init__(self, end_run: Callable[[BaseException], bool] = lambda error: False) -> None:
+        self._end_run = end_run
+        self._exiting = False
 
-def _exit_later(error: KeyboardInterrupt | SystemExit) -> bool:
-    """Have the running event loop raise an error; return False if it ends already."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        raise error from None
-    if loop in _exiting:
-        return False
+    def reset(self) -> None:
+        """Forget earlier exits: the program goes on."""
+        self._exiting = False
 
-    def leave() -> None:
-        raise error
+    def call(self, what: str, function: Callable[..., object], *args: object) -> None:
+        """Call a function.
 
-    _exiting.add(loop)
-    loop.call_soon(leave)
-    return True
+        Args:
+            what: names the function's role in the log, such as ``"the error callback"``.
+            function: belongs to the user, or runs the user's code.
+            args: its arguments.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: raised by ``function`` where no event loop is running.
+        """
+        try:
+            function(*args)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt | SystemExit) and not self._exiting:
+                self._exit(error)
+            else:
+                _log(what, function, error)
+
+    def _exit(self, error: BaseException) -> None:
+        def leave() -> None:
+            raise error
+
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise error from None
+        self._exiting = True
+        if not self._end_run(error):
+            loop.call_soon(leave)
 
 
 def _log(what: str, function: Callable[..., object], error: BaseException) -> None:

@@ -1,9 +1,9 @@
-"""A rolling restart: each worker is back before the next goes."""
+"""A rolling restart: each worker is back before the next one is restarted."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 
 from chronopype_mp.coordinator.coordinator import Coordinator
 from chronopype_mp.coordinator.record import WorkerRecord
@@ -17,18 +17,36 @@ __all__ = ["roll"]
 
 async def roll(
     coordinator: Coordinator,
-    records: Sequence[WorkerRecord],
+    workers: Callable[[], Iterable[WorkerRecord]],
     max_unavailable: int,
     timeout: float,
 ) -> None:
-    """Restart workers, those that are down first, the others while few enough are down.
+    """Restart workers: those that are down first, then the others, a few at a time.
+
+    Workers that are STOPPED or removed when their turn comes are passed over. Workers that were
+    added meanwhile are not restarted, but count as unavailable while they are down. Cancelling
+    this restarts no further worker; a restart in progress continues.
+
+    Args:
+        coordinator: runs the workers.
+        workers: returns the records of the clock's workers.
+        max_unavailable: how many workers may be down at a time, for whatever reason.
+        timeout: seconds for each worker to come back, and to wait until it may be restarted.
 
     Raises:
-        WorkerError: one did not come back; no further one is restarted.
+        WorkerError: a worker did not come back; no further one is restarted.
     """
 
+    def takes_part(record: WorkerRecord) -> bool:
+        return (
+            coordinator.has(record)
+            and coordinator.view(record.name).status is not WorkerStatus.STOPPED
+        )
+
     def is_ready(record: WorkerRecord) -> bool:
-        return coordinator.view(record.name).status is WorkerStatus.READY
+        return (
+            coordinator.has(record) and coordinator.view(record.name).status is WorkerStatus.READY
+        )
 
     def has_network(record: WorkerRecord) -> bool:
         if is_ready(record):
@@ -39,42 +57,42 @@ async def roll(
         connected = record.network_status is NetworkStatus.CONNECTED
         return is_ready(record) and (connected or record not in networks)
 
-    def takes_part(record: WorkerRecord) -> bool:
-        # A worker is STOPPED for good, such as a temporary one that has ended.
-        stopped = WorkerStatus.STOPPED
-        return coordinator.has(record) and coordinator.view(record.name).status is not stopped
-
-    networks = set(filter(has_network, filter(takes_part, records)))
-    waiting = sorted(filter(takes_part, records), key=is_up)
+    present = [record for record in workers() if takes_part(record)]
+    networks = {record for record in present if has_network(record)}
+    pending = sorted(present, key=is_up)
     rolling: list[WorkerRecord] = []
     failures: list[WorkerError] = []
 
     def may_go(record: WorkerRecord) -> bool:
-        others = (each for each in records if each is not record and takes_part(each))
+        others = (each for each in workers() if each is not record and takes_part(each))
         down = sum(1 for each in others if each in rolling or not is_up(each))
         return down < max_unavailable or not is_up(record)
 
     async def restart_in_turn() -> None:
-        while waiting and not failures:
-            record = waiting.pop(0)
-            if takes_part(record):
-                rolling.append(record)
-                try:
-                    await restart(record)
-                except WorkerError as error:
-                    failures.append(error)
-                finally:
-                    rolling.remove(record)
+        while pending and not failures:
+            record = pending.pop(0)
+            rolling.append(record)
+            try:
+                await restart(record)
+            except WorkerError as error:
+                failures.append(error)
+            finally:
+                rolling.remove(record)
 
     async def restart(record: WorkerRecord) -> None:
-        problem = "too many others are down; it was not restarted, nor was the rest"
+        problem = "too many others are down; it was not restarted, nor were the remaining workers"
         try:
             async with asyncio.timeout(timeout):
-                while not may_go(record):
+                while takes_part(record) and not may_go(record):
                     await coordinator.next_event()
+                if not takes_part(record):
+                    return
                 problem = f"did not come back within {timeout:g} s; the rest was not restarted"
                 await coordinator.restart(record.name)
                 while not is_up(record):
+                    if not takes_part(record):
+                        gone = "stopped before it was back; the rest was not restarted"
+                        raise WorkerError(record.name, gone)
                     await coordinator.next_event()
         except TimeoutError:
             raise WorkerError(record.name, problem) from None

@@ -7,7 +7,7 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
-from chronopype_mp.coordinator.callbacks import callback_problem, guarded
+from chronopype_mp.coordinator.callbacks import Guard, callback_problem
 from chronopype_mp.core.events import Event
 
 __all__ = ["EventIterator", "EventStream"]
@@ -82,9 +82,13 @@ class EventStream:
 
     Follow it with ``async for event in clock.events`` or with `subscribe`. A follower sees the
     events from then on. Followers do not affect each other.
+
+    Args:
+        guard: calls the callbacks.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Guard | None = None) -> None:
+        self._guard = Guard() if guard is None else guard
         self._iterators: weakref.WeakSet[EventIterator] = weakref.WeakSet()
         self._waiting: set[EventIterator] = set()
         self._subscriptions: list[_Subscription] = []
@@ -137,7 +141,7 @@ class EventStream:
         for iterator in self._iterators:
             iterator.put(event)
         for subscription in tuple(self._subscriptions):
-            guarded("an event callback", subscription, event)
+            self._guard.call("an event callback", subscription, event)
 
     def close(self) -> None:
         """End the present iterations after what is buffered; callbacks stay subscribed."""

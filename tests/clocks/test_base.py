@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from chronopype_mp.clocks import (
     get_clock_class,
 )
 from chronopype_mp.clocks.config import ClockConfig
+from chronopype_mp.coordinator.dossiers import DossierFiles
 from chronopype_mp.core.events import (
     DeathReason,
     Event,
@@ -82,6 +85,13 @@ class OwnTimeout(TickProcessor):
 
     async def async_tick(self, timestamp: float) -> None:
         raise TimeoutError("the exchange did not answer")
+
+
+class Exhausted(TickProcessor):
+    """Fails with an exception that no future can hold."""
+
+    def tick(self, timestamp: float) -> None:
+        raise StopIteration("no more prices")
 
 
 def broken() -> TickProcessor:
@@ -595,6 +605,222 @@ def test_where_told_to_continue_a_failing_start_is_tried_again_while_the_others_
         assert good.ticks == [WALL + 1, WALL + 2]
         assert [one.name for one in alive()].count("bad") >= 2
         assert len(bench.events.of(ClockStopEvent)) == 1
+
+    run(scenario())
+
+
+# Sinks that raise
+
+
+class Odd(BaseException):
+    """Is no `Exception`."""
+
+
+class BrokenHandler(logging.Handler):
+    """A handler that raises, as a user's may."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        raise Odd("the log")
+
+
+def test_sinks_that_raise_affect_neither_each_other_nor_the_supervision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+
+    def odd(what: str) -> Callable[..., None]:
+        def sink(*args: object) -> None:
+            called.append(what)
+            raise Odd(what)
+
+        return sink
+
+    async def scenario() -> None:
+        bench = Bench(supervision=Supervision(budget=RestartBudget(max_restarts=0)))
+        clock = bench.clock
+        clock._dossiers = DossierFiles(str(tmp_path))
+        monkeypatch.setattr(clock._dossiers, "write", odd("dossier"))
+        clock._error_callback = odd("error callback")
+        clock.add_subscriber_with_callback(clock.start_publication, odd("subscriber"))
+        clock.events.subscribe(odd("event callback"), WorkerDied)
+        followed: list[Event] = []
+        clock.events.subscribe(followed.append, WorkerDied)
+        good, bad = Scribe("good"), Scribe("bad", fails=("start",))
+        clock.add_processor(good)
+        handle = clock.add_processor(bad, name="b")
+        async with clock, bench.running():
+            await until_dead(bench)
+            await bench.until(lambda: handle.status is WorkerStatus.QUARANTINED)
+            await clock.workers[0].wait_ready()
+            await bench.tick(1)
+        assert good.ticks == [WALL + 1]
+        assert len(followed) == 1
+
+    logger = logging.getLogger("chronopype_mp.events")
+    handler = BrokenHandler()
+    logger.addHandler(handler)
+    try:
+        run(scenario())
+    finally:
+        logger.removeHandler(handler)
+    assert sorted(set(called)) == ["dossier", "error callback", "event callback", "subscriber"]
+
+
+def test_an_exit_from_a_callback_ends_the_program_after_an_orderly_stop(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench()
+    scribe = Scribe()
+    bench.clock.add_processor(scribe)
+
+    def leave(event: Event) -> None:
+        raise SystemExit(type(event).__name__)
+
+    # At the second event the workers are being stopped already.
+    bench.clock.events.subscribe(leave, WorkerReady, WorkerStopping)
+
+    async def scenario() -> None:
+        async with bench.clock:
+            await bench.clock.run()
+
+    with pytest.raises(SystemExit, match="WorkerReady"):
+        asyncio.run(scenario())
+    assert scribe.notes == ["start", "stop", "await_cleanup"]
+    assert not bench.clock.is_in_context
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert "event callback failed" in record.getMessage()
+
+
+def test_an_exit_from_a_callback_ends_the_program_without_a_run_too() -> None:
+    bench = Bench()
+
+    def leave(event: ClockStartEvent) -> None:
+        raise SystemExit(3)
+
+    bench.clock.add_subscriber_with_callback(bench.clock.start_publication, leave, False)
+
+    async def scenario() -> None:
+        async with bench.clock:
+            await asyncio.Event().wait()
+
+    for _ in range(2):  # an exit that was survived does not hide the next
+        with pytest.raises(SystemExit):
+            asyncio.run(scenario())
+        assert not bench.clock.is_in_context
+
+
+# Failures of the machinery
+
+
+@pytest.mark.parametrize("on_error", ["continue", "raise"])
+def test_a_failure_of_the_machinery_ends_the_run_whatever_on_error_is(on_error: str) -> None:
+    async def scenario() -> None:
+        bench = Bench(on_error=on_error)
+        failure = RuntimeError("the watch over deadlines has ended")
+        async with bench.clock as clock:
+            running = asyncio.create_task(clock.run())
+            await bench.tick(1)
+            clock._machinery_failed(failure)
+            clock._machinery_failed(RuntimeError("a consequence"))
+            for attempt in (running, clock.run(), clock.run_til(WALL + 5)):
+                with pytest.raises(RuntimeError, match="deadlines") as caught:
+                    await attempt
+                assert caught.value is failure
+                assert not clock.is_running
+            assert any("leave its context and enter it again" in n for n in failure.__notes__)
+        async with bench.clock, bench.running():
+            await bench.tick(1)
+
+    run(scenario())
+
+
+def test_a_failure_of_the_machinery_without_a_run_is_raised_by_the_next() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        async with bench.clock as clock:
+            clock._machinery_failed(KeyError("inbox"))
+            with pytest.raises(KeyError, match="inbox"):
+                await clock.run_til(WALL + 5)
+            assert clock.tick_counter == 0
+
+    run(scenario())
+
+
+def test_a_failure_of_the_machinery_undoes_an_entry_that_waits() -> None:
+    async def scenario() -> None:
+        bench = Bench(on_error="raise")
+        handle = bench.clock.add_processor(ProcessorSpec(target=Scribe))
+        failure = RuntimeError("the watch over deadlines has ended")
+
+        def fail(event: Event) -> None:
+            bench.clock._machinery_failed(failure)
+
+        bench.clock.events.subscribe(fail, WorkerStarting)
+        with pytest.raises(RuntimeError) as caught:
+            await bench.clock.__aenter__()
+        assert caught.value is failure
+        assert not bench.clock.is_in_context
+        assert handle.status is WorkerStatus.STOPPED
+
+    run(scenario())
+
+
+def test_a_failure_that_no_future_can_hold_ends_the_run() -> None:
+    async def scenario() -> None:
+        bench = Bench(on_error="raise")
+        bad = Exhausted()
+        bench.clock.add_processor(bad)
+        async with bench.clock as clock:
+            running = asyncio.create_task(clock.run())
+            await turns()
+            await bench.tick(1)
+            with pytest.raises(RuntimeError) as caught:
+                await running
+            assert isinstance(caught.value.__cause__, StopIteration)
+
+    run(scenario())
+
+
+# Entering
+
+
+def test_a_processor_that_is_removed_during_an_entry_is_not_waited_for() -> None:
+    async def scenario() -> None:
+        bench = Bench(on_error="raise")
+        first, second, third = Scribe("first"), Scribe("second"), Scribe("third")
+        for processor in (first, second):
+            bench.clock.add_processor(processor, name=processor.name)
+
+        def swap(event: Event) -> None:
+            if second in bench.clock.processors:
+                bench.clock.remove_processor(second)
+                bench.clock.add_processor(third, name="third")
+
+        bench.clock.events.subscribe(swap, WorkerStarting)
+        async with bench.clock:
+            assert bench.clock.processors == [first, third]
+            statuses = [handle.status for handle in bench.clock.workers]
+            assert statuses == [WorkerStatus.READY] * 2
+        assert second.notes == []
+
+    run(scenario())
+
+
+def test_one_that_is_removed_as_it_starts_does_not_keep_the_next_from_starting() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        first, second = Scribe("first"), Scribe("second")
+        for processor in (first, second):
+            bench.clock.add_processor(processor, name=processor.name)
+
+        def remove(event: Event) -> None:
+            if first in bench.clock.processors:
+                bench.clock.remove_processor(first)
+
+        bench.clock.events.subscribe(remove, WorkerStarting)
+        async with bench.clock:
+            await bench.ready()
+            assert [handle.status for handle in bench.clock.workers] == [WorkerStatus.READY]
 
     run(scenario())
 

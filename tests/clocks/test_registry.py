@@ -56,7 +56,7 @@ def test_what_is_no_processor_is_refused_with_a_hint() -> None:
     clock = Bench().clock
     with pytest.raises(TypeError, match=r"neither a TickProcessor nor a ProcessorSpec$"):
         clock.add_processor(42)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"make one: Scribe\(\)$"):
+    with pytest.raises(TypeError, match=r"pass an instance: Scribe\(\)$"):
         clock.add_processor(Scribe)  # type: ignore[arg-type]
     assert clock.processors == []
 

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from chronopype_mp.coordinator.callbacks import callback_problem, guarded
-from tests.waiting import run
+from chronopype_mp.coordinator.callbacks import Guard, callback_problem
+from tests.waiting import run, turns
 
 
 class Odd(BaseException):
@@ -25,7 +25,7 @@ def fail(error: BaseException) -> None:
 def test_what_a_function_raises_is_logged_and_goes_no_further(
     caplog: pytest.LogCaptureFixture, kind: type[BaseException]
 ) -> None:
-    guarded("the sink", fail, kind("too much"))
+    Guard().call("the sink", fail, kind("too much"))
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("chronopype_mp.events", logging.ERROR)
     assert record.getMessage().startswith("the sink failed: <function fail")
@@ -38,7 +38,7 @@ def test_an_exit_ends_the_loop_after_the_present_callback(kind: type[BaseExcepti
     done: list[str] = []
 
     async def scenario() -> None:
-        guarded("the sink", fail, kind("out"))
+        Guard().call("the sink", fail, kind("out"))
         done.append("the rest of the callback")
         try:
             await asyncio.Event().wait()
@@ -52,14 +52,15 @@ def test_an_exit_ends_the_loop_after_the_present_callback(kind: type[BaseExcepti
 
 def test_a_second_exit_does_not_interrupt_the_clean_up(caplog: pytest.LogCaptureFixture) -> None:
     done: list[str] = []
+    guard = Guard()
 
     async def scenario() -> None:
-        guarded("the sink", fail, SystemExit("first"))
-        guarded("the sink", fail, SystemExit("second"))
+        guard.call("the sink", fail, SystemExit("first"))
+        guard.call("the sink", fail, SystemExit("second"))
         try:
             await asyncio.Event().wait()
         finally:
-            guarded("the sink", fail, SystemExit("third"))
+            guard.call("the sink", fail, SystemExit("third"))
             await asyncio.sleep(0)  # a turn of the loop, in which an exit would come
             done.append("clean-up")
 
@@ -70,10 +71,30 @@ def test_a_second_exit_does_not_interrupt_the_clean_up(caplog: pytest.LogCapture
     assert logged == ["second", "third"]
 
 
+def test_an_exit_that_somebody_raises_does_not_end_the_loop_too() -> None:
+    async def scenario() -> None:
+        exits: list[BaseException] = []
+
+        def end_run(error: BaseException) -> bool:
+            exits.append(error)
+            return True
+
+        guard = Guard(end_run)
+        first, second, third = SystemExit(1), SystemExit(2), SystemExit(3)
+        guard.call("the sink", fail, first)
+        guard.call("the sink", fail, second)
+        guard.reset()
+        guard.call("the sink", fail, third)
+        await turns()
+        assert exits == [first, third]
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_without_a_loop_an_exit_is_raised_at_once(kind: type[BaseException]) -> None:
     with pytest.raises(kind):
-        guarded("the sink", fail, kind())
+        Guard().call("the sink", fail, kind())
 
 
 class BrokenHandler(logging.Handler):
@@ -95,7 +116,7 @@ def test_a_log_that_fails_does_not_hide_the_error(
     broken_log: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def scenario() -> None:
-        guarded("the sink", fail, RuntimeError("too much"))
+        Guard().call("the sink", fail, RuntimeError("too much"))
 
     run(scenario())
     printed = capsys.readouterr().err
