@@ -32,7 +32,7 @@ def get_clock_class(mode: ClockMode) -> type[BaseClock]:
     """Return the clock class of a mode.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no clock class is registered for ``mode``.
     """
     if mode not in CLOCK_REGISTRY:
         raise ValueError(f"No clock implementation for {mode!r}")

@@ -79,10 +79,8 @@ def checked_budget(owner: str, budget: object) -> RestartBudget | None:
     return budget
 
 
-def checked_policy(owner: str, policy: object) -> Supervision | None:
-    """Return a policy that this machine can apply; None stays None."""
-    if policy is None:
-        return None
+def checked_policy(owner: str, policy: object) -> Supervision:
+    """Return a policy that this machine can apply."""
     if not isinstance(policy, Supervision):
         raise ConfigError(owner, "supervision", policy, "must be a Supervision")
     _check_cores(policy)

@@ -75,7 +75,8 @@ class ProcessorRegistry(Publisher):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        self._supervision = checked_policy(owner, supervision) or Supervision()
+        default = Supervision() if supervision is None else supervision
+        self._supervision = checked_policy(owner, default)
         self._groups = checked_groups(owner, groups)
         self._added = 0
         self._workers: dict[str, _Worker] = {}
@@ -130,7 +131,6 @@ class ProcessorRegistry(Publisher):
         policy = checked_policy(
             "add_processor", self._supervision if supervision is None else supervision
         )
-        assert policy is not None
         record = WorkerRecord(
             self._free_name(processor, name),
             processor,
@@ -226,7 +226,7 @@ class ProcessorRegistry(Publisher):
 
     @property
     def _open_coordinator(self) -> Coordinator | None:
-        """The coordinator while workers may be started, stopped and told something."""
+        """The coordinator while workers can be started, stopped and configured."""
         return self._coordinator if self._phase is Phase.OPEN else None
 
     def _records(self) -> list[WorkerRecord]:

@@ -105,14 +105,14 @@ class Network(NetworkProcessor):
 
 
 class Bench:
-    """A `RealtimeClock` with inline workers, and all that is to be known of it.
+    """A `RealtimeClock` with inline workers, and records of what it does.
 
     Attributes:
         time: moves when the test says so.
-        clock: counts ticks of 1 s unless told otherwise.
+        clock: ticks every second by default.
         events: all of ``clock.events``.
-        ticks: what subscribers of ``tick_publication`` were told.
-        failed: what the error callback was told.
+        ticks: the events of ``tick_publication``.
+        failed: the calls of the error callback.
     """
 
     def __init__(

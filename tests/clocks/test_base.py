@@ -1,4 +1,4 @@
-"""A clock's context: entering, leaving, shutting down, and what its followers are told."""
+"""A clock's context: entering, leaving, shutting down, and the events on the way."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from tests.waiting import run, turns
 
 
 class Stubborn(Scribe):
-    """Does not come to an end by itself."""
+    """Never stops by itself."""
 
     async def await_cleanup(self) -> None:
         await super().await_cleanup()
@@ -57,7 +57,7 @@ class Stubborn(Scribe):
 
 
 class Careful(Scribe):
-    """Is told when it may come to an end."""
+    """Stops when the test lets it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ def test_a_clock_can_be_entered_once_at_a_time_and_left_only_then() -> None:
     run(scenario())
 
 
-def test_a_clock_that_was_left_can_be_entered_again_and_counts_anew() -> None:
+def test_a_clock_that_was_left_can_be_entered_again_and_counts_from_zero() -> None:
     async def scenario() -> None:
         bench = Bench()
         scribe = Scribe()
@@ -497,7 +497,7 @@ def test_a_processors_own_timeout_is_not_the_clocks() -> None:
     run(scenario())
 
 
-def test_where_told_to_raise_a_run_ends_with_the_exception_itself_and_can_be_repeated() -> None:
+def test_with_on_error_raise_a_run_ends_with_the_exception_itself_and_can_be_repeated() -> None:
     async def scenario() -> None:
         bench = Bench(on_error="raise")
         bad = Scribe("bad", fails=("tick",))
@@ -537,7 +537,7 @@ def test_what_fails_between_two_runs_is_raised_by_the_next_one_once() -> None:
 
 
 @pytest.mark.parametrize("budget", [RestartBudget(), RestartBudget(max_restarts=0)])
-def test_where_told_to_raise_a_failing_start_undoes_the_entry(budget: RestartBudget) -> None:
+def test_with_on_error_raise_a_failing_start_undoes_the_entry(budget: RestartBudget) -> None:
     async def scenario() -> None:
         bench = Bench(on_error="raise", supervision=Supervision(budget=budget))
         good, bad = Scribe("good"), Scribe("bad", fails=("start",))
@@ -561,7 +561,7 @@ def test_where_told_to_raise_a_failing_start_undoes_the_entry(budget: RestartBud
     run(scenario())
 
 
-def test_where_told_to_raise_entering_waits_until_all_are_ready() -> None:
+def test_with_on_error_raise_entering_waits_until_all_are_ready() -> None:
     async def scenario() -> None:
         bench = Bench(on_error="raise")
         handles = [bench.clock.add_processor(Scribe()) for _ in range(3)]
@@ -584,7 +584,7 @@ def test_a_target_that_fails_is_a_failing_start() -> None:
     run(scenario())
 
 
-def test_where_told_to_continue_a_failing_start_is_tried_again_while_the_others_go_on() -> None:
+def test_with_on_error_continue_a_failing_start_is_retried_while_the_others_go_on() -> None:
     async def scenario() -> None:
         bench = Bench()
         good, bad = Scribe("good"), Scribe("bad", fails=("start",))

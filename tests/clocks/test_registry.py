@@ -501,7 +501,7 @@ def test_a_tick_of_a_processor_that_is_not_connected_is_held_back_and_counted() 
     run(scenario())
 
 
-def test_a_spec_is_made_in_the_worker_and_anew_for_each_incarnation() -> None:
+def test_a_spec_is_made_in_the_worker_for_each_incarnation() -> None:
     async def scenario() -> None:
         bench = Bench()
         spec = ProcessorSpec(target="tests.clocks.bench:Scribe", options={"name": "made"})

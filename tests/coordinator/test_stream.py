@@ -95,7 +95,7 @@ def test_whatever_a_callback_raises_the_next_is_called(error: BaseException) -> 
 
 
 class Treacherous(type(Event)):  # type: ignore[misc]
-    """Makes classes whose instances cannot be told."""
+    """Makes classes whose ``isinstance`` raises."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         raise RuntimeError("undecided")
