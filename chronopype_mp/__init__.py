@@ -1,7 +1,7 @@
-"""A clock that ticks processors, each in a worker process of its own, over ZeroMQ.
+"""A clock that ticks processors over ZeroMQ, each in its own worker process.
 
-The public names are loaded when they are first used: every worker imports this package, and needs
-only a part of it.
+Public names are loaded on first use, because every worker imports this package and needs only a
+part of it.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ __all__ = [
 ]
 
 
-# A reload looks the version up anew, as chronopype's does.
+# A reload looks the version up again, as in chronopype.
 globals().pop("__version__", None)
 sys.modules.pop("chronopype_mp.version", None)
 

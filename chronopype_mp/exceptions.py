@@ -1,4 +1,4 @@
-"""The whole error tree. What an error knows is in its attributes, not only in its message."""
+"""All exceptions of the package. They carry their data as attributes, not only in the message."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class ClockContextError(ClockError):
 
 
 class ClockRuntimeError(ClockError):
-    """A runtime was asked for something its clock cannot do."""
+    """A runtime was asked for something that its clock does not support."""
 
 
 class ProcessorError(ClockError):
-    """A processor failed in its worker. Prints like the exception it stands for.
+    """A processor failed in its worker. Its string shows the original exception.
 
-    Nothing that comes from a socket is unpickled, so the exception itself stays in the worker.
+    The exception object itself stays in the worker, because data from a socket is never unpickled.
 
     Attributes:
         worker: the worker's name.
-        type_name: the exception's type.
-        message: what the exception said.
-        traceback: as printed in the worker.
+        type_name: the name of the original exception's type.
+        message: the original exception's message.
+        traceback: the traceback, as formatted in the worker.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class ConfigError(ClockError, ValueError):
     """A setting is unknown or out of range.
 
     Attributes:
-        owner: the settings' name, such as ``"ClockConfig"``.
-        field: the setting's name.
-        value: what was given.
+        owner: the name of the settings class, such as ``"ClockConfig"``.
+        field: the name of the setting.
+        value: the invalid value.
     """
 
     def __init__(self, owner: str, field: str, value: object, problem: str) -> None:
@@ -78,7 +78,7 @@ class TransportError(ClockError):
     """An address cannot be used.
 
     Attributes:
-        address: which.
+        address: the address, such as ``"tcp://127.0.0.1:5555"``.
     """
 
     def __init__(self, address: str, problem: str) -> None:
@@ -87,30 +87,30 @@ class TransportError(ClockError):
 
 
 class TransferError(ClockError):
-    """A processor cannot travel to a worker process.
+    """A processor cannot be sent to a worker process.
 
     Attributes:
-        processor: its type's name.
-        attribute: the attribute that stops it, or None if none of them alone does.
+        processor: the name of its type.
+        attribute: the attribute that cannot be sent, or None if no single one is to blame.
     """
 
     def __init__(self, processor: str, attribute: str | None, problem: str) -> None:
         where = processor if attribute is None else f"{processor}.{attribute}"
         super().__init__(
-            f"{where} cannot travel to a worker process: {problem}. Make it in start() or "
-            "start_network(), which run in the worker, or add the processor as "
-            'ProcessorSpec(target="package.module:Class", options={...}) or with a function as '
-            "target, so that it is made in the worker."
+            f"{where} cannot be sent to a worker process: {problem}. Create it in start() or "
+            "start_network(), which run in the worker. Or create the whole processor in the "
+            'worker: add ProcessorSpec(target="package.module:Class", options={...}); the target '
+            "may also be a function."
         )
         self.processor = processor
         self.attribute = attribute
 
 
 class WorkerError(ClockError):
-    """A worker cannot do what it was asked.
+    """A worker cannot do what was requested.
 
     Attributes:
-        worker: its name.
+        worker: the worker's name.
     """
 
     def __init__(self, worker: str, problem: str) -> None:

@@ -12,21 +12,21 @@ __all__ = ["ProcessorFailure", "failure_of"]
 NETWORK_HOOKS = frozenset(
     {"check_network", "start_network", "stop_network", "on_connected", "on_disconnected"}
 )
-"""What fails in these is a matter of the network loop, which tries again."""
+"""The network loop handles failures of these hooks by trying again."""
 
 
 class ProcessorFailure(NamedTuple):
-    """A failure to hand to ``error_callback``, or to raise."""
+    """A failure to pass to ``error_callback`` or to raise."""
 
     worker: str
     error: BaseException
 
 
 def failure_of(event: Event) -> ProcessorFailure | None:
-    """Return the failure in an event, or None if it is none.
+    """Return the failure that an event reports, or None if it reports none.
 
-    The exception is the original one where it never left this process; elsewhere a
-    `ProcessorError` stands for it, because nothing that comes from a socket is unpickled.
+    With the inline launcher the failure holds the original exception. Otherwise it holds a
+    `ProcessorError`, because data from a socket is never unpickled.
     """
     match event:
         case ProcessorFailed() if event.hook not in NETWORK_HOOKS:

@@ -1,8 +1,8 @@
-"""The workers' stdout and stderr: read whatever the owner does, shown line by line, counted.
+"""Reads the workers' stdout and stderr, shows them line by line and counts the lines.
 
-One thread reads all pipes, so that a worker which prints much does not block while the owner's
-event loop does; another one writes, so that a stdout that nobody reads blocks nobody either. The
-last lines of each process are kept for its obituary.
+One thread reads all pipes. A worker that prints a lot is therefore not blocked by a blocked event
+loop of the owner. A second thread writes. A stdout that nobody reads therefore blocks neither the
+workers nor the owner. The last lines of each process are kept for its dossier.
 """
 
 from __future__ import annotations
@@ -26,40 +26,42 @@ logger = logging.getLogger("chronopype_mp.coordinator")
 KEPT_LINES = 50
 
 CHUNK = 65536
-"""Bytes read in one turn from one pipe."""
+"""Bytes per read from a pipe."""
 
 LAST_READS = 32
-"""Reads from one pipe in the end: twice what it holds at most. Somebody may write without end."""
+"""Last reads from a pipe at the end of a process: twice the capacity of a pipe.
+
+The number is bounded because a process that the worker left behind may write for ever."""
 
 LONGEST = 8192
-"""Characters; a longer line is shown, and counted, in pieces."""
+"""Characters. A longer line is shown and counted in pieces."""
 
 SHOWN_PER_SECOND = 1000.0
-"""Lines of one process; the rest is counted."""
+"""Lines of one process per second. Further lines are only counted."""
 
 CALM_AFTER = 0.5
-"""Seconds without a line left out after which a storm is over: how many there were is told."""
+"""Seconds without an omitted line, after which the number of omitted lines is reported."""
 
 WAITING = 2_000_000
-"""Characters that wait to be written; what comes on top of them is left out."""
+"""Characters that may be queued for writing. Further lines are omitted."""
 
 STUCK_AFTER = 1.0
-"""Seconds after which a stdout that takes nothing is left behind."""
+"""Seconds to wait for a stdout that accepts nothing when the pump closes."""
 
 
 class WorkerOutput:
     """The output of one process.
 
     Args:
-        worker: its name, shown before each line.
-        pipes: the readable ends of its stdout and stderr; closed in the end.
-        pump: who reads them.
-        clock: the time in seconds.
+        worker: the worker's name, shown before each line.
+        pipes: the readable ends of its stdout and stderr. `finish` closes them.
+        pump: the pump that reads them.
+        clock: returns the time in seconds.
 
     Attributes:
-        last: the last lines of both, oldest first.
-        lines: how many there were so far.
-        not_shown: how many of them were not shown.
+        last: the last lines of both streams, oldest first.
+        lines: the number of lines so far.
+        not_shown: the number of lines that were omitted.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class WorkerOutput:
         self._lock = threading.Lock()
         self._partial = dict.fromkeys(pipes, "")
         self._is_error = dict(zip(pipes, (False, True), strict=True))
-        # Bytes of a character may come in two reads.
+        # The bytes of one character can be split between two reads.
         self._decoders = {fd: codecs.getincrementaldecoder("utf-8")("replace") for fd in pipes}
         self._allowed = SHOWN_PER_SECOND
         self._refilled_at = self._left_out_at = clock()
@@ -82,23 +84,23 @@ class WorkerOutput:
         self._told = 0
 
     def read(self, fd: int) -> bool:
-        """Read once from a pipe; return whether lines were left out that were not told of yet."""
+        """Read once from a pipe. Return whether omitted lines are not yet reported."""
         with self._lock:
-            # It may have been closed since it was seen to be readable.
+            # The pipe may have been closed since the selector returned it.
             if fd in self._partial:
                 self._read(fd)
             return self.not_shown > self._told
 
     def tell_if_calm(self) -> bool:
-        """Tell of what was left out, if that is over; return whether there is nothing to tell."""
+        """Report omitted lines if the flood is over. Return whether nothing is left to report."""
         with self._lock:
             self._tell_if_calm()
             return self.not_shown == self._told or not self._partial
 
     def finish(self) -> tuple[str, ...]:
-        """Read what is left, close the pipes, return the last lines.
+        """Read what is left, close the pipes and return the last lines.
 
-        A process that the worker left behind may keep a pipe open; that is not waited for.
+        This does not wait for processes that the worker left behind and that keep a pipe open.
         """
         with self._lock:
             for fd in list(self._partial):
@@ -111,7 +113,7 @@ class WorkerOutput:
             return tuple(self.last)
 
     def _read(self, fd: int) -> bool:
-        """Read once; return whether there may be more."""
+        """Read once. Return whether there may be more."""
         try:
             chunk = os.read(fd, CHUNK)
         except BlockingIOError:
@@ -148,7 +150,7 @@ class WorkerOutput:
             self._left_out_of_stderr = is_error
 
     def _allow(self, wanted: int) -> int:
-        """Return how many lines may be shown now: a token bucket."""
+        """Return how many lines may be shown now. This is a token bucket."""
         now = self._clock()
         refill = (now - self._refilled_at) * SHOWN_PER_SECOND
         self._refilled_at = now
@@ -162,7 +164,7 @@ class WorkerOutput:
             self._tell()
 
     def _tell(self) -> None:
-        """Say how many lines were not shown since this was said last."""
+        """Report how many lines were omitted since the last report."""
         count = self.not_shown - self._told
         if count:
             text = f"[{self._worker}] … {count:,} lines not shown\n"
@@ -174,7 +176,7 @@ class OutputPump:
     """Reads the output of all processes of a coordinator, from `start` to `close`.
 
     Args:
-        clock: the time in seconds, for what is shown per second.
+        clock: returns the time in seconds, for the limit on lines per second.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -202,7 +204,7 @@ class OutputPump:
     def watch(self, worker: str, pipes: tuple[int, int]) -> WorkerOutput:
         """Read the pipes of a process from now on.
 
-        After `close`, when a process comes late, `WorkerOutput.finish` alone reads them.
+        After `close`, only `WorkerOutput.finish` reads them.
         """
         for fd in pipes:
             os.set_blocking(fd, False)
@@ -214,13 +216,13 @@ class OutputPump:
         return output
 
     def forget(self, fd: int) -> None:
-        """Read a pipe no longer; whoever calls closes it."""
+        """Stop reading a pipe. The caller closes it."""
         with self._lock:
             if self._open and fd in self._selector.get_map():
                 self._selector.unregister(fd)
 
     def show(self, text: str, is_error: bool) -> bool:
-        """Have a text written; return False if too much waits already."""
+        """Queue a text for writing. Return False if too much is queued already."""
         with self._lock:
             if not self._open or self._waiting + len(text) > WAITING:
                 return False
@@ -229,10 +231,10 @@ class OutputPump:
         return True
 
     def close(self) -> None:
-        """Write what waits, unless nobody takes it, and end both threads.
+        """Write what is queued and end both threads.
 
-        All outputs must have ended. Takes `STUCK_AFTER` at most; a thread that is stuck in a write
-        ends with that.
+        Call this after all outputs have finished. It waits for the writer for at most
+        `STUCK_AFTER` seconds. A writer that is stuck in a write ends when that write returns.
         """
         with self._lock:
             self._open = False
@@ -252,27 +254,27 @@ class OutputPump:
             stormy = {output for output in stormy if not output.tell_if_calm()}
 
     def _turn(self, timeout: float | None) -> set[WorkerOutput]:
-        """Read each readable pipe once; return those outputs of which lines were left out."""
-        # In between, others register and unregister pipes: epoll allows that.
+        """Read each readable pipe once. Return the outputs with unreported omitted lines."""
+        # Other threads register and unregister pipes meanwhile, which epoll allows.
         ready = [key for key, _ in self._selector.select(timeout) if key.data is not None]
         return {key.data for key in ready if key.data.read(key.fd)}
 
     def _write(self) -> None:
         while not self._abandoned and (item := self._texts.get()) is not None:
             text, is_error = item
-            # Looked up each time: notebooks, tests and redirect_stdout replace it.
+            # Looked up each time, because notebooks, tests and redirect_stdout replace it.
             stream = sys.stderr if is_error else sys.stdout
-            if stream is not None:  # as it is in a program that was started without
+            if stream is not None:  # None in a program that was started without a stdout
                 try:
                     stream.write(text)
                     stream.flush()
                 except Exception:
-                    # Its reader has gone away, or it was replaced by something that fails.
-                    logger.debug("a worker's output cannot be shown", exc_info=True)
+                    # The reader has gone, or the stream was replaced by one that fails.
+                    logger.debug("cannot write a worker's output", exc_info=True)
             with self._lock:
                 self._waiting -= len(text)
 
 
 def _pieces(line: str) -> list[str]:
-    """Return a line in pieces of at most `LONGEST` characters, an empty one as one piece."""
+    """Split a line into pieces of at most `LONGEST` characters. An empty line is one piece."""
     return [line[start : start + LONGEST] for start in range(0, len(line), LONGEST)] or [""]

@@ -1,9 +1,11 @@
-"""The processor as bytes, made once, when it is added.
+"""Serializes a processor once, when it is added.
 
-dill with ``recurse`` takes along what a class or function of the main module (or of a notebook)
-refers to, and nothing else of it; what can be imported travels by name. What dill would send as
-something else than it is (an open file is opened anew, a re-entrant lock can never be taken) is
-refused; an enum of the main module, which dill cannot send, is made anew from its members.
+- Importable objects are serialized by name.
+- Classes and functions of the main module (or of a notebook) are serialized by value. With
+  ``recurse``, dill includes only what they refer to.
+- Objects that would arrive as something else are rejected. dill reopens an open file, and a
+  re-entrant lock arrives in a state in which it can never be acquired.
+- dill cannot serialize an enum of the main module. It is rebuilt from its members.
 """
 
 from __future__ import annotations
@@ -24,10 +26,10 @@ __all__ = ["pack"]
 
 
 def pack(source: TickProcessor | ProcessorSpec) -> bytes:
-    """Return a processor, or the spec of one, as it travels to its worker.
+    """Serialize a processor, or the spec of one, for its worker.
 
     Raises:
-        TransferError: it cannot; names the attribute that stops it.
+        TransferError: it cannot be serialized. The error names the attribute.
     """
     try:
         return _dump(source)
@@ -48,21 +50,21 @@ def pack(source: TickProcessor | ProcessorSpec) -> bytes:
 def _dump(value: object) -> bytes:
     frame = io.BytesIO()
     with warnings.catch_warnings():
-        # dill warns of what it could not find by name and would fail on in the worker.
+        # dill warns about names that it cannot find. They would fail in the worker.
         warnings.simplefilter("error", dill.PicklingWarning)
         _Pickler(frame, recurse=True).dump(value)
     return frame.getvalue()
 
 
 class _Pickler(dill.Pickler):  # type: ignore[misc]
-    """dill's, with other ways for a few types."""
+    """dill's pickler with special handling for a few types."""
 
     dispatch = dill.Pickler.dispatch.copy()
 
     def save(self, obj: Any, save_persistent_id: bool = True) -> None:
-        """Save an object; refuse what would arrive as something else."""
+        """Save an object. Reject it if it would arrive as something else."""
         if isinstance(obj, _REFUSED):
-            raise TypeError(f"{obj!r} belongs to this process")
+            raise TypeError(f"{obj!r} cannot leave this process")
         if isinstance(obj, enum.EnumMeta) and not _is_importable(obj) and id(obj) not in self.memo:
             members = {name: getattr(obj, name).value for name in obj.__members__}
             rest = {
@@ -99,7 +101,7 @@ def _is_importable(kind: type) -> bool:
 def _make_enum(
     name: str, bases: tuple[type, ...], module: str, qualname: str, members: dict[str, Any]
 ) -> type:
-    """Make an enum anew, in the worker."""
+    """Rebuild an enum in the worker."""
     kind: Any = type(bases[-1])
     space = kind.__prepare__(name, bases)
     for member, value in members.items():
@@ -111,7 +113,7 @@ def _make_enum(
 
 
 def _set_attributes(kind: type, attributes: dict[str, Any]) -> None:
-    """Give an enum its methods: they may refer to it, so it is there first."""
+    """Set an enum's methods. They may refer to the enum, so it must exist first."""
     for name, value in attributes.items():
         setattr(kind, name, value)
 

@@ -1,4 +1,4 @@
-"""How many workers start side by side."""
+"""Limits how many workers start at the same time."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections import deque
 __all__ = ["Place", "Starts"]
 
 PER_CORE = 8
-"""Processes that start side by side: more would only wait for each other's imports."""
+"""Concurrent starts per core. More would only wait for each other's imports."""
 
 LONGEST = 1.0
-"""Seconds after which a start that is still under way keeps the others waiting no longer."""
+"""Seconds after which an unfinished start no longer delays the others."""
 
 
 def _cores() -> int:
@@ -22,11 +22,11 @@ def _cores() -> int:
 
 
 class Place:
-    """The right to start a process; given back once.
+    """The permission to start one process. It is given back once.
 
     Attributes:
-        granted: done when the process may be started; its result is False if that is no longer
-            wanted.
+        granted: done when the process may be started. The result is False if the place was given
+            back before it was granted.
     """
 
     def __init__(self, starts: Starts) -> None:
@@ -36,12 +36,12 @@ class Place:
         self.granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def take(self) -> None:
-        """Grant it."""
+        """Grant the place."""
         self._timer = asyncio.get_running_loop().call_later(LONGEST, self.leave)
         self.granted.set_result(True)
 
     def leave(self) -> None:
-        """Give it back: the start is over, or nobody wants it any more."""
+        """Give the place back, because the start is over or no longer wanted."""
         if self._left:
             return
         self._left = True
@@ -53,10 +53,10 @@ class Place:
 
 
 class Starts:
-    """Grants places, in the order in which they are asked for.
+    """Grants places in the order of the requests.
 
     Args:
-        bound: places; None for a few per core.
+        bound: the number of places; None for `PER_CORE` per core.
     """
 
     def __init__(self, bound: int | None = None) -> None:
@@ -64,7 +64,7 @@ class Starts:
         self._waiting: deque[Place] = deque()
 
     def ask(self) -> Place:
-        """Return a place, which may be granted already."""
+        """Request a place. It may be granted already when this returns."""
         place = Place(self)
         self._waiting.append(place)
         self._grant()

@@ -1,4 +1,4 @@
-"""What happened, as frozen records. Logs, callbacks, the command line are sinks of one stream."""
+"""Events: frozen records in one stream. Logs, callbacks and the command line are its sinks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class WorkerStatus(enum.Enum):
-    """How a worker stands with its supervisor."""
+    """The state of a worker, as the supervisor sees it."""
 
     STARTING = "starting"
     READY = "ready"
@@ -40,12 +40,24 @@ class WorkerStatus(enum.Enum):
 class DeathReason(enum.Enum):
     """Why a worker's process ended.
 
-    EXITED and SIGNALLED are its own doing or somebody else's. It was killed for LOOP_BLOCKED (its
-    event loop stood still, other threads ran), GIL_STUCK (even the guard thread did not get the
-    GIL), STOPPED (by SIGSTOP or a debugger), STOP_TIMEOUT (it did not stop within its grace). It
-    was asked to stop, and killed if it did not, for UNREACHABLE (it lives, but is not heard of) and
-    LIMIT_EXCEEDED.
-    START_FAILED: there was no process, or it ended or ran out of time before it was READY.
+    The process ended, and the supervisor did not cause it:
+
+    - EXITED: it exited.
+    - SIGNALLED: a signal ended it.
+
+    The supervisor killed it:
+
+    - LOOP_BLOCKED: its event loop was blocked while other threads ran.
+    - GIL_STUCK: not even the guard thread got the GIL.
+    - STOPPED: SIGSTOP or a debugger had stopped it.
+    - STOP_TIMEOUT: it did not stop within ``stop_grace``.
+
+    The supervisor stopped it gracefully, and killed it if that took too long:
+
+    - UNREACHABLE: it was running, but no reports arrived.
+    - LIMIT_EXCEEDED: it exceeded one of its `Limits`.
+
+    START_FAILED: no process could be started, or it ended or timed out before it was READY.
     """
 
     EXITED = "exited"
@@ -60,7 +72,7 @@ class DeathReason(enum.Enum):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """The base of all events; ``at`` is the wall clock when it was published, seconds."""
+    """The base of all events; ``at`` is the wall-clock time of its publication, seconds."""
 
     at: float = 0.0
 
@@ -73,9 +85,9 @@ class WorkerStarting(Event, frozen=True, kw_only=True):
 
 
 class WorkerReady(Event, frozen=True, kw_only=True):
-    """A worker's processor has started; every tick from now on reaches it or is accounted for.
+    """A worker's processor has started. Every later tick reaches it or is accounted for.
 
-    ``seconds`` is the time from the start of the process.
+    ``seconds`` is the time since the start of the process.
     """
 
     worker: str
@@ -85,31 +97,31 @@ class WorkerReady(Event, frozen=True, kw_only=True):
 
 
 class WorkerDied(Event, frozen=True, kw_only=True):
-    """A worker's process ended without having been asked to, or had to be killed: its dossier.
+    """The dossier of a worker's process that ended unexpectedly or had to be killed.
 
-    ``str()`` of it is for people.
+    ``str()`` returns a readable report.
 
     Attributes:
         reason: the class of the failure.
-        detail: what exactly, where that says more.
-        exitcode: the exit status; negative for a signal; None if there was no process, or nobody
-            knows.
-        signal: the signal's name, such as ``"SIGKILL"``, where one ended it.
+        detail: more about the reason, if there is more to say.
+        exitcode: the exit status, negative for a signal. None if there was no process or the
+            status is unknown.
+        signal: the name of the signal that ended it, such as ``"SIGKILL"``.
         uptime: from the start of the process to its end, seconds.
-        last_tick: timestamp of the last tick that it reported to have run.
+        last_tick: the timestamp of the last tick that it reported as run.
         loop_lag: how late its event loop was at the last beat, seconds.
         rss: its resident memory at the last beat, bytes.
-        cpu: the CPU time it had used by then, seconds.
-        network_status: of its processor, before the end.
-        network_error: the last error of its network.
+        cpu: its CPU time until the last beat, seconds.
+        network_status: the last status of the processor's network.
+        network_error: the last error of the processor's network.
         output: its last lines on stdout and stderr, oldest first.
-        error: the traceback of the exception that ended it, where there was one.
+        error: the traceback of the exception that ended it, if one did.
         error_type: the name of that exception's type.
-        error_message: what it said.
-        exception: itself, where it never left this process (inline launcher); not in the files.
-        stacks: the Python stacks of all its threads when its loop stood still or a fatal signal
-            came.
-        ticks_lost: ticks published while it was READY that it never accounted for.
+        error_message: the message of that exception.
+        exception: the exception itself, only with the inline launcher. Dossier files omit it.
+        stacks: the Python stacks of all threads when the loop was blocked or a fatal signal
+            arrived.
+        ticks_lost: the ticks that were published while it was READY and are not accounted for.
     """
 
     worker: str
@@ -163,7 +175,7 @@ class WorkerDied(Event, frozen=True, kw_only=True):
 
 
 class WorkerUnkillable(Event, frozen=True, kw_only=True):
-    """A killed process does not end (it hangs in the kernel); it is waited for, nothing else is."""
+    """A killed process does not end, because it hangs in the kernel. Only its own worker waits."""
 
     worker: str
     incarnation: int
@@ -171,7 +183,7 @@ class WorkerUnkillable(Event, frozen=True, kw_only=True):
 
 
 class WorkerBackingOff(Event, frozen=True, kw_only=True):
-    """A worker will be started again after ``delay`` seconds."""
+    """A worker will be restarted after ``delay`` seconds."""
 
     worker: str
     delay: float
@@ -179,9 +191,9 @@ class WorkerBackingOff(Event, frozen=True, kw_only=True):
 
 
 class WorkerQuarantined(Event, frozen=True, kw_only=True):
-    """A worker's restart budget is spent; it stays down until ``handle.restart()`` or a probation.
+    """A worker's restart budget is spent. It is down until ``handle.restart()`` or a probation.
 
-    ``restarts`` counts all so far.
+    ``restarts`` counts all restarts so far.
     """
 
     worker: str
@@ -189,7 +201,7 @@ class WorkerQuarantined(Event, frozen=True, kw_only=True):
 
 
 class WorkerStopping(Event, frozen=True, kw_only=True):
-    """A worker was asked to stop; ``detail`` is why, where it was not the owner."""
+    """A worker was asked to stop. ``detail`` says why, unless the owner requested it."""
 
     worker: str
     incarnation: int
@@ -197,13 +209,13 @@ class WorkerStopping(Event, frozen=True, kw_only=True):
 
 
 class WorkerStopped(Event, frozen=True, kw_only=True):
-    """A worker has no process any more and gets none."""
+    """A worker has no process and will not be restarted."""
 
     worker: str
 
 
 class NetworkChanged(Event, frozen=True, kw_only=True):
-    """A processor's network status changed; ``error`` is why, where it is an error."""
+    """A processor's network status changed. ``error`` says why, if an error caused it."""
 
     worker: str
     incarnation: int
@@ -213,14 +225,16 @@ class NetworkChanged(Event, frozen=True, kw_only=True):
 
 
 class ProcessorFailed(Event, frozen=True, kw_only=True):
-    """A hook of a processor failed; the processor goes on.
+    """A hook of a processor failed. The processor continues.
 
     Attributes:
-        hook: which, such as ``"async_tick"`` or ``"start_network"``.
-        timeout: it ran into ``processor_timeout``.
-        timestamp: the tick's, where it was a tick.
-        traceback: as printed in the worker.
-        exception: the exception itself, where it never left this process (inline launcher).
+        hook: the name of the hook, such as ``"async_tick"`` or ``"start_network"``.
+        type_name: the name of the exception's type.
+        message: the exception's message.
+        traceback: the traceback, as formatted in the worker.
+        timeout: whether it exceeded ``processor_timeout``.
+        timestamp: the timestamp of the tick, if the hook is a tick.
+        exception: the exception itself, only with the inline launcher.
     """
 
     worker: str
@@ -235,12 +249,14 @@ class ProcessorFailed(Event, frozen=True, kw_only=True):
 
 
 class FramesDropped(Event, frozen=True, kw_only=True):
-    """Frames came in that are no reports of present workers; at most one event a second.
+    """Frames were dropped. There is at most one such event per second.
+
+    Each number counts the frames since the previous event.
 
     Attributes:
-        garbage: did not decode, since the last such event.
-        foreign: named a worker that is not there.
-        stale: came from an earlier incarnation.
+        garbage: frames that did not decode.
+        foreign: reports of an unknown worker.
+        stale: reports of an earlier incarnation.
     """
 
     garbage: int

@@ -1,8 +1,8 @@
-"""A histogram of durations with buckets of equal relative width, after HdrHistogram's.
+"""A histogram of durations with buckets of equal relative width, like HdrHistogram.
 
-Eight buckets for every doubling: any percentile is right to within 7 %, from nanoseconds to an
-hour, in a few hundred counters. Counting is a shift and an increment; two histograms are merged by
-adding up.
+There are eight buckets per doubling, so any percentile is accurate to 7 %. A few hundred counters
+cover the range from nanoseconds to an hour. Counting is a shift and an increment. Merging two
+histograms adds their counters.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ __all__ = ["BUCKETS", "Histogram", "bucket_of"]
 SUB_BITS = 3
 
 BUCKETS = 320
-"""The last one takes all that is longer than about an hour."""
+"""The last bucket holds everything longer than about an hour."""
 
 
 def bucket_of(nanoseconds: int) -> int:
-    """Return the number of the bucket of a duration, 0 or more; it may lie beyond the last."""
+    """Return the index of a duration's bucket, from 0. It may exceed the last bucket."""
     shift = nanoseconds.bit_length() - SUB_BITS - 1
     return nanoseconds if shift <= 0 else (shift << SUB_BITS) + (nanoseconds >> shift)
 
 
 def _bounds(bucket: int) -> tuple[int, int]:
-    """Return the least duration of a bucket, and of the one after it, nanoseconds."""
+    """Return the smallest duration of a bucket and of the next bucket, nanoseconds."""
     shift = max(0, (bucket >> SUB_BITS) - 1)
     least = (bucket - (shift << SUB_BITS)) << shift
     return least, least + (1 << shift)
 
 
 class Histogram(msgspec.Struct, frozen=True):
-    """Durations counted.
+    """An immutable histogram of durations.
 
     Attributes:
-        counts: by number of the bucket, those that are not empty.
+        counts: the counts of the non-empty buckets, by bucket index.
         total: the sum of all durations, seconds.
-        largest: the longest, seconds; exact.
+        largest: the exact longest duration, seconds.
     """
 
     counts: dict[int, int] = {}
@@ -49,23 +49,23 @@ class Histogram(msgspec.Struct, frozen=True):
 
     @property
     def count(self) -> int:
-        """How many durations were counted."""
+        """The number of durations."""
         return sum(self.counts.values())
 
     @property
     def mean(self) -> float:
-        """Their mean, seconds; 0.0 when there are none."""
+        """The mean duration, seconds; 0.0 if there are none."""
         count = self.count
         return self.total / count if count else 0.0
 
     def percentile(self, percentile: float) -> float:
-        """Return the duration that so many percent of all do not exceed.
+        """Return the duration that ``percentile`` percent of the durations do not exceed.
 
         Args:
             percentile: 0 to 100.
 
         Returns:
-            Seconds, within 7 %; 0.0 when there are none.
+            The duration in seconds, accurate to 7 %; 0.0 if there are none.
 
         Raises:
             ValueError: ``percentile`` is out of range.
@@ -82,7 +82,7 @@ class Histogram(msgspec.Struct, frozen=True):
         return (least + beyond - 1) / 2e9
 
     def merged(self, other: Histogram) -> Histogram:
-        """Return the histogram of the durations of both."""
+        """Return a histogram with the durations of both."""
         counts = dict(self.counts)
         for bucket, count in other.counts.items():
             counts[bucket] = counts.get(bucket, 0) + count

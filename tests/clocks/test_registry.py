@@ -79,7 +79,7 @@ def test_a_processor_that_cannot_travel_is_not_added() -> None:
     processor = Scribe()
     with socket.socket() as connection:
         processor.connection = connection  # type: ignore[attr-defined]
-        with pytest.raises(TransferError, match=r"Scribe\.connection cannot travel"):
+        with pytest.raises(TransferError, match=r"Scribe\.connection cannot be sent"):
             clock.add_processor(processor)
     assert clock.processors == []
     del processor.connection  # type: ignore[attr-defined]

@@ -113,7 +113,7 @@ def test_a_socket_is_named(connection: socket.socket) -> None:
         pack(Holder(before=1, connection=connection, after=2))
     error = caught.value
     assert (error.processor, error.attribute) == ("Holder", "connection")
-    assert str(error).startswith("Holder.connection cannot travel to a worker process: TypeError")
+    assert str(error).startswith("Holder.connection cannot be sent to a worker process: TypeError")
     assert "start_network()" in str(error)
     assert "ProcessorSpec" in str(error)
     assert isinstance(error.__cause__, TypeError)
@@ -151,7 +151,7 @@ def test_a_class_that_holds_what_cannot_travel_is_blamed_itself() -> None:
     with pytest.raises(TransferError) as caught:
         pack(Greedy())
     assert (caught.value.processor, caught.value.attribute) == ("Greedy", None)
-    assert str(caught.value).startswith("Greedy cannot travel")
+    assert str(caught.value).startswith("Greedy cannot be sent")
 
 
 def test_the_spec_of_a_processor_makes_it_on_arrival() -> None:
@@ -194,7 +194,7 @@ def test_what_would_arrive_as_something_else_is_refused(tmp_path: Path) -> None:
     processor = TickProcessor()
     for value in (threading.RLock(), (tmp_path / "kept").open("w")):
         processor.held = value  # type: ignore[attr-defined]
-        with pytest.raises(TransferError, match=r"held cannot travel .* belongs to this process"):
+        with pytest.raises(TransferError, match=r"held cannot be sent .* cannot leave this"):
             pack(processor)
         if isinstance(value, io.IOBase):
             value.close()

@@ -320,7 +320,7 @@ def test_what_cannot_travel_is_refused_at_once_with_the_attribute_and_the_way_ou
     processor = TickProcessor()
     processor.connection = (n for n in range(3))  # type: ignore[attr-defined]
     clock = Watched(launcher=launcher).clock
-    with pytest.raises(TransferError, match=r"TickProcessor\.connection cannot travel") as caught:
+    with pytest.raises(TransferError, match=r"TickProcessor\.connection cannot be sent") as caught:
         clock.add_processor(processor)
     assert caught.value.attribute == "connection"
     assert "ProcessorSpec(target=" in str(caught.value)
