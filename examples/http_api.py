@@ -1,8 +1,8 @@
-"""A processor over an HTTP API: the client is made in the worker, checked, and ticked.
+"""A processor for an HTTP API. It creates its client in the worker.
 
     python examples/http_api.py [--url http://host:port] [--seconds 10]
 
-Without ``--url`` it starts `servers.py` as a server of its own. The processor is the one of
+Without ``--url`` it starts `servers.py` as its own server. The processor follows the one in
 chronopype's documentation; only the import differs.
 """
 
@@ -23,11 +23,11 @@ from chronopype_mp.clocks import RealtimeClock
 from chronopype_mp.events import Event, NetworkChanged, WorkerDied, WorkerReady
 
 LOG_EVERY = 20
-"""Ticks between two lines about the price."""
+"""Ticks between log lines with the price."""
 
 
 class ApiClient:
-    """A client that keeps the newest price at hand, so that a tick need not wait for the network.
+    """A client that caches the newest price, so ticks do not wait for the network.
 
     Args:
         url: the API's address.
@@ -41,12 +41,12 @@ class ApiClient:
         self.failed = 0
 
     async def health_check(self) -> bool:
-        """Return whether the API says that it is well."""
+        """Return whether the API reports that it is healthy."""
         async with self._session.get("/health") as response:
             return response.ok
 
     def process(self, timestamp: float) -> float | None:
-        """Return the newest price, None before the first, and have the next one fetched."""
+        """Return the newest price, or None before the first, and start fetching the next one."""
         if self._request is None or self._request.done():
             self._request = asyncio.get_running_loop().create_task(self._fetch())
         return self.price
@@ -57,10 +57,10 @@ class ApiClient:
                 self.price = float((await response.json())["price"])
             self.fetched += 1
         except (aiohttp.ClientError, TimeoutError):
-            self.failed += 1  # whether the connection is lost is for the health check to say
+            self.failed += 1  # the health check decides whether the connection is lost
 
     async def close(self) -> None:
-        """Give up a request under way and close the connections."""
+        """Cancel a pending request and close the connections."""
         if self._request is not None:
             self._request.cancel()
             await asyncio.wait({self._request})
@@ -68,7 +68,7 @@ class ApiClient:
 
 
 async def create_api_client(url: str) -> ApiClient:
-    """Return a client; it connects at its first request."""
+    """Return a client. It connects on its first request."""
     return ApiClient(url)
 
 
@@ -77,7 +77,7 @@ class ApiProcessor(NetworkProcessor):
 
     Args:
         url: the API's address.
-        check_interval: seconds between two health checks.
+        check_interval: seconds between health checks.
     """
 
     LOGGER_NAME = "ApiProcessor"
@@ -91,13 +91,13 @@ class ApiProcessor(NetworkProcessor):
 
     @classmethod
     def logger(cls) -> logging.Logger:
-        """Return the logger; its records come out in the clock's process."""
+        """Return the logger. Its records are logged in the clock's process."""
         return logging.getLogger(cls.LOGGER_NAME)
 
     async def check_network(self) -> NetworkStatus:
-        """Check whether the API is reachable and well."""
+        """Check whether the API is reachable and healthy."""
         if self.client is None:
-            return NetworkStatus.NOT_CONNECTED  # start_network() comes next
+            return NetworkStatus.NOT_CONNECTED  # start_network() runs next
         try:
             if await self.client.health_check():
                 return NetworkStatus.CONNECTED
@@ -106,7 +106,7 @@ class ApiProcessor(NetworkProcessor):
             return NetworkStatus.ERROR
 
     async def start_network(self) -> None:
-        """Make the client; in the worker, for a session does not travel."""
+        """Create the client in the worker, because a session cannot be sent to a process."""
         self.client = await create_api_client(self.url)
 
     async def stop_network(self) -> None:
@@ -116,7 +116,7 @@ class ApiProcessor(NetworkProcessor):
             await client.close()
 
     def tick(self, timestamp: float) -> None:
-        """Process the price; only runs while connected."""
+        """Process the price. This runs only while connected."""
         assert self.client is not None
         price = self.client.process(timestamp)
         self.ticks += 1
@@ -125,7 +125,7 @@ class ApiProcessor(NetworkProcessor):
 
 
 def show(event: Event) -> None:
-    """Print what happened."""
+    """Print an event."""
     match event:
         case NetworkChanged():
             print(f"{event.worker}: network {event.before.name} -> {event.after.name}", flush=True)
@@ -136,7 +136,7 @@ def show(event: Event) -> None:
 
 
 async def run(url: str, seconds: float) -> None:
-    """Tick the processor for a while; print what happens and what came of it."""
+    """Tick the processor for ``seconds``. Print the events and the final account."""
     config = ClockConfig(clock_mode=ClockMode.REALTIME, tick_size=0.1, start_time=time.time())
     async with RealtimeClock(config) as clock:
         clock.events.subscribe(show, NetworkChanged, WorkerReady, WorkerDied)
@@ -152,7 +152,7 @@ async def run(url: str, seconds: float) -> None:
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    """Run against the server asked for, or against one of our own."""
+    """Run against the given server, or start one."""
     if arguments.url:
         await run(arguments.url, arguments.seconds)
         return
@@ -164,13 +164,13 @@ async def main(arguments: argparse.Namespace) -> None:
 
 
 def parse() -> argparse.Namespace:
-    """Return the command line's options."""
-    parser = argparse.ArgumentParser(description="A processor over an HTTP API.")
-    parser.add_argument("--url", help="the API's address; default: a server of our own")
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description="A processor for an HTTP API.")
+    parser.add_argument("--url", help="the API's address; default: start a server")
     parser.add_argument("--seconds", type=float, default=10.0)
     arguments = parser.parse_args()
     if not 0.0 < arguments.seconds < math.inf:
-        parser.error(f"--seconds {arguments.seconds}: must be above 0 and finite")
+        parser.error(f"--seconds {arguments.seconds}: must be positive and finite")
     return arguments
 
 

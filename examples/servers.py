@@ -1,10 +1,10 @@
-"""Real servers on loopback for the other examples: prices by HTTP, a feed of quotes by WebSocket.
+"""Servers on loopback for the other examples: prices over HTTP, a feed of quotes over WebSocket.
 
     python examples/servers.py [--http-port 0] [--ws-port 0] [--until-eof]
 
-Prints one line of JSON with the two addresses once both listen, then serves until SIGTERM or
-Ctrl-C. With ``--until-eof`` it also ends when its standard input does, so that it cannot outlive
-whoever started it and holds the other end. `ServerProcess` starts it that way.
+Once both servers listen, this prints one line of JSON with their addresses. It then serves until
+SIGTERM or Ctrl-C. With ``--until-eof`` it also stops at the end of standard input, so it cannot
+outlive the process that holds the other end. `ServerProcess` uses that option.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ HOST = "127.0.0.1"
 THIS_FILE = os.path.abspath(__file__)
 
 QUOTE_INTERVAL = 0.05
-"""Seconds between two quotes to a client."""
+"""Seconds between quotes to a client."""
 
 CLOSE_TIMEOUT = 0.5
-"""Seconds that clients have to say goodbye when the servers stop."""
+"""Seconds that clients have to close their connections when the servers stop."""
 
 
 class Market:
-    """Makes up the price of one thing."""
+    """Simulates the price of one symbol."""
 
     def __init__(self) -> None:
         self._random = random.Random()
 
     def quote(self) -> dict[str, object]:
-        """Return the price now: a slow wave and some noise."""
+        """Return the current price: a slow wave with some noise."""
         now = time.time()
         price = 100.0 + 5.0 * math.sin(now / 7.0) + self._random.gauss(0.0, 0.1)
         return {"symbol": "DEMO", "price": round(price, 3), "at": now}
 
 
 async def serve_http(market: Market, port: int) -> web.AppRunner:
-    """Serve ``/health`` and ``/price``; whoever called cleans the runner up.
+    """Serve ``/health`` and ``/price``. The caller cleans up the runner.
 
     Args:
-        market: where prices come from.
-        port: 0 for any that is free.
+        market: the source of the prices.
+        port: the port; 0 for any free port.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is in use.
     """
 
     async def health(request: web.Request) -> web.Response:
@@ -80,7 +80,7 @@ async def serve_http(market: Market, port: int) -> web.AppRunner:
 
 
 async def send_quotes(market: Market, client: ServerConnection) -> None:
-    """Send quotes to one client until it goes away."""
+    """Send quotes to one client until it disconnects."""
     loop = asyncio.get_running_loop()
     due = loop.time()
     with contextlib.suppress(ConnectionClosed):
@@ -91,10 +91,10 @@ async def send_quotes(market: Market, client: ServerConnection) -> None:
 
 
 async def run_servers(http_port: int, ws_port: int, stop: asyncio.Event) -> None:
-    """Serve both until ``stop`` is set; print the addresses once they listen.
+    """Print the addresses once both servers listen, and serve until ``stop`` is set.
 
     Raises:
-        OSError: a port is taken.
+        OSError: a port is in use.
     """
     market = Market()
     runner = await serve_http(market, http_port)
@@ -115,20 +115,20 @@ async def run_servers(http_port: int, ws_port: int, stop: asyncio.Event) -> None
 
 
 def set_at_eof(stop: asyncio.Event) -> None:
-    """Set ``stop`` when standard input ends, from a thread: it works for pipes, files, ttys."""
+    """Set ``stop`` at the end of standard input. A thread works for pipes, files and ttys."""
     loop = asyncio.get_running_loop()
 
     def watch() -> None:
         while os.read(0, 4096):
             continue
-        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+        with contextlib.suppress(RuntimeError):  # the loop is already closed
             loop.call_soon_threadsafe(stop.set)
 
     threading.Thread(target=watch, name="stdin", daemon=True).start()
 
 
 async def main(arguments: argparse.Namespace) -> int:
-    """Serve until told to stop; return the exit status."""
+    """Serve until asked to stop. Return the exit status."""
     stop, interrupted = asyncio.Event(), asyncio.Event()
 
     def interrupt() -> None:
@@ -145,7 +145,7 @@ async def main(arguments: argparse.Namespace) -> int:
 
 
 class ServerProcess:
-    """This file in a process of its own, which ends with the process that started it.
+    """Runs this file in its own process, which ends with the process that started it.
 
     Attributes:
         http: the address of the HTTP server, such as ``http://127.0.0.1:40001``.
@@ -162,18 +162,18 @@ class ServerProcess:
         """Return when both servers listen.
 
         Args:
-            http_port: 0 for any that is free.
-            ws_port: likewise.
+            http_port: the port of the HTTP server; 0 for any free port.
+            ws_port: the port of the feed; 0 for any free port.
 
         Raises:
-            RuntimeError: they did not come up; why is on standard error.
+            RuntimeError: the servers did not start. The reason is on standard error.
         """
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, THIS_FILE, "--until-eof"),
             *("--http-port", str(http_port), "--ws-port", str(ws_port)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for who started it
+            start_new_session=True,  # only the parent receives Ctrl-C
         )
         assert process.stdout is not None
         try:
@@ -189,13 +189,13 @@ class ServerProcess:
         return cls(process, addresses["http"], addresses["ws"])
 
     async def kill(self) -> None:
-        """Kill it, and return when it is gone."""
+        """Kill the process, and return when it has ended."""
         if self._process.returncode is None:
             self._process.kill()
         await self._process.wait()
 
     async def close(self) -> None:
-        """Let it end in order, or kill it if it takes too long."""
+        """Stop the process gracefully, or kill it if that takes too long."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -206,11 +206,11 @@ class ServerProcess:
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the command line's options."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="HTTP and WebSocket servers on loopback.")
-    parser.add_argument("--http-port", type=int, default=0, help="default: any that is free")
-    parser.add_argument("--ws-port", type=int, default=0, help="default: any that is free")
-    parser.add_argument("--until-eof", action="store_true", help="end when standard input does")
+    parser.add_argument("--http-port", type=int, default=0, help="default: any free port")
+    parser.add_argument("--ws-port", type=int, default=0, help="default: any free port")
+    parser.add_argument("--until-eof", action="store_true", help="stop when standard input ends")
     arguments = parser.parse_args(argv)
     for option in ("http_port", "ws_port"):
         if not 0 <= getattr(arguments, option) <= 65535:

@@ -1,8 +1,8 @@
-"""Processors that misbehave: each ruins its own process and no other.
+"""Two faulty processors. Each of them affects only its own process.
 
     python examples/troubled.py [--seconds 15]
 
-Runs both beside a healthy `http_api.ApiProcessor`, over a server of its own.
+This runs both next to a healthy `http_api.ApiProcessor`, against its own server.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from chronopype_mp import ClockConfig, ClockMode, NetworkStatus, Supervision
 from chronopype_mp.clocks import RealtimeClock
 
 BLOCK_AT = 3
-"""The health check, from 1 in each process, that blocks for a moment."""
+"""The number of the health check that blocks briefly, counted from 1 in each process."""
 
 STALL_AT = 6
-"""The one that blocks for too long."""
+"""The number of the health check that blocks for too long."""
 
 
 class BlockingApi(ApiProcessor):
-    """Blocks its event loop in a health check: first a moment, then until it is killed.
+    """Blocks its event loop in a health check: first briefly, later until it is killed.
 
     Args:
         url: the API's address.
-        block: seconds of the short one; ticks are missed meanwhile.
-        stall: seconds of the long one; more than ``loop_stall_timeout``.
+        block: the duration of the first block, seconds. Ticks are missed meanwhile.
+        stall: the duration of the second block, seconds. It must exceed ``loop_stall_timeout``.
     """
 
     LOGGER_NAME = "BlockingApi"
@@ -43,7 +43,7 @@ class BlockingApi(ApiProcessor):
         self.checks = 0
 
     async def check_network(self) -> NetworkStatus:
-        """Check as ever, but do what must not be done in an event loop before that."""
+        """Check as usual, but sometimes block the event loop first."""
         self.checks += 1
         if self.checks == BLOCK_AT:
             time.sleep(self.block)  # noqa: ASYNC251 – the point of this class
@@ -53,7 +53,7 @@ class BlockingApi(ApiProcessor):
 
 
 class CrashingApi(ApiProcessor):
-    """Reads address 0 every few seconds: a real segmentation fault, which no ``except`` catches.
+    """Reads address 0 every few seconds. No ``except`` catches this real segmentation fault.
 
     Args:
         url: the API's address.
@@ -68,7 +68,7 @@ class CrashingApi(ApiProcessor):
         self.first_tick: float | None = None
 
     def tick(self, timestamp: float) -> None:
-        """Tick as ever until it is time."""
+        """Tick as usual until it is time to crash."""
         super().tick(timestamp)
         if self.first_tick is None:
             self.first_tick = timestamp
@@ -77,7 +77,7 @@ class CrashingApi(ApiProcessor):
 
 
 async def main(seconds: float) -> None:
-    """Tick a healthy processor and both troubled ones; print what happens and what came of it."""
+    """Tick a healthy and both faulty processors. Print the events and the final accounts."""
     server = await ServerProcess.start()
     try:
         config = ClockConfig(clock_mode=ClockMode.REALTIME, tick_size=0.1)

@@ -1,10 +1,10 @@
-"""A processor over a WebSocket feed, which reconnects by itself and never holds up a tick.
+"""A processor for a WebSocket feed. It reconnects by itself and never delays a tick.
 
     python examples/websocket_feed.py [--url ws://host:port] [--seconds 10]
 
-Without ``--url`` it starts `servers.py` as a server of its own. In chronopype's documentation
-the tick awaits ``recv()``, so a silent server stops the ticks. Here a reader task keeps the newest
-quote and a tick takes what is there.
+Without ``--url`` it starts `servers.py` as its own server. In chronopype's documentation the tick
+awaits ``recv()``, so a silent server stops the ticks. Here a reader task keeps the newest quote for
+the next tick.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from chronopype_mp.clocks import RealtimeClock
 from chronopype_mp.events import Event, NetworkChanged, WorkerDied, WorkerReady
 
 LOG_EVERY = 20
-"""Messages between two lines about the price."""
+"""Messages between log lines with the price."""
 
 
 class WebSocketProcessor(NetworkProcessor):
@@ -34,8 +34,8 @@ class WebSocketProcessor(NetworkProcessor):
 
     Args:
         url: the feed's address.
-        check_interval: seconds between two looks at the connection.
-        stale_after: a feed that was silent for so many seconds counts as lost.
+        check_interval: seconds between checks of the connection.
+        stale_after: seconds of silence after which the feed counts as lost.
     """
 
     LOGGER_NAME = "WebSocketProcessor"
@@ -54,11 +54,11 @@ class WebSocketProcessor(NetworkProcessor):
 
     @classmethod
     def logger(cls) -> logging.Logger:
-        """Return the logger; its records come out in the clock's process."""
+        """Return the logger. Its records are logged in the clock's process."""
         return logging.getLogger(cls.LOGGER_NAME)
 
     async def check_network(self) -> NetworkStatus:
-        """Look whether the connection is open and the feed is speaking."""
+        """Check whether the connection is open and the feed is not silent."""
         if self.ws is None or self.ws.state is not State.OPEN:
             return NetworkStatus.NOT_CONNECTED
         if asyncio.get_running_loop().time() - self.heard_at > self.stale_after:
@@ -66,13 +66,13 @@ class WebSocketProcessor(NetworkProcessor):
         return NetworkStatus.CONNECTED
 
     async def start_network(self) -> None:
-        """Connect, and start to read; a server that is not there is tried again later."""
+        """Connect and start reading. If the server is down, the network loop tries again later."""
         self.ws = await connect(self.url, open_timeout=3.0, close_timeout=1.0)
         self.heard_at = asyncio.get_running_loop().time()
         self.reader = asyncio.create_task(self.read(self.ws))
 
     async def stop_network(self) -> None:
-        """Close the connection, after a loss too."""
+        """Close the connection, including after a loss."""
         ws, self.ws = self.ws, None
         reader, self.reader = self.reader, None
         self.newest = None
@@ -83,12 +83,12 @@ class WebSocketProcessor(NetworkProcessor):
             await ws.close()
 
     def on_connected(self) -> None:
-        """Say so."""
+        """Log the connection."""
         super().on_connected()
         self.logger().info("WebSocket connected to %s", self.url)
 
     async def read(self, ws: ClientConnection) -> None:
-        """Keep the newest message until the connection is lost, which check_network() sees."""
+        """Keep the newest message until the connection is lost. check_network() detects that."""
         try:
             async for message in ws:
                 self.newest = message
@@ -97,13 +97,13 @@ class WebSocketProcessor(NetworkProcessor):
             self.logger().info("feed lost: %s", error)
 
     async def async_tick(self, timestamp: float) -> None:
-        """Process the newest message, if one came since the last tick."""
+        """Process the newest message, if one arrived since the last tick."""
         message, self.newest = self.newest, None
         if message is not None:
             self.process_message(message, timestamp)
 
     def process_message(self, message: str | bytes, timestamp: float) -> None:
-        """Take in a quote."""
+        """Process a quote."""
         quote = json.loads(message)
         self.processed += 1
         if self.processed % LOG_EVERY == 0:
@@ -112,7 +112,7 @@ class WebSocketProcessor(NetworkProcessor):
 
 
 def show(event: Event) -> None:
-    """Print what happened."""
+    """Print an event."""
     match event:
         case NetworkChanged():
             print(f"{event.worker}: network {event.before.name} -> {event.after.name}", flush=True)
@@ -123,7 +123,7 @@ def show(event: Event) -> None:
 
 
 async def run(url: str, seconds: float) -> None:
-    """Tick the processor for a while; print what happens and what came of it."""
+    """Tick the processor for ``seconds``. Print the events and the final account."""
     config = ClockConfig(clock_mode=ClockMode.REALTIME, tick_size=0.1, start_time=time.time())
     async with RealtimeClock(config) as clock:
         clock.events.subscribe(show, NetworkChanged, WorkerReady, WorkerDied)
@@ -139,7 +139,7 @@ async def run(url: str, seconds: float) -> None:
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    """Run against the server asked for, or against one of our own."""
+    """Run against the given server, or start one."""
     if arguments.url:
         await run(arguments.url, arguments.seconds)
         return
@@ -151,13 +151,13 @@ async def main(arguments: argparse.Namespace) -> None:
 
 
 def parse() -> argparse.Namespace:
-    """Return the command line's options."""
-    parser = argparse.ArgumentParser(description="A processor over a WebSocket feed.")
-    parser.add_argument("--url", help="the feed's address; default: a server of our own")
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description="A processor for a WebSocket feed.")
+    parser.add_argument("--url", help="the feed's address; default: start a server")
     parser.add_argument("--seconds", type=float, default=10.0)
     arguments = parser.parse_args()
     if not 0.0 < arguments.seconds < math.inf:
-        parser.error(f"--seconds {arguments.seconds}: must be above 0 and finite")
+        parser.error(f"--seconds {arguments.seconds}: must be positive and finite")
     return arguments
 
 

@@ -1,9 +1,15 @@
-"""A soak: random faults, by a Poisson process, over a clock that runs; an audit in the end.
+"""A soak test: injects random faults into a running clock, then audits the result.
 
-The audit has the account of every tick (ticks due = run + missed + skipped + lost with a dead
-process, and what each worker wrote to a file of its own must fit that), one dossier per death, and
-what is left of processes, threads, descriptors and memory. The exit status is 1 if it does not add
-up.
+The faults follow a Poisson process.
+
+The audit checks:
+
+- the account of every tick: due = run + missed + skipped + lost
+- each worker's own file of ticks, which must agree with its account
+- one dossier per death
+- no leftover processes, threads and descriptors, and no growing memory
+
+The exit status is 1 if the audit fails.
 """
 
 from __future__ import annotations
@@ -48,10 +54,10 @@ from chronopype_mp.testing import faults
 TICK_SIZE = 0.1
 MEGABYTE = 1 << 20
 STEEPEST = 0.5 * MEGABYTE
-"""Bytes a minute by which the coordinator's memory may grow; noise is below that."""
+"""Bytes per minute by which the coordinator's memory may grow. Noise is below that."""
 
 SETTLED = 10.0
-"""Minutes after which resident memory says something, too; memory in use always does."""
+"""Minutes after which resident memory is judged too. Memory in use is always judged."""
 
 POLICY = Supervision(
     loop_stall_timeout=3.0,
@@ -85,7 +91,7 @@ FAULTS: dict[str, Fault] = {
 
 
 class Writer(TickProcessor):
-    """Writes a byte per tick to a file that is all its incarnations'.
+    """Writes a byte per tick to a file that all its incarnations share.
 
     Args:
         path: the file.
@@ -104,13 +110,13 @@ class Writer(TickProcessor):
 
 
 class Soak:
-    """One soak.
+    """One soak test.
 
     Args:
-        minutes: how long faults come.
-        workers: how many workers.
-        seed: of the faults.
-        directory: for the workers' files and the dossiers.
+        minutes: how long to inject faults.
+        workers: the number of workers.
+        seed: the seed for the faults.
+        directory: the directory for the workers' files and the dossiers.
     """
 
     def __init__(self, minutes: float, workers: int, seed: int, directory: Path) -> None:
@@ -128,7 +134,7 @@ class Soak:
         self.arrived = asyncio.Event()
 
     async def run(self) -> None:
-        """Run it to the end of the last worker."""
+        """Run until the last worker has ended."""
         config = ClockConfig(clock_mode=ClockMode.REALTIME, tick_size=TICK_SIZE)
         state_dir = self.directory / "dossiers"
         async with RealtimeClock(config, supervision=POLICY, state_dir=state_dir) as clock:
@@ -150,16 +156,16 @@ class Soak:
                 await ticking
 
     def take(self, event: Event) -> None:
-        """Take in an event."""
+        """Record an event."""
         if isinstance(event, WorkerDied):
-            # Without what is large: the audit's own memory must not grow.
+            # Only small fields are kept, because the audit's own memory must not grow.
             self.deaths.append((event.worker, event.incarnation, event.reason.value))
         elif isinstance(event, WorkerStarting):
             self.started[event.worker] += 1
         self.arrived.set()
 
     async def inflict_all(self) -> None:
-        """Inflict faults until the time is over: one every 20 s and worker, on average."""
+        """Inject faults until the time is over, on average one per worker every 20 s."""
         loop = asyncio.get_running_loop()
         end = loop.time() + 60.0 * self.minutes
         while (wait := self.rng.expovariate(self.count / 20.0)) < end - loop.time():
@@ -185,7 +191,7 @@ class Soak:
 
     async def all_ready(self) -> None:
         """Wait until every worker has recovered from the last faults."""
-        await asyncio.sleep(2 * POLICY.loop_stall_timeout)  # the last fault may not show yet
+        await asyncio.sleep(2 * POLICY.loop_stall_timeout)  # the last fault may be undetected yet
         try:
             async with asyncio.timeout(60.0):
                 while any(handle.status is not WorkerStatus.READY for handle in self.handles):
@@ -195,7 +201,7 @@ class Soak:
             self.problems.append("not all workers are READY 60 s after the last fault")
 
     async def watch_memory(self) -> None:
-        """Note the coordinator's memory every 5 s."""
+        """Record the coordinator's memory every 5 s."""
         while True:
             self.times.append(time.monotonic())
             for name, size in _memory().items():
@@ -203,10 +209,10 @@ class Soak:
             await asyncio.sleep(5.0)
 
     def audit(self, before: tuple[int, int, int]) -> None:
-        """Check that everything adds up; print it.
+        """Check and print the results.
 
         Args:
-            before: processes, threads and descriptors before the soak.
+            before: the numbers of processes, threads and descriptors before the soak.
         """
         totals = collections.Counter[str]()
         for number, handle in enumerate(self.handles):
@@ -221,29 +227,29 @@ class Soak:
                 self.problems.append(f"{now - was} {name} left")
         slopes = {name: self.slope(sizes) for name, sizes in self.memory.items()}
         told = ", ".join(f"{name} {slope / 1024:+.1f}" for name, slope in slopes.items())
-        print(f"coordinator memory, KiB a minute over the second half: {told}")
+        print(f"coordinator memory, KiB per minute over the second half: {told}")
         for name, slope in slopes.items():
-            # At first resident memory grows while the allocator gets what it will need.
+            # Resident memory grows at first, until the allocator has what it needs.
             if slope > STEEPEST and (name != "resident" or self.minutes >= SETTLED):
-                self.problems.append(f"memory, {name}: {slope / MEGABYTE:+.2f} MiB a minute")
+                self.problems.append(f"memory, {name}: {slope / MEGABYTE:+.2f} MiB per minute")
         print("faults:", dict(sorted(self.inflicted.items())))
         reasons = collections.Counter(reason for _, _, reason in self.deaths)
         print("deaths:", len(self.deaths), dict(sorted(reasons.items())))
         print("ticks:", dict(totals))
 
     def audit_worker(self, handle: WorkerHandle, ticks: Path) -> dict[str, int]:
-        """Check one worker's account; return it."""
+        """Check one worker's account and return it."""
         s = handle.statistics()
         if s.published != s.run + s.missed + s.skipped + s.lost:
             self.problems.append(f"{handle.name}: the account does not close: {s}")
         executed = ticks.stat().st_size
         if not s.run <= executed <= s.run + s.lost:
             self.problems.append(
-                f"{handle.name}: wrote {executed} ticks, but {s.run} run and {s.lost} lost"
+                f"{handle.name}: wrote {executed} ticks, but counted {s.run} run, {s.lost} lost"
             )
         own = [incarnation for worker, incarnation, _ in self.deaths if worker == handle.name]
         if len(own) != len(set(own)):
-            self.problems.append(f"{handle.name}: two dossiers of one death: {own}")
+            self.problems.append(f"{handle.name}: two dossiers for one death: {own}")
         if self.started[handle.name] != s.restarts + 1:
             self.problems.append(f"{handle.name}: {self.started[handle.name]} starts, {s}")
         return {
@@ -256,7 +262,7 @@ class Soak:
         }
 
     def audit_dossiers(self) -> None:
-        """Check that there is a file for each death, the newest 20 of each worker."""
+        """Check that each of a worker's newest 20 deaths has a file."""
         for handle in self.handles:
             deaths = [worker for worker, _, _ in self.deaths if worker == handle.name]
             files = list((self.directory / "dossiers" / handle.name).glob("*.json"))
@@ -266,7 +272,7 @@ class Soak:
                 )
 
     def slope(self, sizes: list[int]) -> float:
-        """Return how something grows over the second half, per minute."""
+        """Return the growth per minute over the second half of the run."""
         half = len(sizes) // 2
         if len(sizes) - half < 3:
             return 0.0
@@ -296,9 +302,9 @@ class _Malloc(ctypes.Structure):
 
 
 def _memory() -> dict[str, int]:
-    """Return how much memory this process has, and how much of it is in use, in bytes.
+    """Return the memory of this process and how much of it is in use, in bytes.
 
-    Resident memory also grows when what is in use lies scattered over it.
+    Fragmentation lets resident memory grow too.
     """
     sizes = {
         "resident": psutil.Process().memory_info().rss,
@@ -313,7 +319,7 @@ def _memory() -> dict[str, int]:
 
 
 def _left() -> tuple[int, int, int]:
-    """Return the numbers of processes, threads and descriptors of this program."""
+    """Return the number of processes, threads and descriptors of this program."""
     gc.collect()
     me = psutil.Process()
     psutil.wait_procs([c for c in me.children(recursive=True) if c.ppid() != me.pid], timeout=5)
@@ -321,23 +327,23 @@ def _left() -> tuple[int, int, int]:
 
 
 async def warm_up() -> None:
-    """Start what stays for the whole life of a program: the forkserver, the resource tracker."""
+    """Start the processes that stay until a program exits: forkserver and resource tracker."""
     config = ClockConfig(clock_mode=ClockMode.REALTIME)
     async with RealtimeClock(config) as clock:
         await clock.add_processor(TickProcessor()).wait_ready()
 
 
 def main() -> int:
-    """Soak, audit, and return the exit status."""
+    """Run the soak test and the audit. Return the exit status."""
     parser = argparse.ArgumentParser(
-        description="Random faults over a running clock, and an audit."
+        description="Inject random faults into a running clock, then audit the result."
     )
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--workers", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     if not 0 < arguments.minutes < math.inf:
-        parser.error(f"--minutes {arguments.minutes}: must be above 0 and finite")
+        parser.error(f"--minutes {arguments.minutes}: must be positive and finite")
     if arguments.workers < 1:
         parser.error(f"--workers {arguments.workers}: must be at least 1")
     logging.getLogger("chronopype_mp").setLevel(logging.CRITICAL)
@@ -348,7 +354,7 @@ def main() -> int:
         asyncio.run(warm_up())
         before = _left()
         soak = Soak(arguments.minutes, arguments.workers, arguments.seed, directory)
-        # What the workers print is the faults', and is counted elsewhere.
+        # The workers' output comes from the faults and is counted elsewhere.
         with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
             asyncio.run(soak.run())
         sys.stdout = stdout

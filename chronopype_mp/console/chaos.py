@@ -1,4 +1,7 @@
-"""The chaos demo: one fault after another on one worker, what was found, and who else noticed."""
+"""The chaos demo: injects one fault after another into a worker and shows what was detected.
+
+It also checks that the worker's neighbours are not affected.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ MEGABYTE = 1 << 20
 STALL_TIMEOUT = 2.0
 
 PATIENCE = 30.0
-"""Seconds for a fault to be found and overcome."""
+"""Seconds for a fault to be detected, and for the recovery."""
 
 POLICY = Supervision(
     loop_stall_timeout=STALL_TIMEOUT,
@@ -47,11 +50,11 @@ POLICY = Supervision(
 )
 
 CULPRIT_LINES = 3
-"""Lines of stack that are shown."""
+"""Lines of the stack to show."""
 
 
 class Scene(NamedTuple):
-    """One fault and what it must be found to be."""
+    """One fault and its expected class."""
 
     title: str
     inflict: Callable[[WorkerHandle], object]
@@ -67,7 +70,7 @@ SCENES = (
         DeathReason.LOOP_BLOCKED,
     ),
     Scene("an endless loop in Python", lambda h: faults.spin(h, 600), DeathReason.LOOP_BLOCKED),
-    Scene("C code that keeps the GIL", lambda h: faults.hold_gil(h, 600), DeathReason.GIL_STUCK),
+    Scene("C code that holds the GIL", lambda h: faults.hold_gil(h, 600), DeathReason.GIL_STUCK),
     Scene("a segmentation fault", faults.crash, DeathReason.SIGNALLED),
     Scene("sys.exit(3) in a hook", lambda h: faults.exit_in_hook(h, 3), DeathReason.EXITED),
     Scene("os._exit(5)", lambda h: faults.exit_at_once(h, 5), DeathReason.EXITED),
@@ -77,7 +80,7 @@ SCENES = (
 
 
 class Finding(NamedTuple):
-    """What became of one scene."""
+    """The result of one scene."""
 
     scene: Scene
     death: WorkerDied
@@ -86,16 +89,16 @@ class Finding(NamedTuple):
 
     @property
     def good(self) -> bool:
-        """Whether it was found to be what it was."""
+        """Whether the fault got the expected class."""
         return self.death.reason is self.scene.expected
 
 
 def run() -> int:
-    """Play all scenes; return the exit status, 1 if one was not found to be what it was."""
+    """Play all scenes. Return the exit status: 1 if a fault was misclassified or spread."""
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     loggers = logging.getLogger("chronopype_mp")
     level = loggers.level
-    loggers.setLevel(logging.CRITICAL)  # the scenes tell it themselves
+    loggers.setLevel(logging.CRITICAL)  # the demo prints the deaths itself
     try:
         return asyncio.run(_play(console))
     finally:
@@ -104,7 +107,7 @@ def run() -> int:
 
 async def _play(console: Console) -> int:
     config = ClockConfig(clock_mode=ClockMode.REALTIME, tick_size=0.1)
-    # What the victim prints is in its dossiers.
+    # The victim's output is in its dossiers.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         async with RealtimeClock(config, supervision=POLICY) as clock:
             events = EventRecorder(clock.events)
@@ -129,9 +132,9 @@ async def _play(console: Console) -> int:
     )
     good = unharmed and all(finding.good for finding in findings)
     console.print(
-        "GOOD: every fault was found to be what it was, and reached nobody else."
+        "GOOD: every fault was classified correctly and affected no other worker."
         if good
-        else "BAD: see above."
+        else "BAD: a fault was misclassified or affected another worker, see above."
     )
     return 0 if good else 1
 
@@ -155,7 +158,7 @@ def _tell(console: Console, finding: Finding) -> None:
     console.print(
         Text(
             f"{finding.scene.title}\n"
-            f"    found after {finding.found_after:.2f} s: {death.reason.value} ({how}); "
+            f"    detected after {finding.found_after:.2f} s: {death.reason.value} ({how}); "
             f"a new process was ready {finding.ready_after * 1000:.0f} ms later{mark}"
         ),
         soft_wrap=True,

@@ -1,6 +1,7 @@
-"""The command ``chronopype-mp``: reads the arguments, calls the rest, returns the exit status.
+"""The command ``chronopype-mp``: parses the arguments, runs the command, returns the exit status.
 
-A mistake of the user's is one line and status 2, never a traceback; Ctrl-C is status 130.
+A usage error prints one line and exits with status 2, without a traceback. Ctrl-C exits with
+status 130.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        argv: the arguments after the command's name; None for the process' own.
+        argv: the arguments after the command's name; None for those of this process.
 
     Returns:
-        The exit status: 0 success, 1 the verdict was bad or a benchmark failed, 2 a mistake in the
+        The exit status: 0 for success, 1 for a bad verdict or a failed benchmark, 2 for invalid
         arguments or a missing dependency, 130 after Ctrl-C.
     """
     try:
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _bench(parser, given[1:])
         arguments = parser.parse_args(given)
         return _demo(demo_parser, arguments)
-    except SystemExit as end:  # argparse ends so, after it has printed what it had to say
+    except SystemExit as end:  # argparse has already printed its message
         return end.code if isinstance(end.code, int) else EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -52,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _demo(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     if arguments.tick_size > arguments.seconds:
         parser.error(
-            f"--tick-size {arguments.tick_size:g}: must not be above --seconds "
-            f"{arguments.seconds:g}, or no tick is due"
+            f"--tick-size {arguments.tick_size:g}: must not exceed --seconds "
+            f"{arguments.seconds:g}, because no tick would be due"
         )
     if arguments.chaos:
         return chaos.run()
@@ -68,7 +69,7 @@ def _demo(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int
 
 
 def _bench(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
-    """Hand over to the benchmarks: in an installed package, or beside it in a checkout."""
+    """Run the benchmarks. They are inside an installed package, or next to it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     for directory in (package / "bench", package.parent):
         if (directory / "benchmarks" / "__main__.py").is_file():
@@ -77,24 +78,24 @@ def _bench(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
                 argv, f"{parser.prog} bench"
             )
             return status
-    print(f"{parser.prog}: the benchmarks are neither in {package} nor beside it", file=sys.stderr)
+    print(f"{parser.prog}: no benchmarks found in {package} or next to it", file=sys.stderr)
     return EXIT_FAILED
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     parser = argparse.ArgumentParser(
         prog="chronopype-mp",
-        description="A clock that ticks processors, each in a worker process of its own.",
+        description="A clock that ticks processors, each in its own worker process.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"chronopype-mp {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     demo_parser = commands.add_parser(
         "demo",
-        help="run eight workers against real servers, three of them in trouble",
-        description="Eight workers against real HTTP and WebSocket servers on loopback: five "
-        "healthy, one that blocks its event loop, one that segfaults, one that loses its server. "
-        "Ends with a verdict; the exit status is 1 if trouble spread or was not overcome.",
+        help="run eight workers against real servers; three of them have faults",
+        description="Run eight workers against real HTTP and WebSocket servers on loopback. Five "
+        "are healthy, one blocks its event loop, one segfaults, and one loses its server. The demo "
+        "ends with a verdict. The exit status is 1 if a fault spread or a worker did not recover.",
         allow_abbrev=False,
     )
     demo_parser.add_argument(
@@ -102,33 +103,33 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         type=_number(SHORTEST_TICK, LONGEST_RUN),
         default=30.0,
         metavar="N",
-        help="how long to run (default %(default)g; trouble is judged from 15 on)",
+        help="seconds to run (default %(default)g; runs under 15 do not judge the faults)",
     )
     demo_parser.add_argument(
         "--tick-size",
         type=_number(SHORTEST_TICK, LONGEST_RUN),
         default=0.1,
         metavar="S",
-        help="seconds between two ticks (default %(default)g)",
+        help="seconds between ticks (default %(default)g)",
     )
     demo_parser.add_argument(
-        "--plain", action="store_true", help="a line for each event instead of a live table"
+        "--plain", action="store_true", help="print a line per event instead of a live table"
     )
     demo_parser.add_argument(
         "--chaos",
         action="store_true",
-        help="instead, hurt one worker in ten ways, one after another, and show what was found",
+        help="instead, inject ten faults into one worker, one by one, and show what was detected",
     )
     commands.add_parser(
         "bench",
-        help="measure, beside a reference in the same run: bench NAME, see bench --help",
-        add_help=False,  # the benchmarks read what follows
+        help="run a benchmark next to a reference: bench NAME, see bench --help",
+        add_help=False,  # the benchmarks parse the remaining arguments
     )
     return parser, demo_parser
 
 
 def _number(least: float, most: float) -> Callable[[str], float]:
-    """Return a reader of seconds for argparse, whose error it prints behind the option's name."""
+    """Return an argparse type for seconds. argparse puts the option's name before its error."""
 
     def read(text: str) -> float:
         try:
@@ -137,7 +138,7 @@ def _number(least: float, most: float) -> Callable[[str], float]:
             value = math.nan
         if not least <= value <= most:
             raise argparse.ArgumentTypeError(
-                f"{text!r}: must be a number of seconds, {least:g} to {most:g}"
+                f"{text!r}: must be a number of seconds from {least:g} to {most:g}"
             )
         return value
 
@@ -145,7 +146,7 @@ def _number(least: float, most: float) -> Callable[[str], float]:
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
-    """Write ``--option -inf`` as ``--option=-inf``, which argparse does not take for an option."""
+    """Rewrite ``--option -inf`` as ``--option=-inf``. argparse takes ``-inf`` for an option."""
     joined: list[str] = []
     for argument in argv:
         if joined and joined[-1] in ("--seconds", "--tick-size") and _is_negative(argument):

@@ -1,8 +1,8 @@
-"""The demo: eight workers over real servers, three of them in trouble, and a verdict.
+"""The demo: eight workers against real servers, three of them with faults, and a verdict.
 
-Its pure twins: `demo_course` says who takes part and when trouble comes, `demo_record` gathers
-what happened, `verdict` judges it. This file starts the servers and the clock, and stops both
-whatever happens.
+The pure parts are in other modules: `demo_course` defines the workers and the times of the faults,
+`demo_record` collects what happened, and `verdict` judges it. This module starts the servers and
+the clock, and always stops both.
 """
 
 from __future__ import annotations
@@ -31,25 +31,26 @@ from chronopype_mp.timing import wall
 __all__ = ["run"]
 
 REFRESH_INTERVAL = 0.25
-"""Seconds between two pictures of the live table."""
+"""Seconds between two updates of the live table."""
 
 
 def run(options: DemoOptions) -> int:
     """Run the demo.
 
     Args:
-        options: what the user chose.
+        options: the user's choices.
 
     Returns:
-        The exit status: 0, 1 after a bad verdict, 128 and the signal's number after a signal.
+        The exit status: 0 for a good verdict, 1 for a bad one, 128 plus the signal's number after
+        a signal.
 
     Raises:
-        DemoError: it cannot run; says why.
+        DemoError: the demo cannot run. The message says why.
     """
     if os.environ.get("CHRONOPYPE_MP_LAUNCHER") == "inline":
         raise DemoError(
-            "CHRONOPYPE_MP_LAUNCHER=inline: a segmentation fault would end the demo itself; "
-            "it needs forkserver (the default) or spawn"
+            "CHRONOPYPE_MP_LAUNCHER=inline is not possible, because one worker segfaults; "
+            "use forkserver (the default) or spawn"
         )
     find_examples()
     view = make_view(options.plain)
@@ -62,7 +63,7 @@ def run(options: DemoOptions) -> int:
 
 @contextlib.contextmanager
 def quiet_logging(view: DemoView) -> Iterator[None]:
-    """Show warnings as lines of the view, and nothing below, here and in the workers."""
+    """Show only warnings and errors, from this process and the workers, as lines of the view."""
     root, handler = logging.getLogger(), LogLines(view)
     events = logging.getLogger("chronopype_mp.events")
     levels = root.level, events.level
@@ -94,11 +95,11 @@ class _Demo:
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
-        """Run it; return the exit status."""
+        """Run the demo and return the exit status."""
         with self._signals_stop(), self._view.shown():
             async with self._servers as servers:
                 main, second = servers.main, servers.second
-                self._view.note(f"servers listen: {main.http} {main.ws}, second {second.ws}")
+                self._view.note(f"servers: {main.http} {main.ws}, second server: {second.ws}")
                 self._cast = cast(self._options.seconds, main.http, main.ws, second.ws)
                 self._history = {member.name: History() for member in self._cast}
                 silent = [member.name for member in self._cast if member.role is Role.CRASHES]
@@ -112,7 +113,7 @@ class _Demo:
 
     @contextlib.contextmanager
     def _signals_stop(self) -> Iterator[None]:
-        """Let the first Ctrl-C or SIGTERM end the run in order; a second one as ever."""
+        """Stop gracefully on the first Ctrl-C or SIGTERM. A second one has its usual effect."""
         loop = asyncio.get_running_loop()
         numbers = (signal.SIGINT, signal.SIGTERM)
 
@@ -131,7 +132,7 @@ class _Demo:
                 loop.remove_signal_handler(number)
 
     async def _clock(self) -> None:
-        """Run the clock, from its entry to the end of the last worker."""
+        """Run the clock until the last worker has ended."""
         config = ClockConfig(
             clock_mode=ClockMode.REALTIME,
             tick_size=self._options.tick_size,
@@ -150,7 +151,7 @@ class _Demo:
             self._unpublished = clock.position.skipped
 
     async def _until_stopped(self, course: Coroutine[Any, Any, None]) -> None:
-        """Await the course of the demo, or cancel it when a signal comes; redraw meanwhile."""
+        """Await the course of the demo, or cancel it on a signal. Redraw the view meanwhile."""
         running = asyncio.create_task(course)
         stopped = asyncio.create_task(self._stop.wait())
         redrawing = asyncio.create_task(self._redraw())
@@ -166,10 +167,10 @@ class _Demo:
                 task.result()
 
     async def _course(self, clock: RealtimeClock) -> None:
-        """Wait for the workers, then tick them; take a server away meanwhile."""
+        """Wait for the workers, then tick them. Kill and restart a server meanwhile."""
         await asyncio.gather(*(handle.wait_ready() for handle in self._handles.values()))
         self._began = wall()
-        self._view.note(f"all workers are ready; {self._options.seconds:g} s begin")
+        self._view.note(f"all workers are ready; ticking for {self._options.seconds:g} s")
         away = asyncio.create_task(self._outage())
         try:
             await clock.run_til(self._began + self._options.seconds)
@@ -180,18 +181,18 @@ class _Demo:
             away.result()
 
     async def _outage(self) -> None:
-        """Take the second server away and bring it back on its port."""
+        """Kill the second server and restart it on the same port."""
         plan = outage(self._options.seconds)
         await asyncio.sleep(plan.kill_at)
-        self._view.note("kills the second server (SIGKILL)")
+        self._view.note("killing the second server (SIGKILL)")
         await self._servers.kill_second()
         await asyncio.sleep(plan.restart_at - plan.kill_at)
         try:
             await self._servers.revive_second()
         except DemoError as error:
-            self._view.note(str(error))  # the verdict will say what came of it
+            self._view.note(str(error))  # the verdict will show the consequence
         else:
-            self._view.note("has started the second server again")
+            self._view.note("restarted the second server")
 
     async def _redraw(self) -> None:
         while True:
@@ -200,7 +201,7 @@ class _Demo:
             await asyncio.sleep(REFRESH_INTERVAL)
 
     def _take(self, event: Event) -> None:
-        """Take in an event; how the workers stop is shown, but is no part of their history."""
+        """Show and record an event. Events of the final stop are shown but not recorded."""
         history = self._history.get(worker_of(event))
         if history is not None and self._at_end is None:
             history.take(event)
@@ -242,7 +243,7 @@ class _Demo:
 
 
 def _counts(handle: WorkerHandle) -> dict[str, Any]:
-    """Return a worker's account under the names that the records use."""
+    """Return a worker's account with the field names of the records."""
     statistics = handle.statistics()
     return {
         "due": statistics.published,

@@ -1,4 +1,4 @@
-"""What the demo consists of: its options, its workers, and when its trouble comes. Pure."""
+"""Defines the demo: its options, its workers, and the times of its faults. Pure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from chronopype_mp.core.restart import RestartBudget
 __all__ = ["Cast", "DemoError", "DemoOptions", "Outage", "cast", "outage"]
 
 STALL_TIMEOUT = 2.0
-"""Seconds that the blocking worker's loop may stand still."""
+"""The ``loop_stall_timeout`` of the workers with faults, seconds."""
 
 TROUBLED = Supervision(
     loop_stall_timeout=STALL_TIMEOUT,
-    stop_grace=3.0,  # it may be blocked just then
-    # Dying is this worker's job: it comes back soon, and as often as it likes.
+    stop_grace=3.0,  # the worker may be blocked when it is asked to stop
+    # These workers are meant to die, so they are restarted quickly and without a limit.
     healthy_after=1.0,
     backoff=BackoffPolicy(minimum=0.2, maximum=2.0),
     budget=RestartBudget(max_restarts=1000),
@@ -27,10 +27,10 @@ TROUBLED = Supervision(
 
 
 class DemoError(Exception):
-    """The demo cannot run; one line says why.
+    """The demo cannot run. The message is one line.
 
     Attributes:
-        status: the exit status to end with.
+        status: the exit status of the program.
     """
 
     def __init__(self, problem: str, status: int = 2) -> None:
@@ -39,7 +39,7 @@ class DemoError(Exception):
 
 
 class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the user may choose; times in seconds."""
+    """The user's options. Times are in seconds."""
 
     seconds: float = 30.0
     tick_size: float = 0.1
@@ -50,11 +50,11 @@ class Cast(msgspec.Struct, frozen=True, kw_only=True):
     """One worker of the demo.
 
     Attributes:
-        name: of the worker.
-        role: what it is there for.
-        target: its processor, for a `ProcessorSpec`.
+        name: the worker's name.
+        role: the worker's purpose in the demo.
+        target: the processor's target for a `ProcessorSpec`.
         options: the processor's arguments.
-        supervision: how it is supervised; None for the clock's own way.
+        supervision: the worker's supervision; None for the clock's default.
     """
 
     name: str
@@ -65,14 +65,14 @@ class Cast(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outage(msgspec.Struct, frozen=True):
-    """When the second server is killed and when it is started again, seconds into the run."""
+    """When the second server is killed and restarted, in seconds from the start of the run."""
 
     kill_at: float
     restart_at: float
 
 
 def outage(seconds: float) -> Outage:
-    """Return when the server is away in a run of ``seconds``: early enough to get over it."""
+    """Return when the server is down in a run of ``seconds``. It leaves time to reconnect."""
     kill_at = 0.3 * seconds
     return Outage(kill_at, kill_at + min(4.0, 0.15 * seconds))
 
@@ -81,10 +81,10 @@ def cast(seconds: float, http: str, ws: str, second_ws: str) -> tuple[Cast, ...]
     """Return the workers of a run.
 
     Args:
-        seconds: how long it takes.
+        seconds: the duration of the run.
         http: the address of the API.
         ws: the address of the feed.
-        second_ws: the address of the feed that goes away.
+        second_ws: the address of the feed that is killed.
     """
     api = "http_api:ApiProcessor"
     feed = "websocket_feed:WebSocketProcessor"

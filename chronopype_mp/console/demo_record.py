@@ -1,4 +1,4 @@
-"""What the demo's workers went through, gathered from the clock's events. Pure."""
+"""Collects the history of the demo's workers from the clock's events. Pure."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from chronopype_mp.core.events import (
 __all__ = ["History", "brief", "describe", "worker_of"]
 
 KILLED_BECAUSE = {
-    DeathReason.LOOP_BLOCKED: "killed: its event loop stood still",
-    DeathReason.GIL_STUCK: "killed: no thread of it could run Python",
+    DeathReason.LOOP_BLOCKED: "killed: its event loop was blocked",
+    DeathReason.GIL_STUCK: "killed: none of its threads could run Python",
     DeathReason.STOPPED: "killed: its process was stopped",
-    DeathReason.UNREACHABLE: "ended: it was not heard of any more",
-    DeathReason.LIMIT_EXCEEDED: "ended: it exceeded a limit",
+    DeathReason.UNREACHABLE: "stopped: it was unreachable",
+    DeathReason.LIMIT_EXCEEDED: "stopped: it exceeded a limit",
     DeathReason.STOP_TIMEOUT: "killed: it did not stop in time",
     DeathReason.START_FAILED: "could not start",
 }
 
 
 class History:
-    """What one worker went through so far."""
+    """The history of one worker."""
 
     def __init__(self) -> None:
         self.readies = 0
@@ -45,7 +45,7 @@ class History:
         self.statuses: list[NetworkStatus] = []
 
     def take(self, event: Event) -> None:
-        """Take in an event of this worker's."""
+        """Record an event of this worker."""
         match event:
             case WorkerReady():
                 self.readies += 1
@@ -61,20 +61,20 @@ def worker_of(event: Event) -> str:
 
 
 def describe(event: Event) -> str:
-    """Return an event in a line of words, without its time and its worker."""
+    """Describe an event in one line, without its time and its worker."""
     match event:
         case WorkerStarting():
-            return f"process {event.incarnation} is being started"
+            return f"starting process {event.incarnation}"
         case WorkerReady():
             return f"ready after {event.seconds:.2f} s, pid {event.pid}"
         case WorkerDied():
             return _death(event)
         case WorkerBackingOff():
-            return f"starts again in {event.delay:.1f} s"
+            return f"restarting in {event.delay:.1f} s"
         case WorkerQuarantined():
             return f"quarantined after {event.restarts} restarts"
         case WorkerStopping():
-            return "is asked to stop"
+            return "stopping"
         case WorkerStopped():
             return "stopped"
         case NetworkChanged():
@@ -90,7 +90,7 @@ def describe(event: Event) -> str:
 
 def _death(event: WorkerDied) -> str:
     how = KILLED_BECAUSE.get(event.reason) or f"died: {_exit(event.exitcode)}"
-    lost = f"; {event.ticks_lost} ticks lost with it" if event.ticks_lost else ""
+    lost = f"; {event.ticks_lost} ticks lost" if event.ticks_lost else ""
     error = f"; {_last_line(event.error)}" if event.error else ""
     return f"{how}, {event.uptime:.1f} s after its start{lost}{error}"
 
@@ -113,7 +113,7 @@ def _last_line(text: str) -> str:
 
 
 def brief(statuses: Iterable[NetworkStatus]) -> str:
-    """Return the statuses passed through, each once, with how often: ``CONNECTED x2``."""
+    """List each status once, with its number of occurrences: ``CONNECTED x2``."""
     return ", ".join(
         status.name if times == 1 else f"{status.name} x{times}"
         for status, times in Counter(statuses).items()

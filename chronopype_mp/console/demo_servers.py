@@ -1,4 +1,4 @@
-"""The demo's servers: ``examples/servers.py``, twice, each in a process of its own."""
+"""The demo's servers: two instances of ``examples/servers.py``, each in its own process."""
 
 from __future__ import annotations
 
@@ -14,58 +14,57 @@ from chronopype_mp.console.demo_course import DemoError
 __all__ = ["DemoServers", "Server", "find_examples"]
 
 NEEDED = ("aiohttp", "websockets")
-"""What the extra ``demo`` installs."""
+"""The packages of the extra ``demo``."""
 
 
 class Server(Protocol):
-    """``ServerProcess`` in ``examples/servers.py``, which says more."""
+    """The interface of ``ServerProcess`` in ``examples/servers.py``."""
 
     http: str
     ws: str
 
     async def kill(self) -> None:
-        """Kill it, and return when it is gone."""
+        """Kill the server, and return when it has ended."""
         ...
 
     async def close(self) -> None:
-        """Let it end in order."""
+        """Stop the server gracefully."""
         ...
 
 
 def find_examples() -> None:
-    """Make the examples importable by name, here and in the workers, whose path is this one's.
+    """Make the examples importable by name, here and in the workers, which inherit the path.
 
     Raises:
-        DemoError: what they need is not installed, or they are not there.
+        DemoError: a package is missing, or the examples are.
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise DemoError(
-            f"needs {' and '.join(missing)}; install what is missing with: "
-            "pip install 'chronopype-mp[demo]'"
+            f"needs {' and '.join(missing)}; install with: pip install 'chronopype-mp[demo]'"
         )
     sys.path.insert(0, str(examples_directory(Path(__file__).resolve().parent.parent)))
 
 
 def examples_directory(package: Path) -> Path:
-    """Return where the examples are: in an installed package, or beside it in a checkout.
+    """Find the examples inside an installed package, or next to it in a checkout.
 
     Args:
         package: the directory of ``chronopype_mp``.
 
     Raises:
-        DemoError: in neither place.
+        DemoError: they are in neither place.
     """
     for directory in (package / "examples", package.parent / "examples"):
         if (directory / "servers.py").is_file():
             return directory
-    raise DemoError(f"the examples are neither in {package} nor beside it", status=1)
+    raise DemoError(f"no examples found in {package} or next to it", status=1)
 
 
 class DemoServers:
-    """Both servers: the main one, and a second that goes away and comes back on its port.
+    """Both servers: the main one, and a second one that is killed and restarted on its port.
 
-    An async context manager; leaving it ends what runs of them.
+    This is an async context manager. Leaving it stops the running servers.
     """
 
     def __init__(self) -> None:
@@ -73,10 +72,10 @@ class DemoServers:
         self._running: list[Server] = []
 
     async def __aenter__(self) -> Self:
-        """Start both, and return when they listen.
+        """Start both servers, and return when they listen.
 
         Raises:
-            DemoError: one did not come up.
+            DemoError: a server did not start.
         """
         try:
             self.main = await self._start()
@@ -92,7 +91,7 @@ class DemoServers:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End both."""
+        """Stop both servers."""
         await self._end()
 
     async def kill_second(self) -> None:
@@ -103,7 +102,7 @@ class DemoServers:
         """Start a new second server on the port of the old one.
 
         Raises:
-            DemoError: it did not come up.
+            DemoError: the server did not start.
         """
         port = int(self.second.ws.rpartition(":")[2])
         self._running.remove(self.second)
@@ -113,7 +112,7 @@ class DemoServers:
         try:
             server: Server = await self._module.ServerProcess.start(ws_port=ws_port)
         except (OSError, RuntimeError) as error:
-            raise DemoError(f"cannot start its servers: {error}", status=1) from error
+            raise DemoError(f"cannot start the servers: {error}", status=1) from error
         self._running.append(server)
         return server
 

@@ -1,4 +1,4 @@
-"""The demo's tables: the live one, and the verdict. Pure: values in, renderables out."""
+"""The demo's live table and verdict table. Pure: values in, renderables out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COUNTS = ("due", "run", "missed", "skipped", "lost")
 
 
 class LiveRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One worker at one moment."""
+    """The state of one worker at one moment."""
 
     worker: str
     role: Role
@@ -39,13 +39,13 @@ def live_table(rows: Iterable[LiveRow], elapsed: float, seconds: float) -> Table
     """Return the table shown while the demo runs.
 
     Args:
-        rows: one a worker.
-        elapsed: seconds since the run began.
-        seconds: how long it takes.
+        rows: one row per worker.
+        elapsed: seconds since the start of the run.
+        seconds: the duration of the run.
     """
     table = Table(
         box=box.SIMPLE_HEAD,
-        padding=0,  # so that it fits 80 columns
+        padding=0,  # to fit into 80 columns
         show_edge=False,
         title=f"chronopype-mp demo, {min(elapsed, seconds):.0f} of {seconds:g} s",
         title_justify="left",
@@ -67,7 +67,7 @@ def live_table(rows: Iterable[LiveRow], elapsed: float, seconds: float) -> Table
 
 
 def verdict_table(verdict: Verdict) -> Table:
-    """Return the table that ends the demo: what became of each worker."""
+    """Return the table that is shown at the end, with the result of each worker."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="Verdict", title_justify="left")
     table.add_column("worker", no_wrap=True)
     for name in (*COUNTS, "gap s", "restarts"):
@@ -94,28 +94,28 @@ def _word(judgement: Judgement, trouble_due: bool) -> Text:
 
 
 def conclusion(verdict: Verdict) -> list[str]:
-    """Return the verdict in words, a line each."""
+    """Return the verdict as lines of text."""
     healthy = _names(verdict, Role.HEALTHY)
-    lines = ["What was expected of each, and what its network passed through:"]
+    lines = ["The role of each worker, and the states of its network:"]
     lines += [
         f"  {record.worker}: {record.role.value}: {brief(record.statuses) or 'nothing'}"
         for record in (judgement.record for judgement in verdict.judgements)
     ]
     lines += [
-        f"Expected healthy: {healthy}: no tick missed or lost, no restart, connected throughout "
-        "(ticks skipped before the first connection are no harm).",
-        "gap: the longest between two ticks that one process ran one after the other; those it "
-        "held back while not connected make none.",
+        f"Expected healthy: {healthy}. A healthy worker misses and loses no tick, is not restarted "
+        "and stays connected. It may skip ticks before its first connection.",
+        "gap: the longest time between two consecutive ticks of one process. Ticks that are held "
+        "back while not connected do not count.",
     ]
     if verdict.unpublished:
         lines.append(
-            f"The machine was too busy for the clock itself: {verdict.unpublished} ticks were "
-            "never published, to anybody."
+            f"The machine was too busy for the clock: {verdict.unpublished} ticks were never "
+            "published."
         )
     if not verdict.trouble_due:
         lines.append(
-            f"The trouble of the others was not judged: that takes a full run of {TROUBLE_DUE:g} s "
-            "or more."
+            f"The faults were not judged, because that takes a full run of {TROUBLE_DUE:g} s or "
+            "more."
         )
     lines += [
         f"BAD: {judgement.record.worker} ({judgement.record.role.value}): {problem}"
@@ -123,11 +123,11 @@ def conclusion(verdict: Verdict) -> list[str]:
         for problem in judgement.problems
     ]
     if verdict.ok and verdict.trouble_due:
-        lines.append("GOOD: the trouble happened, was overcome, and reached no healthy worker.")
+        lines.append("GOOD: all faulty workers recovered, and no healthy worker was affected.")
     elif verdict.ok and not any(judgement.record.due for judgement in verdict.judgements):
-        lines.append("No tick was due; there is nothing to judge.")
+        lines.append("No tick was due, so there is nothing to judge.")
     elif verdict.ok:
-        lines.append("GOOD: no healthy worker came to harm.")
+        lines.append("GOOD: no healthy worker was affected.")
     return lines
 
 

@@ -1,7 +1,7 @@
-"""How the demo shows what happens: a live table on a terminal, a line for each event elsewhere.
+"""The demo's views: a live table on a terminal, a line per event elsewhere.
 
-While the clock runs, the workers' output comes out of the coordinator's stdout and stderr. A
-view takes their place and lets it through as lines of its own, so that the table stays whole.
+While the clock runs, the coordinator writes the workers' output to stdout and stderr. A view
+captures both and shows them as lines of its own, so that they do not break the table.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ SHOWN_EVENTS = 12
 """Lines below the live table."""
 
 PLAIN_WIDTH = 120
-"""Columns of the verdict's table where no terminal says how many there are."""
+"""Columns of the verdict table if the output is not a terminal."""
 
 OURS = "demo"
-"""Who speaks in lines that are of no worker."""
+"""The name in lines that belong to no worker."""
 
 
 class DemoView:
-    """Shows the demo; the base of the two ways.
+    """Shows the demo. The base class of both views.
 
     Args:
-        console: where to.
+        console: the output.
     """
 
     def __init__(self, console: Console) -> None:
@@ -53,41 +53,41 @@ class DemoView:
         """Show a line.
 
         Args:
-            worker: whom it is about.
-            text: without a line's end.
-            at: when, wall clock; None for now.
+            worker: the worker that the line is about.
+            text: the text without a newline.
+            at: the wall-clock time in seconds; None for now.
         """
         when = datetime.fromtimestamp(wall() if at is None else at)
         self.show(f"{when:%H:%M:%S}.{when.microsecond // 1000:03d}  {worker:<12}  {text}")
 
     def event(self, event: Event) -> None:
-        """Show an event of the clock's."""
+        """Show an event of the clock."""
         self.line(worker_of(event), describe(event), event.at)
 
     def note(self, text: str) -> None:
-        """Show what the demo itself does."""
+        """Show an action of the demo itself."""
         self.line(OURS, text)
 
     def verdict(self, verdict: Verdict) -> None:
-        """Show the end."""
+        """Show the verdict."""
         self._print(verdict_table(verdict))
         for line in conclusion(verdict):
             self._print(Text(line))
 
     def show(self, line: str) -> None:
-        """Show a finished line."""
+        """Show a complete line."""
         raise NotImplementedError
 
     def refresh(self, rows: Iterable[LiveRow], elapsed: float, seconds: float) -> None:
-        """Show how the workers stand."""
+        """Show the state of the workers."""
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        """Be on the screen; what takes a screen is undone in the end."""
+        """Keep the view on the screen, and restore the screen at the end."""
         yield
 
     def _print(self, what: Table | Text) -> None:
-        """Print, unless nobody reads any more (``| head``): that must not end the run midway."""
+        """Print, unless the reader has gone (``| head``), which must not abort the run."""
         if self.closed:
             return
         try:
@@ -95,20 +95,20 @@ class DemoView:
             self.console.file.flush()
         except BrokenPipeError:
             self.closed = True
-            # What is still buffered must have somewhere to go when the interpreter ends.
+            # The interpreter flushes the rest of the buffer when it exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 class PlainView(DemoView):
-    """A line for each event."""
+    """Prints a line per event."""
 
     def show(self, line: str) -> None:
-        """Print it."""
+        """Print the line."""
         self._print(Text(line))
 
 
 class TableView(DemoView):
-    """A live table, with the latest lines below."""
+    """Shows a live table with the latest lines below."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -123,17 +123,17 @@ class TableView(DemoView):
         )
 
     def show(self, line: str) -> None:
-        """Keep it for the next refresh."""
+        """Keep the line for the next refresh."""
         self._lines.append(line)
 
     def refresh(self, rows: Iterable[LiveRow], elapsed: float, seconds: float) -> None:
-        """Draw anew."""
+        """Redraw the table."""
         lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in self._lines]
         self._live.update(Group(live_table(rows, elapsed, seconds), *lines), refresh=True)
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        """Keep the table on the screen; it goes when the verdict comes."""
+        """Keep the table on the screen until the verdict."""
         with self._live:
             yield
 
@@ -142,7 +142,7 @@ def make_view(plain: bool) -> DemoView:
     """Return the view that fits standard output.
 
     Args:
-        plain: whether lines are asked for in any case.
+        plain: whether the user wants lines even on a terminal.
     """
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     if console.is_terminal and not console.is_dumb_terminal and sys.stdout.isatty():
@@ -152,7 +152,7 @@ def make_view(plain: bool) -> DemoView:
 
 
 class _Lines(io.TextIOBase):
-    """A stream whose lines go to a function."""
+    """A stream that passes each line to a function."""
 
     def __init__(self, take: Callable[[str], None]) -> None:
         self._take = take
@@ -170,11 +170,11 @@ class _Lines(io.TextIOBase):
 
 @contextlib.contextmanager
 def captured(view: DemoView, silent: Iterable[str]) -> Iterator[None]:
-    """Show as lines of a view what is written to stdout and stderr.
+    """Show the output on stdout and stderr as lines of a view.
 
     Args:
-        view: where to.
-        silent: workers whose output is left out, for a crash writes its stack there.
+        view: the view.
+        silent: the workers whose output is omitted, because a crash writes its stack there.
     """
     prefixes = tuple(f"[{worker}] " for worker in silent)
 
@@ -188,14 +188,14 @@ def captured(view: DemoView, silent: Iterable[str]) -> Iterator[None]:
 
 
 class LogLines(logging.Handler):
-    """Shows log records, of the workers too, as lines of a view."""
+    """Shows log records, including those of the workers, as lines of a view."""
 
     def __init__(self, view: DemoView) -> None:
         super().__init__(logging.WARNING)
         self._view = view
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a record."""
+        """Show a log record."""
         worker = str(getattr(record, "worker", OURS))
         text = f"{record.levelname} {record.name}: {record.getMessage()}"
         self._view.line(worker, text, record.created)

@@ -1,4 +1,4 @@
-"""Whether the demo went as it should: a pure judgement over what became of each worker."""
+"""Judges whether the demo went as expected, from the records of its workers. Pure."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from chronopype_mp.core.events import DeathReason
 __all__ = ["TROUBLE_DUE", "Death", "Judgement", "Role", "Verdict", "WorkerRecord", "judge"]
 
 TROUBLE_DUE = 15.0
-"""Seconds; in a shorter run there is no time for all the trouble and its end."""
+"""Seconds. A shorter run has no time for all faults and the recovery."""
 
 SEGFAULT = -11
-"""The exit code of a process that SIGSEGV ended."""
+"""The exit code of a process that was ended by SIGSEGV."""
 
 
 class Role(enum.Enum):
-    """What a worker of the demo is there for; the value says what is expected of it."""
+    """The purpose of a worker in the demo. The value says what is expected of it."""
 
     HEALTHY = "healthy"
-    BLOCKS = "blocks its loop, is killed, comes back"
-    CRASHES = "segfaults, comes back"
+    BLOCKS = "blocks its loop, is killed, recovers"
+    CRASHES = "segfaults, recovers"
     LOSES_SERVER = "loses its server, reconnects"
 
 
 class Death(msgspec.Struct, frozen=True):
-    """How a process of a worker ended without having been asked to."""
+    """How a worker's process died."""
 
     reason: DeathReason
     exitcode: int | None = None
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one worker.
+    """The result of one worker.
 
     Attributes:
-        worker: its name.
-        role: what it is there for.
+        worker: the worker's name.
+        role: the worker's purpose.
         due: ticks published while it was READY.
-        run: executed.
-        missed: replaced by a newer one.
-        skipped: held back while it was not connected.
-        lost: gone with a process that died.
-        largest_gap: between two ticks that it executed one after the other, seconds.
-        restarts: processes after the first.
+        run: ticks that it ran.
+        missed: ticks that were replaced by newer ones.
+        skipped: ticks that were held back while it was not connected.
+        lost: ticks that were lost with a process that died.
+        largest_gap: the longest time between two consecutive ticks, seconds.
+        restarts: the number of restarts.
         readies: how often it became READY.
-        deaths: of its processes, in order.
-        statuses: of its network, passed through before the clock stopped, in order.
-        at_end: its network's when the clock stopped.
+        deaths: the deaths of its processes, in order.
+        statuses: the states of its network until the clock stopped, in order.
+        at_end: the state of its network when the clock stopped.
     """
 
     worker: str
@@ -70,24 +70,25 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def unaccounted(self) -> int:
-        """Ticks that were due and are in no other column; below 0 if one is in two."""
+        """Ticks that were due but are in no category. Negative if a tick is in two."""
         return self.due - (self.run + self.missed + self.skipped + self.lost)
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """A worker's record, and what is wrong with it, in words."""
+    """A worker's record and a description of each problem."""
 
     record: WorkerRecord
     problems: tuple[str, ...]
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What is to be said of a run.
+    """The verdict on a run.
 
     Attributes:
-        judgements: one for each worker, in the order of the records.
-        trouble_due: whether the run was long enough for the trouble to be judged.
-        unpublished: ticks that the clock itself was too late for; no worker's account has them.
+        judgements: one per worker, in the order of the records.
+        trouble_due: whether the run was long enough to judge the faults.
+        unpublished: ticks that the clock itself was too late to publish. They are in no worker's
+            account.
     """
 
     judgements: tuple[Judgement, ...]
@@ -96,7 +97,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no problems."""
         return not any(judgement.problems for judgement in self.judgements)
 
 
@@ -110,11 +111,12 @@ def judge(
     """Judge a run.
 
     Args:
-        records: what became of each worker.
-        seconds: how long the run was planned to be.
-        complete: whether it took so long; False after Ctrl-C, when nothing is asked for that may
-            not have had its time.
-        unpublished: ticks that the clock itself was too late for; said, but held against nobody.
+        records: the results of the workers.
+        seconds: the planned duration of the run.
+        complete: whether the run was complete. After Ctrl-C it is False, and nothing is expected
+            that may not have had time to happen.
+        unpublished: ticks that the clock itself was too late to publish. They are reported, but are
+            not a problem of any worker.
     """
     trouble_due = complete and seconds >= TROUBLE_DUE
     return Verdict(
@@ -142,7 +144,7 @@ def _problems(record: WorkerRecord, trouble_due: bool, complete: bool) -> list[s
 
 
 def _harm(record: WorkerRecord, complete: bool) -> list[str]:
-    """Say what a healthy worker should not have suffered."""
+    """Describe how a healthy worker was affected."""
     problems = []
     if record.missed:
         problems.append(f"missed {_ticks(record.missed)}")
@@ -163,7 +165,7 @@ def _harm(record: WorkerRecord, complete: bool) -> list[str]:
 def _unreconnected(record: WorkerRecord) -> list[str]:
     problems = []
     if record.restarts or record.deaths:
-        problems.append("was restarted, though a lost server is no reason to")
+        problems.append("was restarted, although it only lost its server")
     if not _left_connected(record.statuses):
         problems.append("never lost its server")
     elif record.at_end is not NetworkStatus.CONNECTED:
@@ -176,13 +178,13 @@ def _unrestarted(record: WorkerRecord) -> list[str]:
     if record.role is Role.BLOCKS:
         happened = any(death.reason is DeathReason.LOOP_BLOCKED for death in record.deaths)
         if not happened:
-            problems.append("was never killed for its blocked loop")
+            problems.append("was never killed for blocking its loop")
     else:
         happened = any(death.exitcode == SEGFAULT for death in record.deaths)
         if not happened:
             problems.append("never segfaulted")
     if happened and not (record.restarts and record.readies > 1):
-        problems.append("did not come back")
+        problems.append("did not recover")
     return problems
 
 

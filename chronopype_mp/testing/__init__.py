@@ -1,4 +1,4 @@
-"""For people who test their processors: time that a test moves, and events to wait for."""
+"""Tools for testing your processors: a clock that the test advances, and events to wait for."""
 
 from __future__ import annotations
 

@@ -1,14 +1,15 @@
-"""Hurting workers on purpose, to see what becomes of it: rehearse your failures.
+"""Injects faults into workers, to rehearse failures.
 
-Each function takes a worker's handle and returns at once; what comes of it is in the events::
+Each function takes a worker's handle and returns at once. The events show the consequences::
 
     faults.hold_gil(handle, 30.0)
     death = await recorder.wait_for(WorkerDied, worker=handle.name, timeout=60.0)
     assert death.reason is DeathReason.GIL_STUCK
 
-`kill`, `stop` and `resume` are signals from outside and work on any worker process. The others are
-carried out by the worker itself, in its event loop, and need one that is READY and listens. With
-the inline launcher nearly all of them hurt the whole program, so they are refused.
+`kill`, `stop` and `resume` send signals from outside and work on any worker process. The worker
+itself carries out the other faults in its event loop. It must be READY, and its loop must not be
+blocked. Faults are rejected with the inline launcher, because most of them would affect the whole
+program.
 """
 
 from __future__ import annotations
@@ -58,27 +59,27 @@ def resume(handle: WorkerHandle) -> int:
 
 
 def block_loop(handle: WorkerHandle, seconds: float) -> None:
-    """Block the event loop in C code that releases the GIL (`time.sleep`)."""
+    """Block the event loop for ``seconds`` in C code that releases the GIL (`time.sleep`)."""
     _inflict(handle, "block_loop", seconds)
 
 
 def spin(handle: WorkerHandle, seconds: float) -> None:
-    """Block the event loop in Python code."""
+    """Block the event loop for ``seconds`` in Python code."""
     _inflict(handle, "spin", seconds)
 
 
 def hold_gil(handle: WorkerHandle, seconds: float) -> None:
-    """Block all threads: C code that keeps the GIL, at most 4,000 s."""
+    """Block all threads for ``seconds`` in C code that holds the GIL, at most 4,000 s."""
     _inflict(handle, "hold_gil", seconds)
 
 
 def leak(handle: WorkerHandle, size: int) -> None:
-    """Allocate ``size`` bytes and never give them back."""
+    """Allocate ``size`` bytes and never free them."""
     _inflict(handle, "leak", size)
 
 
 def burn_cpu(handle: WorkerHandle, seconds: float) -> None:
-    """Use a whole core while the event loop goes on turning."""
+    """Use a whole core for ``seconds`` while the event loop keeps turning."""
     _inflict(handle, "burn_cpu", seconds)
 
 
@@ -89,28 +90,28 @@ def exit_in_hook(handle: WorkerHandle, code: int) -> None:
 
 
 def exit_at_once(handle: WorkerHandle, code: int) -> None:
-    """End the process with `os._exit`: nothing is flushed; ``code`` is 0 to 255."""
+    """End the process with `os._exit`, which flushes nothing; ``code`` is 0 to 255."""
     whole("faults.exit_at_once", "code", code, 0, 255)
     _inflict(handle, "exit_at_once", code)
 
 
 def crash(handle: WorkerHandle) -> None:
-    """Read from address 0: a segmentation fault."""
+    """Cause a segmentation fault by reading from address 0."""
     _inflict(handle, "crash", 0)
 
 
 def ignore_signals(handle: WorkerHandle) -> None:
-    """Ignore SIGTERM and the command to stop from now on."""
+    """Ignore SIGTERM and the stop command from now on."""
     _inflict(handle, "ignore_signals", 0)
 
 
 def flood_logs(handle: WorkerHandle, records: int) -> None:
-    """Log so many records as fast as possible."""
+    """Log ``records`` records as fast as possible."""
     _inflict(handle, "flood_logs", records)
 
 
 def flood_output(handle: WorkerHandle, lines: int) -> None:
-    """Print so many lines to stdout as fast as possible."""
+    """Print ``lines`` lines to stdout as fast as possible."""
     _inflict(handle, "flood_output", lines)
 
 
@@ -120,12 +121,12 @@ def junk_output(handle: WorkerHandle, size: int) -> None:
 
 
 def drop_reports(handle: WorkerHandle, seconds: float) -> None:
-    """Send no report, from whichever thread, for so long; the worker is healthy otherwise."""
+    """Send no reports from any thread for ``seconds``. The worker is otherwise healthy."""
     _inflict(handle, "drop_reports", seconds)
 
 
 def start_children(handle: WorkerHandle, seconds: float) -> None:
-    """Start two child processes that sleep for so long, one of them in a session of its own."""
+    """Start two child processes that sleep for ``seconds``, one of them in its own session."""
     _inflict(handle, "start_children", seconds)
 
 
@@ -142,7 +143,7 @@ def _inflict(handle: WorkerHandle, fault: str, amount: float) -> None:
     at_least(f"faults.{fault}", "amount", amount, 0.0)
     _pid(handle)
     if handle.status is not WorkerStatus.READY:
-        raise WorkerError(handle.name, f"it is {handle.status.name}, and must be READY for that")
+        raise WorkerError(handle.name, f"it is {handle.status.name}, but this needs READY")
     handle._rehearse(fault, float(amount))
 
 
@@ -150,5 +151,5 @@ def _pid(handle: WorkerHandle) -> int:
     if handle.pid is None:
         raise WorkerError(handle.name, "it has no process now")
     if handle.pid == os.getpid():
-        raise WorkerError(handle.name, "it is inline: that would hurt this very program")
+        raise WorkerError(handle.name, "it runs inline, so the fault would hit this process")
     return handle.pid

@@ -1,4 +1,4 @@
-"""The worker's side of `chronopype_mp.testing.faults`: it does itself the harm asked for."""
+"""The worker's side of `chronopype_mp.testing.faults`: carries out the requested faults."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def inflict(fault: str, amount: float, host: WorkerHost) -> None:
     """Carry out a fault in this worker, in its event loop.
 
     Args:
-        fault: a name in `FAULTS`; another one is ignored with a log record.
-        amount: seconds, a number or a size, as the fault needs.
-        host: the worker's.
+        fault: a name in `FAULTS`. An unknown name is logged and ignored.
+        amount: seconds, a count or a size in bytes, depending on the fault.
+        host: the worker's host.
     """
     if fault not in FAULTS:
-        logging.getLogger("chronopype_mp.faults").error("there is no fault %r", fault)
+        logging.getLogger("chronopype_mp.faults").error("unknown fault %r", fault)
         return
     FAULTS[fault](amount, host)
 
@@ -56,12 +56,12 @@ def _hold_gil(seconds: float, host: WorkerHost) -> None:
 
 def _leak(size: float, host: WorkerHost) -> None:
     leak = bytearray(int(size))
-    leak[::4096] = b"x" * len(leak[::4096])  # touched, or it would not be resident
+    leak[::4096] = b"x" * len(leak[::4096])  # only touched pages are resident
     _leaked.append(leak)
 
 
 def _burn_cpu(seconds: float, host: WorkerHost) -> None:
-    """Use all of a core, and let the loop turn in between."""
+    """Use a whole core, and let the loop turn in between."""
     loop = asyncio.get_running_loop()
     end = monotonic() + seconds
 
@@ -88,7 +88,7 @@ def _crash(_: float, host: WorkerHost) -> None:
 
 
 def _ignore_signals(_: float, host: WorkerHost) -> None:
-    """Neither hear SIGTERM nor the command to stop."""
+    """Ignore SIGTERM and the stop command."""
     asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     host._begin_stop = lambda seq: None  # type: ignore[method-assign]
@@ -119,7 +119,7 @@ def _drop_reports(seconds: float, host: WorkerHost) -> None:
     def send_later(sender: ZmqSender, frame: bytes) -> bool:
         return monotonic() < end or send(sender, frame)
 
-    # In the class, for the guard's socket too.
+    # Patched in the class, to include the guard's socket.
     ZmqSender.send = send_later  # type: ignore[assignment,method-assign]
 
 
@@ -144,4 +144,4 @@ FAULTS: dict[str, Callable[[float, WorkerHost], None]] = {
     "drop_reports": _drop_reports,
     "start_children": _start_children,
 }
-"""By name, as in the command."""
+"""The faults by name, as in the command."""

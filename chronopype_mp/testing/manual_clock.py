@@ -1,4 +1,4 @@
-"""ManualClock, a time source that stands still until it is told to move."""
+"""ManualClock, a time source that moves only when it is advanced."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 
 class ManualClock:
-    """Time for tests: give it to a clock as ``timing=``, then `advance` it.
+    """A time source for tests. Pass it to a clock as ``timing=``, then `advance` it.
 
-    The clock's ticks and its supervision follow this time. Processors still wait in real time, in
-    whatever they await.
+    The clock's ticks and supervision follow this time. Whatever processors await still takes real
+    time.
 
     Args:
-        wall: the wall clock at the start, seconds.
-        monotonic: the monotonic clock at the start, seconds.
+        wall: the initial wall-clock time, seconds.
+        monotonic: the initial monotonic time, seconds.
     """
 
     def __init__(self, wall: float = 1_000_000.0, monotonic: float = 1000.0) -> None:
@@ -31,34 +31,34 @@ class ManualClock:
         self._sleepers: list[tuple[float, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
     def monotonic(self) -> float:
-        """Return the monotonic clock, seconds."""
+        """Return the monotonic time, seconds."""
         with self._moved:
             return self._monotonic
 
     def wall(self) -> float:
-        """Return the wall clock, seconds."""
+        """Return the wall-clock time, seconds."""
         with self._moved:
             return self._wall
 
     def set_wall(self, wall: float) -> None:
-        """Set the wall clock, as an administrator might; the monotonic clock goes on."""
+        """Set the wall clock, as an administrator might. The monotonic clock is unaffected."""
         with self._moved:
             self._wall = wall
 
     def advance(self, seconds: float) -> None:
-        """Move both clocks on, and wake whoever waited for a time that has come.
+        """Advance both clocks, and wake everything whose deadline has passed.
 
-        To see every tick, advance by one tick size at a time and wait for the tick: like a machine
-        that was asleep, one long step fires one tick and skips the others.
+        One long step fires one tick and skips the others, like a machine that was asleep. To get
+        every tick, advance by one tick size at a time and wait for the tick.
 
         Args:
-            seconds: how far, at least 0.
+            seconds: how far to advance, at least 0.
 
         Raises:
-            ValueError: ``seconds`` is below 0.
+            ValueError: ``seconds`` is negative.
         """
         if seconds < 0:
-            raise ValueError(f"seconds = {seconds!r}: time does not run backwards")
+            raise ValueError(f"seconds = {seconds!r}: must not be negative")
         with self._moved:
             self._monotonic += seconds
             self._wall += seconds
@@ -73,7 +73,7 @@ class ManualClock:
                 loop.call_soon_threadsafe(_finish, future)
 
     def get(self, items: queue.Queue[T], deadline: float | None) -> T | None:
-        """Block this thread until an item is there or the deadline has come; see `TimeSource`."""
+        """Block this thread until an item arrives or the deadline passes; see `TimeSource`."""
         while True:
             with self._moved:
                 try:
@@ -94,7 +94,7 @@ class ManualClock:
                 return item
 
     async def sleep_until(self, deadline: float) -> None:
-        """Return once the monotonic clock has been moved to ``deadline``."""
+        """Return once the monotonic clock has been advanced to ``deadline``."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         with self._moved:

@@ -1,4 +1,4 @@
-"""EventRecorder: what happened so far, and waiting for what shall happen."""
+"""EventRecorder, which records events and waits for them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ E = TypeVar("E", bound=Event)
 
 
 class EventRecorder:
-    """Keeps all events of a clock from now on.
+    """Records all events of a clock from now on.
 
     Args:
         stream: ``clock.events``.
 
     Attributes:
-        events: all so far, oldest first.
+        events: all events so far, oldest first.
     """
 
     def __init__(self, stream: EventStream) -> None:
@@ -35,7 +35,7 @@ class EventRecorder:
         self._arrived.set()
 
     def of(self, kind: type[E], **fields: object) -> list[E]:
-        """Return the events of a kind so far whose fields have these values."""
+        """Return the recorded events of a type whose fields have these values."""
         return [
             event
             for event in self.events
@@ -46,19 +46,19 @@ class EventRecorder:
     async def wait_for(
         self, kind: type[E], *, count: int = 1, timeout: float = 10.0, **fields: object
     ) -> E:
-        """Wait for an event, one of the past included.
+        """Wait for an event. Events that were recorded earlier count too.
 
         Args:
-            kind: its type.
-            count: wait for the ``count``-th that fits.
+            kind: the type of the event.
+            count: wait for the ``count``-th matching event.
             timeout: seconds.
-            fields: values that its fields must have.
+            fields: values that the event's fields must have.
 
         Returns:
-            The ``count``-th event that fits.
+            The ``count``-th matching event.
 
         Raises:
-            TimeoutError: it did not come; the message lists what did.
+            TimeoutError: the event did not occur in time. The message lists the recorded events.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -69,6 +69,6 @@ class EventRecorder:
             seen = "\n".join(f"  {event!r}" for event in self.events) or "  nothing"
             raise TimeoutError(
                 f"no {kind.__name__} with {fields} (number {count}) within {timeout} s; "
-                f"what came was:\n{seen}"
+                f"recorded events:\n{seen}"
             ) from None
         return found[count - 1]

@@ -1,8 +1,8 @@
-"""The ZeroMQ transport: PUB to the workers, PUSH back, over ipc in a private directory or tcp.
+"""The ZeroMQ transport: PUB to the workers and PUSH back, over ipc in a private directory or tcp.
 
-The sockets are read through their file descriptor and not through zmq.asyncio, which costs some
-ten times the CPU per message. The descriptor is edge-triggered: whoever is told that it is
-readable must read until nothing is left, or look again by itself.
+The sockets are read through their file descriptors. zmq.asyncio would cost about ten times the CPU
+per message. A descriptor is edge-triggered, so a reader must read until the socket is empty, or
+schedule another read itself.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ READABLE = int(zmq.POLLIN)
 DIRECTORY_PREFIX = "chronopype_mp-"
 
 MAX_IPC_PATH = 107
-"""Bytes; the length of sun_path in Linux' sockaddr_un, less the final NUL."""
+"""Bytes. The size of sun_path in Linux's sockaddr_un without the final NUL."""
 
 
 def _drain(socket: zmq.Socket[bytes], most: int) -> list[bytes]:
-    """Return up to ``most`` frames; of a message in parts, each part is one."""
+    """Return up to ``most`` frames. Each part of a multipart message is one frame."""
     frames: list[bytes] = []
     receive, append = socket.recv, frames.append
     try:
         append(receive(zmq.DONTWAIT))
-        # Mostly there was one. To ask is half the price of the exception.
+        # Usually there was only one. Asking costs half as much as the exception.
         if int(socket.getsockopt(zmq.EVENTS)) & READABLE:
             for _ in range(most - 1):
                 append(receive(zmq.DONTWAIT))
@@ -46,7 +46,7 @@ def _drain(socket: zmq.Socket[bytes], most: int) -> list[bytes]:
 
 
 class _Readable:
-    """Calls back when a socket may have frames; whoever finds no end of them must ask again."""
+    """Calls back when a socket may have frames. A reader that stops early must ask again."""
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self._socket = socket
@@ -61,7 +61,7 @@ class _Readable:
         self.ask_again()
 
     def ask_again(self) -> None:
-        """Call back soon: the socket was not read until it had nothing left."""
+        """Call back soon, because the socket was not read until it was empty."""
         if self._loop is not None:
             self._loop.call_soon(self._call_back)
 
@@ -79,14 +79,14 @@ class ZmqHub:
     """The coordinator's sockets.
 
     Args:
-        addresses: the PUB and the PULL address to bind, such as ``tcp://127.0.0.1:*``; None for
-            ipc in a new directory that only this user can enter.
-        queued: frames queued for one worker before any are dropped.
+        addresses: the PUB and PULL addresses to bind, such as ``tcp://127.0.0.1:*``. None for ipc
+            in a new directory that only this user can enter.
+        queued: the number of frames queued for one worker before frames are dropped.
 
     Attributes:
-        down: the address for the workers' SUB.
-        up: the address for the workers' PUSH.
-        directory: the private directory, if one was made.
+        down: the address for the workers' SUB sockets.
+        up: the address for the workers' PUSH sockets.
+        directory: the private directory, or None if ``addresses`` were given.
 
     Raises:
         TransportError: an address cannot be bound.
@@ -123,8 +123,8 @@ class ZmqHub:
         if path != address and len(os.fsencode(path)) > MAX_IPC_PATH:
             raise TransportError(
                 address,
-                f"the path has {len(os.fsencode(path))} bytes, and a Unix socket's may have "
-                f"{MAX_IPC_PATH}; set TMPDIR to a shorter directory",
+                f"the path has {len(os.fsencode(path))} bytes, but a Unix socket allows only "
+                f"{MAX_IPC_PATH}; set TMPDIR to a directory with a shorter path",
             )
         try:
             socket.bind(address)
@@ -133,29 +133,30 @@ class ZmqHub:
         return socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
     def file(self, name: str) -> str:
-        """Return a path in the private directory; "" if there is none."""
+        """Return a path in the private directory, or "" if there is no such directory."""
         return "" if self.directory is None else os.path.join(self.directory, name)
 
     def publish(self, frame: bytes) -> None:
-        """Send a frame; it is dropped for a worker whose queue is full."""
+        """Send a frame. It is dropped for workers whose queue is full."""
         if not frame.startswith((TICK_TOPIC, TICKS_TOPIC)):
-            # It may be for a worker that has just subscribed. libzmq takes note of that when it
-            # sends, but not within a millisecond of the last time; always when asked for its state.
+            # The frame may be for a worker that has just subscribed. A send processes new
+            # subscriptions at most once a millisecond. Reading EVENTS always processes them.
             self._pub.getsockopt(zmq.EVENTS)
         self._pub.send(frame, zmq.DONTWAIT)
 
     def receive(self, most: int) -> list[bytes]:
-        """Return up to ``most`` frames that have come in."""
+        """Return up to ``most`` received frames."""
         frames = _drain(self._pull, most)
         if len(frames) == most:
             self._readable.ask_again()
         return frames
 
     def echo(self, frame: bytes) -> bool:
-        """Send a frame to `receive`, by the way that reports take; return False if it is full.
+        """Send a frame to `receive` by the same path as reports. Return False if that is full.
 
-        libzmq's thread reads its connections in the order in which they have become readable, some
-        8 KB at a time; so this frame can overtake only what comes behind as much.
+        libzmq's thread reads its connections in the order in which they became readable, about 8 KB
+        at a time. This frame can therefore only overtake a report with at least that much in front
+        of it.
         """
         return self._echo.send(frame)
 
@@ -164,11 +165,11 @@ class ZmqHub:
         self._readable.attach(loop, on_readable)
 
     def close_publisher(self) -> None:
-        """Close the PUB socket, in the thread that used it."""
+        """Close the PUB socket. Call this in the thread that used it."""
         self._pub.close()
 
     def close(self) -> None:
-        """Close the PULL socket and the context; remove the private directory."""
+        """Close the PULL socket and the context, and remove the private directory."""
         if hasattr(self, "_readable"):
             self._readable.detach()
             self._echo.close(0)
@@ -182,7 +183,7 @@ class ZmqSender:
     """A PUSH socket.
 
     Args:
-        context: of this process.
+        context: the context of this process.
         address: the coordinator's `ZmqHub.up`.
     """
 
@@ -193,7 +194,7 @@ class ZmqSender:
         self._push.connect(address)
 
     def send(self, frame: bytes) -> bool:
-        """Send a frame; return False if the queue is full."""
+        """Send a frame. Return False if the queue is full."""
         try:
             self._push.send(frame, zmq.DONTWAIT)
         except zmq.Again:
@@ -201,7 +202,7 @@ class ZmqSender:
         return True
 
     def close(self, linger: float) -> None:
-        """Close; the context's end then waits up to ``linger`` seconds for what is queued."""
+        """Close the socket. Queued frames then have ``linger`` seconds before the context ends."""
         self._push.close(linger=int(linger * 1000))
 
 
@@ -211,7 +212,7 @@ class ZmqLink:
     Args:
         down: the coordinator's `ZmqHub.down`.
         up: the coordinator's `ZmqHub.up`.
-        worker: the worker's name, whose commands are subscribed to.
+        worker: the worker's name. The link subscribes to the commands for this worker.
     """
 
     def __init__(self, down: str, up: str, worker: str) -> None:
@@ -220,7 +221,7 @@ class ZmqLink:
         self._sub: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
         self._sub.setsockopt(zmq.LINGER, 0)
         self._sub.setsockopt(zmq.RCVHWM, FRAMES_QUEUED)
-        # No MAXMSGSIZE: libzmq gives a connecting socket up for good after one frame too large.
+        # No MAXMSGSIZE: libzmq never reconnects this socket after a frame that is too large.
         self._sub.subscribe(TICK_TOPIC)
         self._sub.subscribe(TICKS_TOPIC)
         self._sub.subscribe(command_topic(worker))
@@ -230,7 +231,7 @@ class ZmqLink:
         self._readable = _Readable(self._sub)
 
     def receive(self, most: int) -> list[bytes]:
-        """Return up to ``most`` frames that have come in, oldest first."""
+        """Return up to ``most`` received frames, oldest first."""
         frames = _drain(self._sub, most)
         if len(frames) == most:
             self._readable.ask_again()
@@ -241,25 +242,25 @@ class ZmqLink:
         self._readable.attach(loop, on_readable)
 
     def send(self, frame: bytes) -> bool:
-        """Send a report; return False if the queue is full."""
+        """Send a report. Return False if the queue is full."""
         return self._sender.send(frame)
 
     def guard_sender(self) -> ZmqSender:
-        """Return a PUSH socket of its own for another thread."""
+        """Return a separate PUSH socket for use in another thread."""
         guard = ZmqSender(self._context, self._up)
         self._guards.append(guard)
         return guard
 
     def clean_up(self) -> None:
-        """Remove the private directory of a coordinator that died and cannot do it itself."""
+        """Remove the private directory of a coordinator that has died."""
         directory = os.path.dirname(self._up.removeprefix("ipc://"))
         if os.path.basename(directory).startswith(DIRECTORY_PREFIX):
             shutil.rmtree(directory, ignore_errors=True)
 
     def close(self, linger: float) -> None:
-        """Close all sockets and wait up to ``linger`` seconds for queued reports to leave.
+        """Close all sockets and wait up to ``linger`` seconds for queued reports to be sent.
 
-        Whoever uses a `guard_sender` must have stopped before.
+        The user of a `guard_sender` must have stopped before.
         """
         self._readable.detach()
         self._sub.close()

@@ -1,4 +1,4 @@
-"""The command line: what it takes, and how it turns down what it does not."""
+"""The command line: valid arguments, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chronopype_mp.exceptions import ConfigError
 
 @pytest.fixture
 def demos(monkeypatch: pytest.MonkeyPatch) -> list[DemoOptions]:
-    """The demos that were asked for; none is run."""
+    """The options of the demos that were requested. None of them runs."""
     asked: list[DemoOptions] = []
 
     def run(options: DemoOptions) -> int:
@@ -36,7 +36,7 @@ def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    """``--version`` says the version and ends with 0."""
+    """``--version`` prints the version and exits with 0."""
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"chronopype-mp {__version__}\n"
 
@@ -66,7 +66,7 @@ def test_the_demo_runs_30_s_with_ticks_of_100_ms_unless_told_otherwise(
 def test_a_bad_number_is_turned_down_with_its_option_and_value(
     option: str, value: str, demos: list[DemoOptions], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line at the end says all, and there is no traceback."""
+    """The last line has everything, and there is no traceback."""
     assert main(["demo", option, value]) == EXIT_USAGE
     assert demos == []
     last = capsys.readouterr().err.splitlines()[-1]
@@ -99,7 +99,7 @@ def test_a_demo_that_cannot_run_says_why_in_one_line(
 def test_ctrl_c_is_status_130_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also where nobody catches it before."""
+    """Also if nothing else catches it."""
     raising(monkeypatch, KeyboardInterrupt())
     assert main(["demo"]) == EXIT_INTERRUPTED
     assert capsys.readouterr().err == ""
@@ -117,15 +117,14 @@ def test_the_demo_names_the_extra_when_a_dependency_is_missing(
     monkeypatch.setattr(importlib.util, "find_spec", without)
     assert main(["demo"]) == EXIT_USAGE
     assert capsys.readouterr().err == (
-        "chronopype-mp demo: needs websockets; install what is missing with: "
-        "pip install 'chronopype-mp[demo]'\n"
+        "chronopype-mp demo: needs websockets; install with: pip install 'chronopype-mp[demo]'\n"
     )
 
 
 def test_a_config_error_inside_the_demo_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What the framework turns down reaches the user in its own words."""
+    """The framework's error message reaches the user unchanged."""
 
     class Failing:
         def __init__(self, options: DemoOptions, view: object) -> None:
@@ -142,14 +141,14 @@ def test_a_config_error_inside_the_demo_is_one_line(
 def test_the_demo_does_not_run_inline(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One of its processors segfaults, which would be the end of everything."""
+    """One of its processors segfaults, which would end the whole program."""
     monkeypatch.setenv("CHRONOPYPE_MP_LAUNCHER", "inline")
     assert main(["demo"]) == EXIT_USAGE
     assert "CHRONOPYPE_MP_LAUNCHER=inline" in capsys.readouterr().err
 
 
 def test_the_examples_are_found_in_a_package_and_beside_it(tmp_path: Path) -> None:
-    """A wheel has them inside the package, a checkout beside it; inside goes first."""
+    """A wheel has them inside the package, a checkout next to it. Inside takes precedence."""
     package = tmp_path / "chronopype_mp"
     inside, beside = package / "examples", tmp_path / "examples"
     package.mkdir()

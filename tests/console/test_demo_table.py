@@ -1,4 +1,4 @@
-"""The demo's words and tables."""
+"""The demo's texts and tables."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def died(reason: DeathReason, exitcode: int | None, **more: object) -> WorkerDie
 
 
 def test_eight_workers_take_part_and_five_of_them_are_healthy() -> None:
-    """Names are unique; the feed that loses its server is the second server's."""
+    """Names are unique. The feed that loses its server uses the second server."""
     members = cast(30.0, "http://h", "ws://first", "ws://second")
     assert len({member.name for member in members}) == 8
     assert [member.role for member in members].count(Role.HEALTHY) == 5
@@ -48,7 +48,7 @@ def test_eight_workers_take_part_and_five_of_them_are_healthy() -> None:
 
 @pytest.mark.parametrize("seconds", [1.0, TROUBLE_DUE, 30.0, 3600.0])
 def test_the_outage_lies_within_the_run(seconds: float) -> None:
-    """It leaves half of the run to get over it."""
+    """At least half of the run is left for the recovery."""
     plan = outage(seconds)
     assert 0 < plan.kill_at < plan.restart_at <= seconds / 2
 
@@ -72,11 +72,11 @@ def test_a_history_keeps_what_the_verdict_asks_for() -> None:
 
 
 def test_a_death_is_told_with_its_signal_and_its_error() -> None:
-    """Also for a signal without a name, and for an orderly exit."""
+    """Also for a signal without a name, and for an exit status."""
     assert describe(died(DeathReason.SIGNALLED, -11, ticks_lost=3)) == (
-        "died: SIGSEGV, 2.5 s after its start; 3 ticks lost with it"
+        "died: SIGSEGV, 2.5 s after its start; 3 ticks lost"
     )
-    assert "killed: its event loop stood still" in describe(died(DeathReason.LOOP_BLOCKED, -9))
+    assert "killed: its event loop was blocked" in describe(died(DeathReason.LOOP_BLOCKED, -9))
     assert "signal 99" in describe(died(DeathReason.SIGNALLED, -99))
     assert describe(died(DeathReason.EXITED, 1, error="Traceback\n  x\nE: why\n")).endswith(
         "exit status 1, 2.5 s after its start; E: why"
@@ -97,14 +97,14 @@ def test_an_event_is_one_line_however_long_its_message_is() -> None:
 
 
 def test_statuses_are_listed_once_with_how_often() -> None:
-    """In the order in which they came first."""
+    """In the order of their first occurrence."""
     statuses = (NetworkStatus.CONNECTING, NetworkStatus.CONNECTED, NetworkStatus.CONNECTING)
     assert brief(statuses) == "CONNECTING x2, CONNECTED"
     assert brief(()) == ""
 
 
 def test_both_tables_fit_80_columns() -> None:
-    """No number is cut off."""
+    """No number is truncated."""
     row = LiveRow(
         worker="api-crashes",
         role=Role.CRASHES,
@@ -129,13 +129,13 @@ def test_both_tables_fit_80_columns() -> None:
 
 @pytest.mark.parametrize("seconds", [5.0, 30.0])
 def test_the_conclusion_names_who_is_expected_healthy_and_what_is_bad(seconds: float) -> None:
-    """In words, whether the trouble was judged or not."""
+    """Whether the faults were judged or not."""
     records = [
         WorkerRecord(worker="api-1", role=Role.HEALTHY, due=9, run=8, missed=1),
         WorkerRecord(worker="feed-9", role=Role.LOSES_SERVER),
     ]
     words = os.linesep.join(conclusion(judge(records, seconds)))
-    assert "Expected healthy: api-1:" in words
+    assert "Expected healthy: api-1." in words
     assert "BAD: api-1 (healthy): missed 1 tick" in words
     assert ("BAD: feed-9" in words) == (seconds >= TROUBLE_DUE)
     assert ("not judged" in words) == (seconds < TROUBLE_DUE)
@@ -143,7 +143,7 @@ def test_the_conclusion_names_who_is_expected_healthy_and_what_is_bad(seconds: f
 
 
 def test_ticks_that_the_clock_never_published_are_told() -> None:
-    """They are in no worker's account."""
+    """No worker's account contains them."""
     assert "7 ticks" in os.linesep.join(conclusion(judge([], 30.0, unpublished=7)))
     assert "never published" not in os.linesep.join(conclusion(judge([], 30.0)))
 

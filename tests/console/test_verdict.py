@@ -1,4 +1,4 @@
-"""The demo's verdict: healthy workers must come to no harm, trouble must happen and be overcome."""
+"""The demo's verdict: healthy workers stay unaffected, faulty workers fail and recover."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def problems(record: WorkerRecord, seconds: float = 30.0, complete: bool = True)
     ids=lambda record: record.role.name,
 )
 def test_a_worker_that_did_as_expected_is_good(record: WorkerRecord) -> None:
-    """Trouble that was meant to be is no problem."""
+    """An intended fault is no problem."""
     assert problems(record) == ""
 
 
@@ -93,13 +93,13 @@ def test_ticks_skipped_before_the_first_connection_are_no_harm() -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_harm_to_a_healthy_worker_is_bad(changes: dict[str, Any], said: str) -> None:
-    """Whatever a healthy worker suffers came from the others."""
+    """Any harm to a healthy worker must come from the others."""
     assert problems(healthy(**changes)) == said
 
 
 @pytest.mark.parametrize("role", list(Role))
 def test_an_account_that_does_not_close_is_bad_for_every_worker(role: Role) -> None:
-    """Every tick that was due is run, missed, skipped or lost, and in one of these only."""
+    """Every due tick is exactly one of run, missed, skipped and lost."""
     assert "1 tick not accounted for" in problems(healthy(role=role, run=299), seconds=1.0)
     assert "2 ticks accounted for twice" in problems(healthy(role=role, run=302), seconds=1.0)
 
@@ -107,12 +107,12 @@ def test_an_account_that_does_not_close_is_bad_for_every_worker(role: Role) -> N
 @pytest.mark.parametrize(
     ("record", "said"),
     [
-        (healthy(role=Role.BLOCKS), "was never killed for its blocked loop"),
-        (restarted(Role.BLOCKS, SEGFAULT), "was never killed for its blocked loop"),
-        (restarted(Role.BLOCKS, STALL, readies=1), "did not come back"),
+        (healthy(role=Role.BLOCKS), "was never killed for blocking its loop"),
+        (restarted(Role.BLOCKS, SEGFAULT), "was never killed for blocking its loop"),
+        (restarted(Role.BLOCKS, STALL, readies=1), "did not recover"),
         (healthy(role=Role.CRASHES), "never segfaulted"),
         (restarted(Role.CRASHES, Death(DeathReason.EXITED, 1)), "never segfaulted"),
-        (restarted(Role.CRASHES, SEGFAULT, restarts=0), "did not come back"),
+        (restarted(Role.CRASHES, SEGFAULT, restarts=0), "did not recover"),
         (healthy(role=Role.LOSES_SERVER), "never lost its server"),
         (
             reconnected(at_end=NetworkStatus.ERROR, statuses=(*CONNECTING, *LOST)),
@@ -120,14 +120,14 @@ def test_an_account_that_does_not_close_is_bad_for_every_worker(role: Role) -> N
         ),
         (
             reconnected(restarts=1, deaths=(STALL,)),
-            "was restarted, though a lost server is no reason to",
+            "was restarted, although it only lost its server",
         ),
     ],
 )
 def test_trouble_that_did_not_happen_or_was_not_overcome_is_bad(
     record: WorkerRecord, said: str
 ) -> None:
-    """A demo without its trouble shows nothing."""
+    """A demo without its faults shows nothing."""
     assert problems(record) == said
 
 
@@ -136,7 +136,7 @@ def test_trouble_that_did_not_happen_or_was_not_overcome_is_bad(
 def test_trouble_is_not_judged_in_a_run_too_short_for_it(
     role: Role, seconds: float, complete: bool
 ) -> None:
-    """A run of a few seconds, or one that Ctrl-C ended, may end before the trouble."""
+    """A short run, or one that was ended by Ctrl-C, may end before the faults happen."""
     record = healthy(role=role, at_end=NetworkStatus.NOT_CONNECTED)
     assert problems(record, seconds, complete) == ""
     assert not judge([record], seconds, complete=complete).trouble_due
@@ -144,14 +144,14 @@ def test_trouble_is_not_judged_in_a_run_too_short_for_it(
 
 
 def test_a_run_that_ctrl_c_ended_at_once_is_not_bad() -> None:
-    """Nothing was due, nobody was connected yet: that is no harm."""
+    """No tick was due and no worker was connected yet, which is fine."""
     record = healthy(due=0, run=0, readies=0, statuses=(), at_end=NetworkStatus.STOPPED)
     assert problems(record, complete=False) == ""
     assert problems(record) != ""
 
 
 def test_harm_is_seen_in_a_run_that_ctrl_c_ended() -> None:
-    """What did happen counts."""
+    """Harm that happened before Ctrl-C counts."""
     assert problems(healthy(run=299, missed=1), complete=False) == "missed 1 tick"
 
 

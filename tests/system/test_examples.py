@@ -59,7 +59,7 @@ def test_the_troubled_ones_die_and_come_back_beside_a_healthy_one(scripts: Scrip
 def test_the_demo_ends_with_a_good_verdict(scripts: Scripts) -> None:
     script = scripts.run([sys.executable, "-m", "chronopype_mp", "demo", "--seconds", "15"])
     assert script.wait() == 0, script.output
-    assert "GOOD: the trouble happened, was overcome" in script.output
+    assert "GOOD: all faulty workers recovered, and no healthy" in script.output
     assert "Traceback" not in script.output
 
 
@@ -99,8 +99,8 @@ def test_a_quick_run_of_every_benchmark_writes_its_report(scripts: Scripts) -> N
 def test_chaos_finds_every_fault_to_be_what_it_is(scripts: Scripts) -> None:
     script = scripts.run([sys.executable, "-m", "chronopype_mp", "demo", "--chaos"])
     assert script.wait() == 0, script.output
-    assert script.output.count("found after") == 10
-    assert "GOOD: every fault was found to be what it was" in script.output
+    assert script.output.count("detected after") == 10
+    assert "GOOD: every fault was classified correctly" in script.output
 
 
 def test_a_short_soak_adds_up(scripts: Scripts) -> None:

@@ -1,4 +1,4 @@
-"""ManualClock: it stands still until it is moved, and wakes those whose time has come."""
+"""ManualClock moves only when it is advanced, and wakes waiters whose deadline has passed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BOUND = 10.0
 
 
 class Getter:
-    """A thread in ``get``, and what it got."""
+    """A thread in ``get``, and its result."""
 
     def __init__(self, clock: ManualClock, items: queue.Queue[str], deadline: float | None) -> None:
         self._got: queue.SimpleQueue[str | None] = queue.SimpleQueue()

@@ -1,4 +1,4 @@
-"""EventRecorder: what happened can be asked for and waited for."""
+"""EventRecorder returns recorded events and waits for new ones."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_what_did_not_come_in_time_is_named_beside_what_did() -> None:
         with pytest.raises(TimeoutError, match=r"no WorkerStopped with .*'b'.*\n  nothing"):
             await recorder.wait_for(WorkerStopped, worker="b", timeout=0)
         stream.publish(stopped("a"))
-        with pytest.raises(TimeoutError, match=r"what came was:\n  WorkerStopped\(.*worker='a'"):
+        with pytest.raises(TimeoutError, match=r"recorded events:\n  WorkerStopped\(.*worker='a'"):
             await recorder.wait_for(WorkerStopped, worker="b", timeout=0)
 
     run(scenario())

@@ -1,4 +1,4 @@
-"""What every transport promises: in memory, over ipc, over tcp."""
+"""The contract of every transport: in memory, over ipc and over tcp."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.waiting import Noticeboard, run
 
 LOOPBACK = ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*")
 BOUND = 10.0
-"""Seconds after which a frame counts as not coming."""
+"""Seconds to wait for a frame."""
 
 
 class Ends:
@@ -52,7 +52,7 @@ class Ends:
         self.links: list[Link] = []
 
     def link(self, worker: str) -> Link:
-        """Return a worker's end whose subscription works already."""
+        """Return a worker's end whose subscription is active."""
         link: Link
         if isinstance(self.hub, MemoryHub):
             link = self.hub.connect(worker)
@@ -63,12 +63,12 @@ class Ends:
         return link
 
     def _wait_for_subscription(self, link: Link, worker: str) -> None:
-        """Say welcome until it arrives, as the coordinator does; then take what is left of it."""
+        """Repeat the welcome until it arrives, like the coordinator. Then read the rest."""
         welcome = encode_command(worker, Welcome(1, 0, 0.0, WorkerSettings()))
         last = encode_command(worker, Stop(1, 0))
         deadline = time.monotonic() + BOUND
         while not link.receive(1):
-            assert time.monotonic() < deadline, "the subscription does not come about"
+            assert time.monotonic() < deadline, "the subscription did not become active"
             self.hub.publish(welcome)
             time.sleep(0.001)  # a synchronous test: the sockets' own thread needs a moment
         self.hub.publish(last)
@@ -83,11 +83,11 @@ class Ends:
 
 
 def receive(take: Callable[[int], list[bytes]], count: int) -> list[bytes]:
-    """Return ``count`` frames, or fail when they do not come in time."""
+    """Return ``count`` frames, or fail if they do not arrive in time."""
     frames: list[bytes] = []
     deadline = time.monotonic() + BOUND
     while len(frames) < count:
-        assert time.monotonic() < deadline, f"{len(frames)} of {count} frames came"
+        assert time.monotonic() < deadline, f"{len(frames)} of {count} frames arrived"
         got = take(count - len(frames))
         frames += got
         if not got:
@@ -207,7 +207,7 @@ def test_a_guard_reports_from_a_thread_of_its_own(ends: Ends) -> None:
     thread.join(BOUND)
     assert not thread.is_alive()
     assert numbers == list(range(10))
-    assert link.send(beat(10)), "the link's own way goes on"
+    assert link.send(beat(10)), "the link's own socket still works"
     assert number_of(receive(ends.hub.receive, 1)[0]) == 10
 
 
@@ -220,10 +220,10 @@ def test_a_link_that_does_not_read_drops_and_costs_bounded_memory(ends: Ends) ->
     for seq in range(count):
         ends.hub.publish(encode_tick(Tick(seq, 0.0)) + padding)
         if seq % 200 == 0:
-            time.sleep(0.002)  # lets the sockets' own thread carry on what it would carry on
+            time.sleep(0.002)  # lets the sockets' own thread deliver what it can
     grown = process.memory_info().rss - before
     assert grown < 100 * 2**20, f"{grown >> 20} MB for {count * len(padding) >> 20} MB published"
-    # Nothing is torn or out of order: the gaps show in the sequence numbers.
+    # Frames are whole and in order. Gaps are visible in the sequence numbers.
     frames = receive(link.receive, FRAMES_QUEUED // 2)
     while more := link.receive(1000):
         frames += more
@@ -235,7 +235,7 @@ def test_a_link_that_does_not_read_drops_and_costs_bounded_memory(ends: Ends) ->
 
 
 def arrives_again(ends: Ends, link: Link) -> None:
-    """Publish until something arrives that is published now."""
+    """Publish until a new frame arrives."""
     mark = encode_tick(Tick(2**40, 0.0))
     deadline = time.monotonic() + BOUND
     while mark not in link.receive(1000):
@@ -251,9 +251,9 @@ def test_a_send_to_a_coordinator_that_does_not_read_is_refused_and_never_blocks(
     taken = 0
     slowest = 0.0
     refused_in_a_row = 0
-    # A burst may outrun the sockets' own thread; only a row of refusals says that all is full.
+    # A burst can outrun the sockets' own thread. Only repeated refusals mean that all is full.
     while refused_in_a_row < 50:
-        assert taken < 1_000_000, "nothing bounds what is kept for a coordinator that sleeps"
+        assert taken < 1_000_000, "the queue for a coordinator that does not read is unbounded"
         began = time.monotonic()
         if link.send(beat(taken)):
             taken += 1
@@ -266,17 +266,17 @@ def test_a_send_to_a_coordinator_that_does_not_read_is_refused_and_never_blocks(
     for number in range(taken):
         if number % 1000 == 0:
             batch = receive(ends.hub.receive, min(1000, taken - number))
-            assert number_of(batch[0]) == number, "what was taken arrives, all of it, in order"
+            assert number_of(batch[0]) == number, "accepted reports must all arrive in order"
     deadline = time.monotonic() + BOUND
     while not link.send(beat(taken)):
-        assert time.monotonic() < deadline, "room again, and still refused"
+        assert time.monotonic() < deadline, "still refused although there is room again"
         time.sleep(0.001)  # a synchronous test: the sockets' own thread needs a moment
     assert number_of(receive(ends.hub.receive, 1)[0]) == taken
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["while attached", "before it is attached"])
 def test_who_is_attached_is_called_until_nothing_is_left(ends: Ends, before: bool) -> None:
-    """Also when a burst is larger than one read: ZeroMQ tells of a change, not of a state."""
+    """Also if a burst is larger than one read: ZeroMQ signals changes, not states."""
     link = ends.link("a")
 
     async def scenario() -> None:
@@ -303,7 +303,7 @@ def test_who_is_attached_is_called_until_nothing_is_left(ends: Ends, before: boo
             expected = len(ticks) + burst
             for number in range(burst):
                 ends.hub.publish(encode_tick(Tick(number, 0.0)))
-                # A use of the socket may eat the edge that tells of what has come in.
+                # Using the socket may consume the edge that signals received frames.
                 assert link.send(beat(number))
             if before and not ticks:
                 attach()
@@ -341,7 +341,7 @@ def test_who_is_attached_is_called_in_the_context_in_which_it_was_attached(ends:
 
 
 def test_frames_from_another_thread_wake_the_loop(ends: Ends) -> None:
-    """The ticker publishes from a thread of its own while the loop sleeps."""
+    """The ticker publishes from its own thread while the loop sleeps."""
     link = ends.link("a")
 
     async def scenario() -> None:
@@ -445,7 +445,7 @@ def test_a_report_larger_than_allowed_is_refused_and_the_coordinator_lives(socke
 
 
 def test_a_frame_larger_than_allowed_does_not_make_a_worker_deaf(sockets: Ends) -> None:
-    """With MAXMSGSIZE on SUB it did: libzmq does not connect again after a protocol error."""
+    """It did with MAXMSGSIZE on SUB: libzmq does not reconnect after a protocol error."""
     link = sockets.link("a")
     sockets.hub.publish(encode_tick(Tick(1, 0.0)) + bytes(MAX_FRAME))
     arrives_again(sockets, link)
@@ -478,7 +478,7 @@ def test_a_path_too_long_for_a_socket_is_refused_with_what_to_do_and_leaves_noth
     long = tmp_path / ("d" * 60) / ("d" * 60)
     long.mkdir(parents=True)
     monkeypatch.setattr(tempfile, "tempdir", str(long))
-    with pytest.raises(TransportError, match=r"bytes.*may have 107.*TMPDIR") as caught:
+    with pytest.raises(TransportError, match=r"bytes.*allows only 107.*TMPDIR") as caught:
         ZmqHub()
     assert caught.value.address.startswith(f"ipc://{long}")
     assert list(long.iterdir()) == []
