@@ -1,8 +1,13 @@
-"""Benchmarks: ratios to a reference that is measured in the same run, never one absolute time.
+"""Benchmarks. Figures are ratios to a reference measured in the same run, not only absolute times.
 
-`registry` names them; each is a module with ``measure(quick)``, which returns a `report.Result`.
-What they share: `rounds` (repeats, interleaved), `report` (rows), `measures` (percentiles, CPU,
-memory), `probes` (our processors), `stamping` (when a tick is published), `bare` and `readers` (the
-references without a framework: the owner's side and the process' side), `peers` (what users would
-use instead).
+`registry` lists the benchmarks. Each one is a module whose ``measure(quick)`` returns a
+`report.Result`. They share these modules:
+
+- `rounds`: interleaved repeats
+- `report`: rows and reports
+- `measures`: percentiles, CPU time and memory
+- `probes`: our processors
+- `stamping`: the times at which ticks are published
+- `bare`, `readers`: the references without a framework, on the owner's and on the process's side
+- `peers`: the alternatives to this package
 """

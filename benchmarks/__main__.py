@@ -21,27 +21,28 @@ EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m benchmarks") -> int:
-    """Run one benchmark; print its report.
+    """Run one benchmark and print its report.
 
     Args:
-        argv: the arguments; None for the process' own.
-        prog: how it was called, for messages.
+        argv: the arguments; None for those of this process.
+        prog: the program's name in messages.
 
     Returns:
-        The exit status: 0 success, 1 something to be measured did not happen, 130 after Ctrl-C.
+        The exit status: 0 for success, 1 if something that was to be measured did not happen, 130
+        after Ctrl-C.
 
     Raises:
-        SystemExit: with status 2, a mistake in the arguments; it has been printed.
+        SystemExit: with status 2, after printing an error, if the arguments are invalid.
     """
     parser = _parser(prog)
     given = list(sys.argv[1:] if argv is None else argv)
     arguments = parser.parse_args(given)
     if arguments.plot is not None and importlib.util.find_spec("matplotlib") is None:
-        parser.error("--plot needs matplotlib; install it with: pip install 'chronopype-mp[bench]'")
+        parser.error("--plot needs matplotlib; install with: pip install 'chronopype-mp[bench]'")
     machine = facts()
     logger = logging.getLogger("chronopype_mp")
     level = logger.level
-    logger.setLevel(logging.CRITICAL)  # some of it hurts workers
+    logger.setLevel(logging.CRITICAL)  # some benchmarks inject faults into workers
     try:
         result = find(arguments.name)(arguments.quick)
     except KeyboardInterrupt:
@@ -68,27 +69,29 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     listed = "\n".join(f"  {name:<12} {what}" for name, what in BENCHMARKS.items())
     parser = argparse.ArgumentParser(
         prog=prog,
-        description=f"Measure, beside a reference in the same run.\n\nbenchmarks:\n{listed}",
+        description=f"Run a benchmark and its references in one run.\n\nbenchmarks:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("name", choices=list(BENCHMARKS), metavar="NAME", help="one of the above")
     parser.add_argument(
-        "--json", type=_new_file(), metavar="FILE", help="write the report there, too"
+        "name", choices=list(BENCHMARKS), metavar="NAME", help="one of the benchmarks above"
     )
     parser.add_argument(
-        "--plot", type=_new_file(".png"), metavar="FILE.png", help="draw the report there"
+        "--json", type=_new_file(), metavar="FILE", help="also write the report to FILE"
+    )
+    parser.add_argument(
+        "--plot", type=_new_file(".png"), metavar="FILE.png", help="plot the report to FILE.png"
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="little of everything and no peers, to see that it runs",
+        help="run a small part once, without peers, to check that the benchmark works",
     )
     return parser
 
 
 def _new_file(suffix: str = "") -> Callable[[str], Path]:
-    """Return a reader of a path that can be written, for argparse."""
+    """Return an argparse type for the path of a writable file."""
 
     def read(text: str) -> Path:
         path = Path(text)

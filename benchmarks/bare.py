@@ -1,4 +1,4 @@
-"""The references without a framework, the owner's side: processes, a PUB socket, and pacing."""
+"""The owner's side of the references without a framework: processes, a PUB socket and pacing."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from chronopype_mp.launchers.process import PRELOAD
 __all__ = ["BareWorkers", "start_process", "warm_up"]
 
 PATIENCE = 120.0
-"""Seconds for all processes to start, and to end."""
+"""Seconds to wait for all processes to start or to end."""
 
 
 def start_process(target: Callable[..., object], *arguments: object) -> Any:
-    """Start a process by the forkserver that our workers come from, with the same preload.
+    """Start a process from the forkserver of our workers, with the same preloaded modules.
 
-    Like them it does not run the main module again, which would be counted as a part of its start.
+    Like a worker it does not run the main module again, which would count as part of its start.
     """
     context = multiprocess.get_context("forkserver")
     context.set_forkserver_preload([PRELOAD])
@@ -54,21 +54,21 @@ def _main_module_out_of_sight() -> Iterator[None]:
 
 
 def warm_up() -> None:
-    """Start the forkserver; the first process is not like the others."""
+    """Start the forkserver, because the first process takes longer than the others."""
     start_process(time.monotonic).join()
 
 
 class BareWorkers:
-    """Bare readers and the PUB socket that feeds them; a context manager, in which they run.
+    """Bare readers and the PUB socket that feeds them. They run inside this context manager.
 
     Args:
-        reader: what each of them runs.
-        count: how many.
-        queued: frames queued for one of them before any are dropped; 0 is no bound.
+        reader: the function that each reader runs.
+        count: the number of readers.
+        queued: frames queued for one reader before frames are dropped; 0 for unbounded.
 
     Attributes:
-        start: from the start of the first until all had subscribed, seconds.
-        published: when each tick was published, monotonic seconds, by timestamp.
+        start: seconds from the first start until all readers had subscribed.
+        published: the monotonic time, in seconds, at which each tick was published, by timestamp.
     """
 
     def __init__(self, reader: Reader, count: int, queued: int = 1000) -> None:
@@ -81,15 +81,15 @@ class BareWorkers:
         self._cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        """Start them.
+        """Start the readers.
 
         Raises:
-            MeasurementError: one did not subscribe in time.
+            MeasurementError: a reader did not subscribe in time.
         """
         with contextlib.ExitStack() as stack:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bare-"))
             context = stack.enter_context(zmq.Context())
-            # An XPUB is a PUB that shows the subscriptions.
+            # An XPUB is a PUB that receives the subscriptions.
             self._pub = stack.enter_context(context.socket(zmq.XPUB))
             self._pub.setsockopt(zmq.XPUB_VERBOSE, 1)
             self._pub.setsockopt(zmq.SNDHWM, self._queued)
@@ -115,16 +115,16 @@ class BareWorkers:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End them."""
+        """End the readers."""
         self._cleanup.close()
 
     @property
     def pids(self) -> list[int]:
-        """Their process ids."""
+        """The process ids of the readers."""
         return [process.pid for process in self._processes]
 
     def pace(self, period: float, seconds: float) -> None:
-        """Publish a tick at every multiple of ``period`` for some seconds."""
+        """Publish a tick at every multiple of ``period`` for ``seconds``."""
         end = time.monotonic() + seconds
         number = math.ceil(time.monotonic() / period)
         while (deadline := number * period) < end:
@@ -137,10 +137,13 @@ class BareWorkers:
         _sleep_until(end)
 
     def flood(self, frame: bytes, count: int) -> list[bytes]:
-        """Publish a frame so many times, as fast as possible; stop them, return their answers.
+        """Publish a frame ``count`` times as fast as possible and stop the readers.
+
+        Returns:
+            The answers of the readers.
 
         Raises:
-            MeasurementError: one did not answer in time.
+            MeasurementError: a reader did not answer in time.
         """
         send = self._pub.send
         for _ in range(count):
@@ -149,16 +152,16 @@ class BareWorkers:
         return self._receive(self._pull, "stopped")
 
     def stop(self) -> list[list[tuple[float, float]]]:
-        """Stop them; return what each has noted, see `Arrivals.load`.
+        """Stop the readers. Return what each has recorded, see `Arrivals.load`.
 
         Raises:
-            MeasurementError: one did not answer in time.
+            MeasurementError: a reader did not answer in time.
         """
         self._pub.send(STOP)
         return [Arrivals.load(dumped) for dumped in self._receive(self._pull, "stopped")]
 
     def _receive(self, socket: zmq.Socket[bytes], what: str) -> list[bytes]:
-        """Receive one message of each of them."""
+        """Receive one message from each reader."""
         messages: list[bytes] = []
         deadline = time.monotonic() + PATIENCE
         while len(messages) < self._count:

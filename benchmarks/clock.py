@@ -1,4 +1,4 @@
-"""Our clock, as the benchmarks run it."""
+"""Our clock, configured for the benchmarks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ def make_clock(
     supervision: Supervision | None = None,
     event_loop: str = "asyncio",
 ) -> RealtimeClock:
-    """Return a clock whose timestamps are deadlines on the monotonic clock; in a running loop."""
+    """Return a clock whose timestamps are deadlines on the monotonic clock.
+
+    Call this in a running event loop.
+    """
     config = ClockConfig(
         clock_mode=ClockMode.REALTIME,
         tick_size=tick_size,
@@ -29,7 +32,7 @@ def make_clock(
 
 @contextlib.asynccontextmanager
 async def ticking(clock: RealtimeClock) -> AsyncIterator[None]:
-    """Let the clock tick; the workers go on when the ticks end."""
+    """Tick the clock inside this context. The workers keep running after it."""
     task = asyncio.create_task(clock.run())
     try:
         yield

@@ -1,8 +1,8 @@
-"""What changed between two reports of a benchmark: ``scripts/bench-compare OLD.json NEW.json``.
+"""Compares two reports of a benchmark: ``scripts/bench-compare OLD.json NEW.json``.
 
-A figure has changed when the spreads of its repeats do not overlap: all of the new ones lie above,
-or below, all of the old ones. Beside it stands how its ratio to the reference changed; where that
-did not, the machine has changed, not the project.
+A figure has changed if the spreads of its repeats do not overlap: all new values are above, or
+below, all old ones. The change of its ratio to the reference is printed with it. If the ratio did
+not change, the machine changed and not the project.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ __all__ = ["changes", "main"]
 
 UNCHANGED, CHANGED = 0, 1
 
-EPILOG = "Exit status: 0 nothing changed beyond the spread, 1 something did, 2 a file is no report."
+EPILOG = "Exit status: 0 nothing changed beyond the spread, 1 something did, 2 invalid arguments."
 
 
 def changes(old: Report, new: Report) -> list[str]:
-    """Return a line for each row that changed beyond the spread, is gone, or is new."""
+    """Return a line for each row that changed beyond the spread, was removed or was added."""
     before, after = _by_name(old), _by_name(new)
     lines = [
         _line(before[name], row)
         for name, row in after.items()
         if name in before and not _overlap(before[name], row)
     ]
-    lines += [f"{_title(row)}: gone" for name, row in before.items() if name not in after]
-    lines += [f"{_title(row)}: new" for name, row in after.items() if name not in before]
+    lines += [f"{_title(row)}: removed" for name, row in before.items() if name not in after]
+    lines += [f"{_title(row)}: added" for name, row in after.items() if name not in before]
     return lines
 
 
@@ -62,23 +62,23 @@ def _ratio(row: Row) -> str:
 
 
 def _notes(old: Report, new: Report) -> list[str]:
-    """Return what makes a comparison doubtful."""
+    """Return what limits the value of a comparison."""
     differ = [
         f"{fact} {old.machine.get(fact, 'unknown')} → {new.machine.get(fact, 'unknown')}"
         for fact in dict.fromkeys([*old.machine, *new.machine])
         if fact != "load" and old.machine.get(fact) != new.machine.get(fact)
     ]
-    notes = [f"not the same machine, compare the ratios: {', '.join(differ)}"] if differ else []
+    notes = [f"different machines, compare only the ratios: {', '.join(differ)}"] if differ else []
     if ("--quick" in old.argv) or ("--quick" in new.argv):
-        notes.append("a quick run has no spread to speak of")
+        notes.append("a quick run has only one repeat and no spread")
     return notes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compare two files; print what changed and return the exit status."""
+    """Compare two files, print what changed and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="bench-compare",
-        description="Print what changed between two reports of a benchmark beyond the spread.",
+        description="Print what changed beyond the spread between two reports of a benchmark.",
         epilog=EPILOG,
         allow_abbrev=False,
     )
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     old, new = arguments.old, arguments.new
     if old.name != new.name:
-        parser.error(f"OLD is a report of {old.name}, NEW one of {new.name}")
+        parser.error(f"different benchmarks: OLD is a report of {old.name}, NEW of {new.name}")
     for note in _notes(old, new):
         print(f"note: {note}")
     lines = changes(old, new)
@@ -104,7 +104,7 @@ def _report(text: str) -> Report:
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: {error.strerror or error}") from None
     except msgspec.MsgspecError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: is no report: {error}") from None
+        raise argparse.ArgumentTypeError(f"{text!r}: is not a report: {error}") from None
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What the bare processes of the throughput benchmark run: they count what arrives.
+"""The bare processes of the throughput benchmark. They count the frames that arrive.
 
-Each answers the last frame with how many came before it and the CPU time that it has used for them.
-Imported in every one of them: it imports little.
+Each one answers the last frame with the number of frames before it and the CPU time used for them.
+Every bare process imports this module, so it imports little.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from benchmarks.readers import STOP, die_with_the_owner
 __all__ = ["COUNTED", "asyncio_counter", "blocking_counter", "pipe_counter"]
 
 COUNTED = struct.Struct("!qd")
-"""Frames counted, and CPU time in seconds."""
+"""The number of frames, and the CPU time in seconds."""
 
 LINGER = 10_000
 
 
 def blocking_counter(down: str, up: str) -> None:
-    """Count in a loop that blocks in ``recv``."""
+    """Count frames in a loop that blocks in ``recv``."""
     die_with_the_owner()
     with zmq.Context() as context, context.socket(zmq.SUB) as sub, context.socket(zmq.PUSH) as push:
         sub.setsockopt(zmq.RCVHWM, 0)
@@ -40,7 +40,7 @@ def blocking_counter(down: str, up: str) -> None:
 
 
 def asyncio_counter(down: str, up: str) -> None:
-    """Count with the sockets of zmq.asyncio."""
+    """Count frames with zmq.asyncio sockets."""
     die_with_the_owner()
     asyncio.run(_count(down, up))
 
@@ -61,7 +61,7 @@ async def _count(down: str, up: str) -> None:
 
 
 def pipe_counter(frames: Connection, answer: Connection) -> None:
-    """Count what comes out of a pipe."""
+    """Count the frames from a pipe."""
     die_with_the_owner()
     answer.send_bytes(b"ready")
     receive, count, before = frames.recv_bytes, 0, time.process_time()

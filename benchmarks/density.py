@@ -1,17 +1,20 @@
-"""Start, memory, missed ticks and the coordinator's CPU, for 10 to 1000 workers at 1 and 10 Hz.
+"""Start time, memory, missed ticks and coordinator CPU, for 10 to 1000 workers at 1 and 10 Hz.
 
-Everything is started side by side and ticked once it is there; the figures are per worker:
+All workers are started concurrently, and ticked once all are ready. The figures are:
 
-- start: from the first start until all are ready, divided by their number;
-- USS and PSS of the median worker, read after the ticks have ended;
-- ticks missed: of those due, per cent;
-- coordinator CPU: of the owner's process while it ticks, per worker and second.
+- start: time from the first start until all workers are ready, divided by their number
+- USS and PSS of the median worker, read after the ticks
+- ticks missed: percentage of the due ticks
+- coordinator CPU: CPU time of the owner's process while it ticks, per worker per second
 
-Reference: as many bare workers. Each is a process of the same forkserver with the same preload, an
-asyncio loop, a SUB socket for the ticks and a PUSH socket back, which is what a worker needs on the
-wire, and nothing else: no processor, no second thread, no reports while it runs. So the reference's
-coordinator CPU is that of publishing alone. Our spawn launcher and Ray's actors are measured with
-the least number of workers only: the one takes a second of CPU for a few, the other 40 MB for each.
+The reference is the same number of bare workers. A bare worker is a process from the same
+forkserver with the same preloaded modules. It has only what a worker needs on the wire: an asyncio
+loop, a SUB socket for ticks and a PUSH socket back. It has no processor and no second thread, and
+sends no reports while it runs. The reference's coordinator CPU is therefore the cost of publishing
+alone.
+
+Our spawn launcher and Ray's actors are measured only with the smallest number of workers. A few
+spawned workers take a second of CPU, and each Ray actor takes 40 MB.
 """
 
 from __future__ import annotations
@@ -35,13 +38,13 @@ __all__ = ["measure"]
 
 COUNTS = (10, 100, 500, 1000)
 RATES = {1: 4.0, 10: 3.0}
-"""Ticks a second, and seconds at each."""
+"""Ticks per second, and the seconds to run at each rate."""
 
 POLICY = Supervision(start_timeout=600.0, loop_stall_timeout=60.0, stop_grace=60.0)
-"""All start, and stop, at the same time: the last one waits for all the others."""
+"""All workers start and stop at the same time, so the last one waits for all the others."""
 
 FDS, MEMORY = 10, 16e6
-"""What a worker may take: the owner's file descriptors, and bytes."""
+"""The needs of one worker at most: file descriptors of the owner, and bytes of memory."""
 
 UNITS = {
     "start": "ms",
@@ -101,18 +104,18 @@ def _sample(count: int, start: float, cpu: float, due: int, run: int) -> Sample:
 
 
 def _make_room(count: int) -> None:
-    """Raise this process' limit of file descriptors; skip what does not fit on the machine."""
+    """Raise this process's limit of file descriptors. Skip a case that exceeds the machine."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = 256 + FDS * count
     if hard != resource.RLIM_INFINITY and needed > hard:
         raise SkipError(
-            f"{count} workers take about {needed} file descriptors, the limit is {hard}"
+            f"{count} workers need about {needed} file descriptors, but the limit is {hard}"
         )
     if soft != resource.RLIM_INFINITY and needed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
     if psutil.virtual_memory().available < MEMORY * count:
         raise SkipError(
-            f"{count} workers may take {MEMORY * count / 1e9:.0f} GB, more than is free"
+            f"{count} workers may need {MEMORY * count / 1e9:.0f} GB, more than is available"
         )
 
 

@@ -1,11 +1,11 @@
-"""What a tick costs inside a worker, from the tick that has been decoded to the next one.
+"""The cost of a tick inside a worker, from one decoded tick to the next.
 
-In one process, without sockets: the dispatcher of a worker is given ticks, as they come in frames,
-with its account, statistics and timeout; the cost is that per tick. A frame of a free run holds
-100, one of a paced clock holds one.
+The benchmark runs in one process without sockets. A worker's dispatcher gets frames of ticks and
+runs them with its account, statistics and timeout. A frame has 100 ticks, as in a free run, or one,
+as from a paced clock.
 
-Reference: a loop that awaits the processor's ``async_tick``, which for a plain ``tick`` is the one
-that calls it, and nothing else.
+The reference is a loop that only awaits the processor's ``async_tick``. The default ``async_tick``
+calls the plain ``tick``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Suspends(TickProcessor):
 
 
 class Case(NamedTuple):
-    """What is dispatched, and how many ticks are in a frame."""
+    """The type of the processor, and the number of ticks in a frame."""
 
     kind: type[TickProcessor]
     frame: int

@@ -1,4 +1,4 @@
-"""A clock without deadlines: its ticks go out as fast as the slowest worker runs them."""
+"""A clock without deadlines. It publishes ticks as fast as the slowest worker runs them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from chronopype_mp.coordinator.ticker import FreeRun
 __all__ = ["FreeRunningClock"]
 
 WINDOW = 5000
-"""Ticks that the slowest worker may be behind: while it runs one batch, the next ones arrive."""
+"""Ticks by which the slowest worker may lag, so that frames arrive while it runs others."""
 
 
 class FreeRunningClock(BaseClock):
-    """Ticks at ``tick_size``, 2·``tick_size`` … of a time of its own; no tick is lost.
+    """Ticks at ``tick_size``, 2·``tick_size`` … of its own time, and drops no tick.
 
     A run returns when all workers have run its ticks. The arguments are those of `BaseClock`.
     """

@@ -1,17 +1,22 @@
-"""What four healthy workers notice of a neighbour in trouble.
+"""The effect of a faulty worker on four healthy workers.
 
-They and the victim share a clock of 50 Hz for 6 s. After 1 s the victim sleeps for 3 s, computes
-for 3 s, holds the GIL for 3 s, is stopped by SIGSTOP (found after 1 s, killed and replaced), or
-crashes by a segmentation fault each time it is READY, every 0.2 s and its start. Of the four:
+The healthy workers and the victim share a clock at 50 Hz for 6 s. After 1 s the victim has one of
+these faults:
 
-- largest gap: the longest time between two ticks entered in a row, of the worst of them;
-- p99 of all their ticks: from a tick's deadline until it, or a later one in its place, was entered.
-  So ticks that were not published, or dropped, count as late.
+- It sleeps, computes or holds the GIL for 3 s.
+- It is stopped by SIGSTOP. That is detected after 1 s; the process is killed and replaced.
+- It crashes with a segmentation fault whenever it is READY, with a backoff of 0.2 s.
 
-References: the same run without a fault, in the same rounds; and for the victim that computes, a
-run in which nobody is in trouble, but a process that has nothing to do with the clock computes as
-long: with a core less, whoever takes it, ticks are later. Peer: chronopype, five processors in one
-process, for the faults that it survives.
+The figures of the four healthy workers are:
+
+- largest gap: the longest time between two consecutive ticks of a worker, the worst of the four
+- p99: over all ticks, the time from the deadline until the tick, or a later one in its place, was
+  entered. Ticks that were dropped or not published therefore count as late.
+
+The reference is the same run without a fault, in the same rounds. For the victim that computes
+there is a second reference: no worker has a fault, but an unrelated process computes for the same
+time. One core less makes ticks later, no matter which process uses it. The peer is chronopype with
+five processors in one process, for the faults that do not end that process.
 """
 
 from __future__ import annotations
@@ -51,8 +56,8 @@ from chronopype_mp.testing import faults
 __all__ = ["measure"]
 
 REPEATS = 10
-"""Twice as many as elsewhere: p99 of the 1,200 ticks of a run is the twelfth from the top, and on a
-shared machine the kernel's own work alone delays about as many."""
+"""Twice as many as in other benchmarks. The p99 of a run is the twelfth-latest of 1,200 ticks, and
+on a shared machine the kernel's own work delays about that many."""
 
 TICK_SIZE = 0.02
 HEALTHY = 4
@@ -63,7 +68,7 @@ UNITS = {"largest gap": "ms", "p99": "ms"}
 
 
 class Timing(NamedTuple):
-    """Seconds: before the fault, in the fault, in all."""
+    """Seconds before the fault, during the fault, and in total."""
 
     before: float
     held: float
@@ -83,7 +88,7 @@ def _crash_in_a_loop(clock: RealtimeClock, victim: WorkerHandle) -> None:
 
 
 def _compute(held: float) -> subprocess.Popen[bytes]:
-    # In a session of its own, as a worker is, because the kernel shares out the cores by session.
+    # In its own session, like a worker, because the kernel distributes the cores by session.
     arguments = [sys.executable, "-c", COMPUTE, str(held)]
     return subprocess.Popen(arguments, start_new_session=True)
 
@@ -101,7 +106,7 @@ while time.monotonic() < end:
 """
 
 Fault = Callable[[RealtimeClock, WorkerHandle, float], object]
-"""Gets the clock, the victim, and how long it lasts, seconds."""
+"""Takes the clock, the victim and the duration of the fault in seconds."""
 
 FAULTS: dict[str, Fault] = {
     "sleeps": lambda clock, victim, held: faults.block_loop(victim, held),
@@ -115,10 +120,10 @@ HARMLESS: dict[str, Fault] = {
     NO_FAULT: lambda clock, victim, held: None,
     STRANGER: lambda clock, victim, held: _compute(held),
 }
-"""What the victim takes no notice of."""
+"""Cases without an effect on the victim."""
 
 PEER_FAULTS = {NO_FAULT: "none", "sleeps": "sleep", COMPUTES: "spin", HOLDS: "gil"}
-"""As the peer's program calls them."""
+"""The names of the faults in the peer's program."""
 
 
 async def _watch(fault: str, timing: Timing, directory: Path) -> Sample:
@@ -144,12 +149,12 @@ async def _watch(fault: str, timing: Timing, directory: Path) -> Sample:
             end = time.monotonic()
             await asyncio.sleep(5 * TICK_SIZE)
         with contextlib.suppress(WorkerError, ProcessLookupError):
-            faults.resume(victim)  # or its end would be waited for
+            faults.resume(victim)  # otherwise leaving the clock would wait for it
     if isinstance(begun, subprocess.Popen):
         begun.wait()
     noticed = victim.statistics()
     if fault in FAULTS and not noticed.missed + noticed.lost + noticed.restarts:
-        raise MeasurementError(f"the victim that {fault} came to no harm")
+        raise MeasurementError(f"the fault {fault!r} had no effect on the victim")
     return _sample([Arrivals.load(path.read_bytes()) for path in paths], begin, end)
 
 
@@ -165,7 +170,7 @@ def _sample(workers: list[list[tuple[float, float]]], begin: float, end: float) 
 
 
 def _run(fault: str, timing: Timing) -> Sample:
-    # What a crashing worker writes is told of elsewhere.
+    # The output of a crashing worker is not of interest here.
     with (
         tempfile.TemporaryDirectory() as directory,
         contextlib.redirect_stdout(io.StringIO()),

@@ -1,16 +1,17 @@
-"""How late ticks are published, and what the owner's event loop has to do with it.
+"""How late ticks are published under different loads of the owner's event loop.
 
-Lateness is from a tick's deadline to the moment at which the ticker thread hands it to the PUB
-socket. The clock ticks at 100 Hz for one worker, while the owner's loop
+Lateness is the time from a tick's deadline until the ticker thread passes it to the PUB socket. The
+clock ticks one worker at 100 Hz, while the owner's loop
 
-- is idle;
-- computes for 5 ms of every 20 ms;
-- is blocked all the time in `time.sleep`, which releases the GIL;
-- computes all the time, so that the ticker thread has to wait for the GIL.
+- is idle,
+- computes for 5 ms of every 20 ms,
+- is always blocked in `time.sleep`, which releases the GIL, or
+- always computes, so the ticker thread waits for the GIL.
 
-References: a loop of `asyncio.sleep` to the same deadlines, which notes when it woke. With a loop
-that never turns it would publish nothing, so there the reference is our own idle clock. Peer:
-chronopype's RealtimeClock, whose lateness is that of the first processor's tick.
+The reference is a loop of `asyncio.sleep` to the same deadlines that records when it wakes up. A
+loop that never turns publishes nothing, so in the last two cases the reference is our own clock
+with an idle loop. The peer is chronopype's RealtimeClock. Its lateness is that of the first
+processor's tick.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ SECONDS = 3.0
 WARM_UP = 0.2
 
 BUSY, PERIOD = 0.005, 0.02
-"""Seconds; as the peer's program has it."""
+"""Seconds. The peer's program uses the same values."""
 
 UNITS = {"p50": "µs", "p99": "µs"}
 
@@ -45,7 +46,7 @@ IDLE, COMPUTING = "idle", "computing 5 of 20 ms"
 BLOCKED, SPINNING = "blocked in time.sleep", "computing all the time"
 
 Load = Callable[[float], Awaitable[None]]
-"""What the owner's loop does for some seconds."""
+"""The load of the owner's loop. Takes its duration in seconds."""
 
 
 def _spin(seconds: float) -> None:

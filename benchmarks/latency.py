@@ -1,12 +1,18 @@
-"""From the publishing of a tick to its hook, and the CPU time of that in the worker's process.
+"""The time from publishing a tick to its hook, and the CPU time per tick in the worker.
 
-One worker, paced at 10, 100 and 500 Hz. The publisher notes the time before it sends, the consumer
-when it enters the tick; both read CLOCK_MONOTONIC, which is the same in all processes. CPU is that
-of the worker's whole process over the stretch, its beats and its guard included, per tick.
+One worker is paced at 10, 100 and 500 Hz. The publisher records the time before it sends, and the
+consumer records the time when it enters the tick. Both read CLOCK_MONOTONIC, which is the same in
+all processes. CPU is the CPU time of the whole worker process, including its beats and its guard,
+per tick.
 
-References: a bare process that reads a SUB socket in an asyncio loop through the socket's file
-descriptor, and one that blocks in ``recv``. Both are fed by a PUB socket paced on the same grid,
-and note what our worker notes. A third one is our own worker with uvloop.
+There are three references:
+
+- a bare process that reads a SUB socket in an asyncio loop through the socket's file descriptor
+- a bare process that blocks in ``recv``
+- our own worker with uvloop
+
+The bare processes are fed by a PUB socket paced on the same grid. They record what our worker
+records.
 """
 
 from __future__ import annotations
@@ -31,11 +37,11 @@ from benchmarks.stamping import StampingLauncher
 __all__ = ["measure"]
 
 RATES = {10: 10.2, 100: 4.0, 500: 3.0}
-"""Ticks a second, and seconds at each: enough for p99 at 10 Hz, for p99.9 at 500 Hz."""
+"""Ticks per second, and seconds to run: enough for p99 at 10 Hz and p99.9 at 500 Hz."""
 
 WARM_UP = 0.3
 SETTLING = 0.1
-"""Seconds before a stretch, and between its end and that of the ticks."""
+"""Seconds of ticks before and after the measured stretch."""
 
 UNITS = {"p50": "µs", "p99": "µs", "p99.9": "µs", "CPU per tick": "µs"}
 
@@ -43,14 +49,14 @@ READERS = {"bare asyncio reader": asyncio_reader, "blocking reader": blocking_re
 
 
 class Stretch(NamedTuple):
-    """What was measured over: begin and end on the monotonic clock, and the worker's CPU time."""
+    """The measured stretch: begin and end on the monotonic clock, and the worker's CPU time."""
 
     begin: float
     end: float
     cpu: float
 
     def sample(self, published: dict[float, float], arrived: list[tuple[float, float]]) -> Sample:
-        """Return the figures of the ticks that were published in the stretch."""
+        """Return the figures for the ticks that were published in the stretch."""
         due = [each for each in published.items() if self.begin <= each[1] < self.end]
         found = latencies(due, arrived, self.end + SETTLING)
         sample = percentiles(1e6 * latency for latency in found)

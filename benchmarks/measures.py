@@ -1,4 +1,4 @@
-"""Percentiles, CPU time, memory, and how a tick that was published is matched with its arrival."""
+"""Percentiles, CPU time, memory, and the latencies from published and arrived ticks."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["MeasurementError", "cpu_time", "footprint", "latencies", "percentile
 PERCENTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 
 ROUNDING = 1e-6
-"""Seconds by which two writings of the same tick's timestamp may differ."""
+"""Seconds by which two representations of one timestamp may differ."""
 
 
 class MeasurementError(Exception):
-    """What was to be measured did not happen; the message says what."""
+    """Something that was to be measured did not happen. The message says what."""
 
 
 def percentiles(values: Iterable[float]) -> Sample:
-    """Return p50, p99 and p99.9, by nearest rank.
+    """Return p50, p99 and p99.9 by nearest rank.
 
-    Those for which there are too few values are left out: p99 of 50 values would be their largest.
+    A percentile with too few values is left out. The p99 of 50 values would be their maximum.
 
     Raises:
-        MeasurementError: there is no value at all.
+        MeasurementError: there are no values.
     """
     ordered = sorted(values)
     if not ordered:
@@ -46,14 +46,14 @@ def percentiles(values: Iterable[float]) -> Sample:
 def latencies(
     due: Iterable[tuple[float, float]], arrived: Sequence[tuple[float, float]], end: float
 ) -> list[float]:
-    """Return how long each tick took until it, or a later one in its place, was entered, seconds.
+    """Return the seconds until each tick, or a later one in its place, was entered.
 
-    So a tick that was dropped or replaced counts as late, not as absent.
+    A tick that was dropped or replaced therefore counts as late, not as absent.
 
     Args:
-        due: timestamp and time of publishing (or of the deadline) of each tick.
-        arrived: timestamp and time of entry of those that were run, oldest first.
-        end: what counts as the time of entry where nothing arrived any more.
+        due: the timestamp and the time of publishing (or the deadline) of each tick.
+        arrived: the timestamp and the time of entry of the ticks that ran, oldest first.
+        end: the time of entry to assume if no later tick arrived.
     """
     timestamps = [timestamp for timestamp, _ in arrived]
     entered = [*(entry for _, entry in arrived), end]
@@ -66,7 +66,7 @@ def latencies(
 def cpu_time(pid: int) -> float:
     """Return the CPU time of all threads of a process so far, seconds.
 
-    On Linux from the process' CPU clock, which counts in nanoseconds; elsewhere as psutil has it.
+    On Linux this reads the process's CPU clock, which counts nanoseconds. Elsewhere it uses psutil.
     """
     try:
         return time.clock_gettime((~pid << 3) | 2)  # clock_getcpuclockid(3)

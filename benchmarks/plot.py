@@ -1,4 +1,4 @@
-"""A report as a picture: for each metric a panel, in it for each row a bar with its spread."""
+"""Plots a report: one panel per metric, with one bar per row and its spread."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ BAR = 0.26
 """Inches."""
 
 LOGARITHMIC_FROM = 30.0
-"""Ratio of the largest to the smallest bar of a panel."""
+"""Ratio of the largest to the smallest bar above which a panel is logarithmic."""
 
 
 def draw(report: Report, path: Path) -> None:
-    """Write a report as PNG."""
+    """Plot a report to a PNG file."""
     metrics = list(dict.fromkeys(row.metric for row in report.rows))
     panels = {metric: [row for row in report.rows if row.metric == metric] for metric in metrics}
     others = dict.fromkeys(row.subject for row in report.rows if row.subject != OURS)
@@ -46,7 +46,7 @@ def draw(report: Report, path: Path) -> None:
 def _panel(axis: Axes, metric: str, rows: list[Row], colours: dict[str, str]) -> None:
     places = range(len(rows), 0, -1)
     values = [row.value for row in rows]
-    axis.margins(x=0.12)  # room for the figures
+    axis.margins(x=0.12)  # space for the figures
     axis.barh(
         places,
         values,

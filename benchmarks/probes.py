@@ -1,4 +1,4 @@
-"""The processors of the benchmarks. Imported in every worker: it imports little."""
+"""The processors of the benchmarks. Every worker imports this module, so it imports little."""
 
 from __future__ import annotations
 
@@ -13,34 +13,33 @@ from chronopype_mp import TickProcessor
 __all__ = ["STAMP", "Arrivals", "FirstTick", "Probe"]
 
 STAMP = struct.Struct("!d")
-"""A time or a timestamp on its way."""
+"""The encoding of a time or a timestamp."""
 
 
 class Arrivals:
-    """When ticks were entered. Kept in memory while they come; our processors and the bare readers
-    both note them by this."""
+    """Records when ticks were entered, in memory. Our processors and the bare readers use it."""
 
     def __init__(self) -> None:
         self._noted = array("d")
 
     def note(self, timestamp: float) -> None:
-        """Note that the tick of that timestamp is entered now."""
+        """Record that the tick with this timestamp is entered now."""
         self._noted.extend((timestamp, time.monotonic()))
 
     def dump(self) -> bytes:
-        """Return all of them."""
+        """Return all records as bytes."""
         return self._noted.tobytes()
 
     @staticmethod
     def load(dumped: bytes) -> list[tuple[float, float]]:
-        """Return timestamp and time of entry (monotonic seconds) of each, in their order."""
+        """Return the timestamp and the time of entry (monotonic seconds) of each tick, in order."""
         noted = array("d")
         noted.frombytes(dumped)
         return list(zip(noted[::2], noted[1::2], strict=True))
 
 
 class Probe(TickProcessor):
-    """Notes when its ticks are entered; writes that to a file when it is stopped.
+    """Records when its ticks are entered, and writes the records to a file when it stops.
 
     Args:
         path: the file.
@@ -63,7 +62,7 @@ class Probe(TickProcessor):
 
 
 class FirstTick(TickProcessor):
-    """Sends the time at which its first tick is entered to a datagram socket.
+    """Sends the time of entry of its first tick to a datagram socket.
 
     Args:
         address: the socket's path.

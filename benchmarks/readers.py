@@ -1,8 +1,8 @@
-"""What the bare processes run: the least that receives ticks, without a framework.
+"""The bare processes: the minimum that receives ticks, without a framework.
 
-Each has what one of our workers has on the wire: a SUB socket for ticks and a PUSH socket, over
-which it sends what it noted in the end. It subscribes last, so that its subscription says that it
-is ready. Imported in every one of them: it imports little.
+A bare process has the sockets of a worker: a SUB socket for ticks, and a PUSH socket over which it
+sends its records at the end. It subscribes last, so its subscription signals that it is ready.
+Every bare process imports this module, so it imports little.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ TOPIC = b"t"
 STOP = b"s"
 
 LINGER = 10_000
-"""Milliseconds that the last message has to leave."""
+"""Milliseconds to wait for the last message to be sent."""
 
 PR_SET_PDEATHSIG = 1
 
 Reader = Callable[[str, str], None]
-"""Gets the addresses of a PUB and a PULL socket."""
+"""Takes the addresses of a PUB and a PULL socket."""
 
 
 class _Ends:
-    """The sockets of a reader, and what it does with a frame."""
+    """The sockets of a reader, and its handling of frames."""
 
     def __init__(self, down: str, up: str) -> None:
         self.arrivals = Arrivals()
@@ -54,18 +54,18 @@ class _Ends:
         self.sub.connect(down)
 
     def subscribe(self) -> None:
-        """Say that the reader is ready."""
+        """Subscribe, which signals that the reader is ready."""
         self.sub.subscribe(b"")
 
     def take(self, frame: bytes) -> bool:
-        """Note the tick in a frame; return False if it is the last frame."""
+        """Record the tick in a frame. Return False if this is the last frame."""
         if frame == STOP:
             return False
         self.arrivals.note(STAMP.unpack_from(frame, 1)[0])
         return True
 
     def close(self) -> None:
-        """Send what was noted, and close."""
+        """Send the records and close the sockets."""
         self.push.send(self.arrivals.dump())
         self.push.close(LINGER)
         self.sub.close(0)
@@ -73,7 +73,7 @@ class _Ends:
 
 
 def asyncio_reader(down: str, up: str) -> None:
-    """Read in an asyncio loop, through the socket's file descriptor."""
+    """Read in an asyncio loop through the socket's file descriptor."""
     die_with_the_owner()
     asyncio.run(_read(down, up))
 
@@ -110,15 +110,15 @@ def blocking_reader(down: str, up: str) -> None:
 
 
 def start_and_say_so(writer: Connection) -> None:
-    """Make and start the processor of the restart benchmark, and say so; no sockets, no loop."""
+    """Create and start the processor of the restart benchmark and report it. Uses no event loop."""
     FirstTick("").start(0.0)
     writer.send_bytes(b"ready")
 
 
 def die_with_the_owner() -> None:
-    """End when the owner of the benchmark does, and not by Ctrl-C before it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's
-    # The pipe by which the forkserver sees the owner's end; with our copy open it would never.
+    """End this process when the owner of the benchmark ends, and not on Ctrl-C before that."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the owner handles Ctrl-C
+    # The forkserver detects the owner's end by this pipe, which must not stay open in this process.
     server = multiprocess.forkserver._forkserver
     fd, server._forkserver_alive_fd = server._forkserver_alive_fd, None
     if fd is not None:

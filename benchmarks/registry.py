@@ -10,18 +10,18 @@ from benchmarks.report import Result
 __all__ = ["BENCHMARKS", "find"]
 
 BENCHMARKS = {
-    "throughput": "ticks that run freely through 1 to 32 workers, none lost",
-    "latency": "from the publishing of a tick to its hook, and the CPU of that",
-    "jitter": "from a tick's deadline to its publishing, whatever the owner's loop does",
-    "isolation": "what healthy workers notice of a neighbour in trouble",
-    "restart": "from the SIGKILL of a worker to the first tick of the next",
-    "dispatch": "what a tick costs inside a worker",
+    "throughput": "free-running ticks through 1 to 32 workers, without loss",
+    "latency": "time from publishing a tick to its hook, and CPU per tick",
+    "jitter": "time from a tick's deadline to its publishing, under load",
+    "isolation": "effect of a faulty worker on healthy ones",
+    "restart": "time from the SIGKILL of a worker to the first tick of its replacement",
+    "dispatch": "cost of a tick inside a worker",
     "density": "start, memory and CPU of 10 to 1000 workers",
 }
-"""Name, and what it measures in a few words."""
+"""The names, each with a short description."""
 
 
 def find(name: str) -> Callable[[bool], Result]:
-    """Return the ``measure`` of a benchmark; its argument says whether it shall be quick."""
+    """Return a benchmark's ``measure``. Its argument says whether to do a quick run."""
     measure: Callable[[bool], Result] = importlib.import_module(f"benchmarks.{name}").measure
     return measure

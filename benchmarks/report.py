@@ -1,4 +1,4 @@
-"""What a benchmark reports."""
+"""The report of a benchmark."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ __all__ = ["OURS", "Report", "Result", "Row", "Sample", "facts", "row", "rows"]
 OURS = "chronopype_mp"
 
 Sample = dict[str, float]
-"""What one run measured, by metric."""
+"""The figures of one run, by metric."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One figure: the median of several runs and its spread.
 
-    ``ratio`` is our median over that of ``reference``; None if only the reference's is 0. In a row
-    of the reference's own figures, whose case ends with its name, it is the same: ours over it.
+    ``ratio`` is our median divided by the median of ``reference``. It is None if only the
+    reference's median is 0. A row of the reference's own figures has the same ratio, and its case
+    ends with the reference's name.
     """
 
     case: str
@@ -37,12 +38,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def subject(self) -> str:
-        """Whose figure it is."""
+        """What was measured: `OURS`, or the name of the reference or peer."""
         return self.reference if self.case.endswith(f": {self.reference}") else OURS
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What a benchmark measured, and what it had to leave out: name and reason."""
+    """The rows of a benchmark, and what was skipped, with the reason by name."""
 
     rows: list[Row]
     skipped: dict[str, str] = {}
@@ -56,7 +57,7 @@ def row(
     reference: str,
     reference_values: Sequence[float],
 ) -> Row:
-    """Return the row of our values, as a ratio to the median of the reference's."""
+    """Return a row for our values, with the ratio to the reference's median."""
     return Row(
         case=case,
         metric=metric,
@@ -75,14 +76,15 @@ def rows(
     ours: Sequence[Sample],
     others: Mapping[str, Sequence[Sample]],
 ) -> list[Row]:
-    """Return the rows of one case: for each metric ours, then each of the others'.
+    """Return the rows of one case. For each metric our row comes first, then the others.
 
     Args:
-        case: its name.
-        units: of each metric, in the order in which they are reported. A metric is left out where
-            one of the samples has none.
-        ours: one sample for each repeat.
-        others: the same by name; the first one that has a metric is our reference for it.
+        case: the name of the case.
+        units: the unit of each metric, in the order of the report. A metric that is missing in a
+            sample is left out.
+        ours: our samples, one per repeat.
+        others: the samples of references and peers, by name. The first one that has a metric is our
+            reference for it.
     """
     found = []
     for metric, unit in units.items():
@@ -99,7 +101,7 @@ def rows(
 
 
 def _values(samples: Sequence[Sample], metric: str) -> list[float]:
-    """Return a metric of all samples; nothing if one has none."""
+    """Return a metric of all samples, or an empty list if a sample does not have it."""
     if any(metric not in sample for sample in samples):
         return []
     return [sample[metric] for sample in samples]
@@ -113,7 +115,7 @@ def _ratio(values: Sequence[float], reference_values: Sequence[float]) -> float 
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """All of one benchmark."""
+    """The report of one benchmark run."""
 
     name: str
     machine: dict[str, str]
@@ -121,7 +123,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[Row]
 
     def write(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write the report as JSON."""
         path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
 
     def __str__(self) -> str:
@@ -140,12 +142,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def number(value: float) -> str:
-    """Return a figure with about four digits, for people."""
+    """Format a figure with about four digits."""
     return f"{value:,.{2 if abs(value) < 100 else 1 if abs(value) < 1000 else 0}f}"
 
 
 def facts() -> dict[str, str]:
-    """Return what the figures depend on."""
+    """Return the facts about this machine that the figures depend on."""
     return {
         "CPU": _cpu_model(),
         "cores": str(os.cpu_count()),

@@ -1,14 +1,16 @@
-"""From the SIGKILL of a worker to its detection, to READY again, and to the first tick.
+"""The time from the SIGKILL of a worker to its detection, to READY and to the first tick.
 
-A clock of 1 kHz with one worker, which is killed a few times; a sample is the median of these. The
-worker itself notes when its first tick is entered, so the figure contains the wait for the next
-tick, 0.5 ms on average. It is killed after it has run for a while, so that the launcher has a
-process in reserve, and again as soon as it is back, when there is none.
+A clock at 1 kHz has one worker, which is killed several times. A sample is the median of the kills.
+The worker itself records when its first tick is entered, so that figure contains the wait for the
+next tick, 0.5 ms on average. There are two cases:
 
-Reference: a bare start by the same forkserver. That is a process of `multiprocess` whose target
-makes the same processor, starts it, and says so through a pipe: no sockets, no event loop, no
-supervision, and no predecessor whose end has to be noticed. Peers: how long Ray (``max_restarts``),
-circus and supervisord take from the SIGKILL until the replacement answers.
+- The worker is killed after it has run for a while, when the launcher has a spare process.
+- It is killed again at once, when there is no spare process.
+
+The reference is a bare start by the same forkserver: a process of `multiprocess` that creates the
+same processor, starts it and reports through a pipe. It has no sockets, no event loop and no
+supervision, and no death has to be detected first. The peers are Ray (``max_restarts``), circus and
+supervisord, from the SIGKILL until the replacement answers.
 """
 
 from __future__ import annotations
@@ -41,12 +43,12 @@ TICK_SIZE = 0.001
 KILLS = 6
 
 LIVES = {"SIGKILL": 2 * STANDBY_AFTER, "SIGKILL again at once": 0.0}
-"""The cases: how long each worker runs, seconds, before it is killed."""
+"""The cases, with the seconds that each worker runs before it is killed."""
 
 POLICY = Supervision(
     backoff=BackoffPolicy(minimum=0.01), budget=RestartBudget(max_restarts=100_000), healthy_after=0
 )
-"""With ``healthy_after=0`` each restart is a first one."""
+"""With ``healthy_after=0`` each restart counts as the first one, which is immediate."""
 
 BARE = "bare forkserver start"
 PEERS = {
@@ -56,7 +58,7 @@ PEERS = {
 }
 
 PATIENCE = 30.0
-"""Seconds for a restart."""
+"""Seconds to wait for a restart."""
 
 UNITS = {"time": "ms"}
 DETECTED, READY, FIRST_TICK = "detected", "READY", "first tick"
@@ -67,7 +69,7 @@ def _bare(starts: int) -> Sample:
 
 
 def _bare_start() -> float:
-    """Return how long a bare start takes, ms."""
+    """Return the duration of a bare start, ms."""
     reader, writer = multiprocess.get_context("forkserver").Pipe(duplex=False)
     began = time.monotonic()
     process = start_process(start_and_say_so, writer)
@@ -95,7 +97,7 @@ async def _ours(kills: int, life: float, ticks: socket.socket) -> Sample:
                 began = time.monotonic()
                 os.kill(handle.pid or 0, signal.SIGKILL)
                 (first,) = STAMP.unpack(await loop.sock_recv(ticks, STAMP.size))
-                # The worker's report that it is READY may still be on its way.
+                # The worker's READY report may still be in transit.
                 await events.wait_for(WorkerReady, incarnation=number + 2)
                 found[DETECTED].append(seen[WorkerDied] - began)
                 found[READY].append(seen[WorkerReady] - began)
@@ -130,6 +132,6 @@ def measure(quick: bool) -> Result:
         for stage in (DETECTED, READY, FIRST_TICK):
             ours = [{"time": sample[stage]} for sample in rounds.of(case)]
             found += rows(f"{case} to {stage}", UNITS, ours, rounds.others(case))
-    # What the others take is one figure: it is reported once, beside the whole of ours.
+    # The others have only one figure. It is reported once, with our total time.
     whole = [row for row in found if row.subject == OURS or f"to {FIRST_TICK}" in row.case]
     return Result(whole, rounds.skipped)

@@ -1,6 +1,6 @@
-"""Repeats, interleaved: one run of everything, then the next of everything, in the other order.
+"""Interleaved repeats: everything runs once, then everything again in the opposite order.
 
-So what the machine does meanwhile befalls ours, the references and the peers alike.
+Disturbances of the machine therefore affect our runs, the references and the peers alike.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ REPEATS = 5
 QUICK_REPEATS = 1
 
 Run = tuple[str, str]
-"""The case, and whose run it is: `OURS`, or the name of a reference or a peer."""
+"""The case and the subject: `OURS`, or the name of a reference or a peer."""
 
 Runs = dict[Run, Callable[[], Sample]]
-"""What to run; each returns its sample."""
+"""The functions to run. Each returns a sample."""
 
 
 class SkipError(Exception):
-    """There are no figures of this one here; the message says why."""
+    """This run is not possible here. The message says why."""
 
 
 class Rounds:
-    """Runs everything some times.
+    """Runs everything several times.
 
     Args:
-        runs: what to run. One that raises `SkipError` is left out from then on, and what it has
-            returned before does not count.
-        repeats: how many times.
+        runs: the functions to run. One that raises `SkipError` is skipped from then on, and its
+            earlier samples are discarded.
+        repeats: the number of repeats.
     """
 
     def __init__(self, runs: Runs, repeats: int) -> None:
@@ -55,7 +55,7 @@ class Rounds:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Names of what was left out, and why."""
+        """The names of the skipped runs, with the reasons."""
         measured = {subject for (_, subject), samples in self._samples.items() if samples}
         return {
             f"{case}, {subject}" if subject in measured else subject: reason
@@ -63,11 +63,11 @@ class Rounds:
         }
 
     def of(self, case: str, subject: str = OURS) -> list[Sample]:
-        """Return the samples of a run, one for each repeat; none if it was left out."""
+        """Return the samples of a run, one per repeat, or an empty list if it was skipped."""
         return self._samples[case, subject]
 
     def others(self, case: str) -> dict[str, list[Sample]]:
-        """Return the samples of references and peers of a case, in the order of the runs."""
+        """Return the samples of a case's references and peers, in the order of the runs."""
         return {
             subject: samples
             for (of_case, subject), samples in self._samples.items()
@@ -87,30 +87,30 @@ class Rounds:
 def peer(
     quick: bool, program: str, *arguments: str, names: Mapping[str, str]
 ) -> Callable[[], Sample]:
-    """Return the run of a peer's program.
+    """Return a function that runs a peer's program.
 
     Args:
-        quick: skip it: a peer takes seconds to start.
-        program: its name, see `benchmarks.peers`.
-        arguments: its arguments.
-        names: the metric for each figure that it is to give.
+        quick: skip the peer, because it takes seconds to start.
+        program: the program's name, see `benchmarks.peers`.
+        arguments: the program's arguments.
+        names: the metric for each expected figure.
     """
 
     def run() -> Sample:
         if quick:
-            raise SkipError("a quick run asks no peers; ./scripts/bench-peers installs them")
+            raise SkipError("a quick run skips peers; ./scripts/bench-peers installs them")
         answer = ask(program, *arguments)
         if answer.skipped is not None:
             raise SkipError(answer.skipped)
         missing = names.keys() - answer.figures.keys()
         if missing:
-            raise SkipError(f"{program} said nothing of {', '.join(sorted(missing))}")
+            raise SkipError(f"{program} did not print {', '.join(sorted(missing))}")
         return {metric: answer.figures[figure] for figure, metric in names.items()}
 
     return run
 
 
 def _tell(line: str) -> None:
-    """Show who sits in front of it what is being run."""
+    """Show on a terminal what is running."""
     if sys.stderr.isatty():
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""When our ticker thread publishes: a launcher whose hub notes it."""
+"""A launcher whose hub records when the ticker thread publishes each tick."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["StampingLauncher"]
 
 
 class StampingLauncher(ForkserverLauncher):
-    """Starts workers as the default launcher does, and notes when each tick is published."""
+    """Starts workers like the default launcher, and records when each tick is published."""
 
     def __init__(self) -> None:
         super().__init__()
         self._noted: list[tuple[bytes, float]] = []
 
     def open_hub(self, queued: int) -> ZmqHub:
-        """Return a hub that notes the time before it publishes."""
+        """Return a hub that records the time before it publishes."""
         hub = super().open_hub(queued)
         publish = hub.publish
 
@@ -33,7 +33,7 @@ class StampingLauncher(ForkserverLauncher):
 
     @property
     def published(self) -> dict[float, float]:
-        """When each tick was published, monotonic seconds, by timestamp."""
+        """The monotonic time, in seconds, at which each tick was published, by timestamp."""
         return {
             decode_tick(frame).timestamp: at
             for frame, at in self._noted

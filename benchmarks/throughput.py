@@ -1,12 +1,17 @@
-"""Ticks that run freely through 1, 2, 8 and 32 workers, as fast as the slowest takes them.
+"""Free-running ticks through 1, 2, 8 and 32 workers, as fast as the slowest worker runs them.
 
-Ours are no-op ticks with all that a tick has: encoding, the account, statistics, progress reports.
-A run ends when every worker has run every tick; "lost" are those that were not. CPU is that of all
-processes, the owner's included, per delivery.
+Our ticks are no-ops with everything that a tick includes: encoding, the account, statistics and
+progress reports. A run ends when every worker has run every tick. "lost" counts ticks that were not
+run. CPU is the CPU time of all processes, including the owner's, per delivery.
 
-References: a bare PUB socket that sends one frame of the same size over and over, to processes that
-block in ``recv`` and count; the same with zmq.asyncio in the processes; a `multiprocess` pipe to
-each process, written in turn. Peers: actors of Ray and of dask.
+The references are:
+
+- a bare PUB socket that sends a frame of the same size repeatedly, to processes that block in
+  ``recv`` and count
+- the same with zmq.asyncio in the processes
+- one `multiprocess` pipe per process, written in turn
+
+The peers are actors of Ray and of dask.
 """
 
 from __future__ import annotations
@@ -33,10 +38,10 @@ __all__ = ["measure"]
 
 WORKERS = (1, 2, 8, 32)
 DELIVERIES = 800_000
-"""Of one run, over all workers; some second."""
+"""Deliveries per run over all workers. They take about a second."""
 
 SLOWER = {"zmq.asyncio": 10, "multiprocess pipes": 4}
-"""By what part fewer deliveries a reference gets, to take about as long."""
+"""The factor by which a reference gets fewer deliveries, so that it takes about as long."""
 
 WARM_UP = 1000
 """Ticks."""
@@ -46,7 +51,7 @@ FRAME = encode_tick(Tick(100_000, 100_000.0))
 UNITS = {"ticks": "1/s", "deliveries": "1/s", "CPU per delivery": "µs", "lost": "deliveries"}
 
 PEERS = {"Ray actors": ("ray_throughput", 4000), "dask actors": ("dask_throughput", 1000)}
-"""Their programs, and ticks."""
+"""The peers' programs and their numbers of ticks."""
 
 
 def _sample(workers: int, ticks: int, seconds: float, cpu: float, arrived: int) -> Sample:

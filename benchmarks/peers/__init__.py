@@ -1,9 +1,9 @@
-"""What users would use instead, each asked for its figures in an environment of its own.
+"""Measures the peers, the alternatives to this package, each in its own environment.
 
-A program of this folder is run by the interpreter of its peer's environment, which has neither this
-project nor what it needs. It prints one JSON object of figures as its last line. Between it and the
-benchmark stands `_keeper.py`, which ends all that the program started, daemons included, even when
-the benchmark is killed.
+The interpreter of the peer's environment runs a program in this directory. That environment
+contains neither this project nor its dependencies. The program prints one JSON object of figures as
+its last line. `_keeper.py` runs the program for the benchmark and ends everything that it started,
+including daemons, even if the benchmark is killed.
 """
 
 from __future__ import annotations
@@ -24,40 +24,40 @@ PROGRAMS = Path(__file__).parent
 ENVIRONMENTS = PROGRAMS.parent.parent
 
 LEAVING = 20.0
-"""Seconds that the keeper has for ending what it finds."""
+"""Seconds that the keeper has to end the processes that it finds."""
 
 OF_OUR_PYTHON = ("PYTHON", "VIRTUAL_ENV")
-"""Prefixes of environment variables that a peer's interpreter is not to see."""
+"""Prefixes of environment variables that are hidden from a peer's interpreter."""
 
 REASON = 200
-"""How many characters of a peer's own words a reason quotes."""
+"""Characters of a peer's output that a reason quotes."""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a peer's program said."""
+    """The answer of a peer's program."""
 
     figures: dict[str, float]
-    """By name; the names end with the unit. Empty when it was skipped."""
+    """The figures by name. A name ends with the unit. Empty if the peer was skipped."""
 
     skipped: str | None = None
-    """Why there are no figures, in one line."""
+    """The reason why there are no figures, in one line."""
 
 
 def ask(program: str, *arguments: str, timeout: float = 120.0) -> Answer:
-    """Run a program of this folder in its peer's environment and return its figures.
+    """Run a program of this directory in its peer's environment and return its figures.
 
-    It runs in a session and a temporary directory of its own. Neither a process nor a file of it is
-    left when this returns or raises.
+    The program runs in its own session and temporary directory. No process or file of it is left
+    when this returns or raises.
 
     Args:
-        program: the name of its file, without ``.py``.
-        arguments: what the program is given.
-        timeout: seconds after which it is killed and skipped.
+        program: the name of the program's file, without ``.py``.
+        arguments: the program's arguments.
+        timeout: seconds after which the program is killed and skipped.
     """
     environment = ENVIRONMENTS / environment_of(program)
     interpreter = environment / "bin" / "python"
     if not interpreter.exists():
-        return _skipped(program, f"no {environment.name}, ./scripts/bench-peers makes it")
+        return _skipped(program, f"no {environment.name}, create it with ./scripts/bench-peers")
     command = [str(interpreter), str(PROGRAMS / f"{program}.py"), *arguments]
     status, output, errors = _keep(command, timeout)
     last = _last_line(errors)
@@ -65,7 +65,7 @@ def ask(program: str, *arguments: str, timeout: float = 120.0) -> Answer:
         return _skipped(program, f"not done after {timeout:g} s", last)
     if status != 0:
         if last.startswith("ModuleNotFoundError"):
-            last += ", ./scripts/bench-peers installs it"
+            last += ", install it with ./scripts/bench-peers"
         return _skipped(program, f"failed with status {status}", last)
     try:
         return Answer(msgspec.json.decode(_last_line(output), type=dict[str, float]))
@@ -79,7 +79,7 @@ def environment_of(program: str) -> str:
 
 
 def _keep(command: list[str], timeout: float) -> tuple[int, str, str]:
-    """Run a command under the keeper; return its exit status, output and errors."""
+    """Run a command under the keeper. Return its exit status, output and errors."""
     keeper = subprocess.Popen(
         [sys.executable, str(Path(__file__).parent / "_keeper.py"), str(timeout), *command],
         env={k: v for k, v in os.environ.items() if not k.startswith(OF_OUR_PYTHON)},

@@ -1,7 +1,8 @@
-"""A supervised worker that says when it is there, and how long its supervisor takes to replace it.
+"""Measures how long a supervisor takes to replace a killed worker.
 
-Run as a program it is the worker: it sends its process id to a datagram socket, so that nobody has
-to poll for it, and waits. It imports little, for its start is part of the figure.
+Run as a program, this module is the worker: it sends its process id to a datagram socket and waits.
+The socket makes polling unnecessary. The module imports little, because its start is part of the
+figure.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ def command(address: str) -> str:
 
 
 def restarts_ms(supervisor: list[str], address: str, kills: int, period: float) -> list[float]:
-    """Run a supervisor and kill its worker some times; return how long each replacement took, ms.
+    """Run a supervisor and kill its worker several times.
 
-    The kills lie evenly over the supervisor's polling period (s), counted from the last
-    replacement, which a poll brought about: else all would wait for as long.
+    A replacement happens at a poll of the supervisor. The kills are therefore spread evenly over
+    the polling period (s), counted from the last replacement. Otherwise all waits would be equal.
+
+    Returns:
+        The duration of each replacement, ms.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as arrivals:
         arrivals.bind(address)
@@ -50,7 +54,7 @@ def restarts_ms(supervisor: list[str], address: str, kills: int, period: float) 
 
 
 def work(address: str) -> None:
-    """Say that this process is there; wait to be killed."""
+    """Report that this process has started, and wait to be killed."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto(str(os.getpid()).encode(), address)
     signal.pause()

@@ -1,9 +1,9 @@
-"""Runs one command and, whatever happens, ends all that it started: _keeper.py SECONDS COMMAND...
+"""Runs one command and always ends everything that it started: _keeper.py SECONDS COMMAND...
 
-It is the subreaper of its descendants: who loses its parent, a daemon for instance, becomes its
-child, whatever session it is in. So all of them are found by asking for its children, by id. It
-ends early, and they with it, when it gets a SIGTERM or the process that started it dies. The
-command runs in a session and a temporary directory of its own, which is removed in the end.
+The keeper is the subreaper of its descendants. A process that loses its parent, such as a daemon,
+becomes its child, in whatever session. The keeper therefore finds all of them among its children,
+by pid. It ends early, together with them, on SIGTERM or when the process that started it dies. The
+command runs in its own session and temporary directory, which is removed at the end.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ import psutil
 __all__ = ["TIMED_OUT"]
 
 TIMED_OUT = 124
-"""The exit status that says so, as timeout(1) has it."""
+"""The exit status after a timeout, like timeout(1)."""
 
 ENDING = 15.0
-"""Seconds after which what cannot be killed is left."""
+"""Seconds after which processes that cannot be killed are left behind."""
 
 TIDYING = 3.0
-"""Seconds that resource trackers have for the semaphores of those who were killed."""
+"""Seconds that resource trackers have to remove the semaphores of killed processes."""
 
 TRACKER = "multiprocessing.resource_tracker"
-"""In their command line. They end by themselves when the last one whom they track is gone."""
+"""In the command line of resource trackers. They end when the last process they track ends."""
 
 QUIET = "ignore:resource_tracker"
-"""What trackers say would hide the last words of the program."""
+"""The warnings of trackers would hide the last output of the program."""
 
 SHORT = "/tmp"
-"""Not TMPDIR: the paths of Ray's sockets, far below it, must stay under 108 bytes."""
+"""Used instead of TMPDIR, because the long paths of Ray's sockets must stay under 108 bytes."""
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(seconds: float, command: list[str]) -> int:
-    """Run the command for at most some seconds; return its exit status, 128 + n for signal n."""
+    """Run the command for at most ``seconds``. Return its exit status, 128 + n for signal n."""
     libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
@@ -64,7 +64,7 @@ def main(seconds: float, command: list[str]) -> int:
 
 
 def end_descendants() -> None:
-    """Kill all descendants, until there are none: they may be starting others meanwhile."""
+    """Kill all descendants until there are none, because they may start others meanwhile."""
     me, began = psutil.Process(), time.monotonic()
     while (found := me.children(recursive=True)) and time.monotonic() - began < ENDING:
         tidying = time.monotonic() - began < TIDYING
@@ -76,7 +76,7 @@ def end_descendants() -> None:
 
 
 def _tidies(process: psutil.Process) -> bool:
-    """Tell the resource trackers of multiprocessing."""
+    """Return whether a process is a resource tracker of multiprocessing."""
     return any(TRACKER in argument for argument in process.cmdline())
 
 

@@ -1,4 +1,4 @@
-"""A Ray head node on this machine alone."""
+"""A local Ray head node."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import ray
 __all__ = ["start"]
 
 ADDRESS = "127.0.0.2"
-"""Ray replaces 127.0.0.1 by the machine's own address; this is the loopback interface, too."""
+"""Also a loopback address. Ray would replace 127.0.0.1 with the machine's own address."""
 
 STORE = 100 * 1024 * 1024
-"""Bytes of the object store: ticks do not go through it."""
+"""Bytes of the object store, which ticks do not use."""
 
 
 def start() -> None:
-    """Start it, without a dashboard and without its logs on our output."""
+    """Start the node without a dashboard, and without logs in our output."""
     ray.init(
         address="local",
         num_cpus=os.cpu_count(),

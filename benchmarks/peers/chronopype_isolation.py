@@ -1,16 +1,16 @@
-"""What chronopype's processors notice of a neighbour.
+"""The effect of a faulty processor on its neighbours in chronopype.
 
 chronopype_isolation.py none|sleep|spin|gil|crash
 
-Four healthy processors and a victim share a clock of 20 ms for 6 s. In its tick after one second
-the victim sleeps 3 s, computes for 3 s, holds the GIL for 3 s, or calls ``os._exit``. The clock
-runs in a child process, since that call takes everything with it.
+Four healthy processors and a victim share a clock with a tick size of 20 ms for 6 s. In its tick
+after one second the victim sleeps for 3 s, computes for 3 s, holds the GIL for 3 s, or calls
+``os._exit``. That call ends the whole process, so the clock runs in a child process.
 
-``largest_gap_ms`` is the longest time between two ticks of a healthy processor. ``p99_ms`` is of
-the lateness of every boundary of the run: the time from the boundary until a healthy processor
-entered a tick of this or a later timestamp. So a boundary that the clock skipped counts as late;
-for those that it did not skip this is the lateness of their tick. ``survived`` is 1 when the
-process did; if not, there are no other figures.
+- ``largest_gap_ms`` is the longest time between two ticks of a healthy processor.
+- ``p99_ms`` is the p99 of the lateness of all boundaries of the run. Lateness is the time from the
+  boundary until a healthy processor entered a tick with this timestamp or a later one. A boundary
+  that the clock skipped therefore counts as late.
+- ``survived`` is 1 if the process survived. If not, there are no other figures.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ FAULTS: dict[str, Callable[[], None]] = {
 
 
 class Healthy(TickProcessor):
-    """Notes the timestamp of each tick and when it was entered."""
+    """Records the timestamp and the time of entry of each tick."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Healthy(TickProcessor):
 
 
 class Victim(TickProcessor):
-    """Does what the fault is, once."""
+    """Performs the fault once."""
 
     def __init__(self, fault: str) -> None:
         super().__init__()
@@ -82,13 +82,13 @@ class Victim(TickProcessor):
 
 
 async def run(fault: str) -> list[Healthy]:
-    """Run the clock; return the healthy processors. What fails in a tick is raised."""
+    """Run the clock and return the healthy processors. A failure in a tick is raised."""
     now = time.time()
     clock = RealtimeClock(
         ClockConfig(clock_mode=ClockMode.REALTIME, tick_size=TICK, start_time=now)
     )
     healthy = [Healthy() for _ in range(HEALTHY)]
-    # the victim in the middle: two are before it and two after it
+    # The victim is in the middle: two processors before it and two after it.
     for processor in [*healthy[:2], Victim(fault), *healthy[2:]]:
         clock.add_processor(processor)
     async with clock:
@@ -97,7 +97,7 @@ async def run(fault: str) -> list[Healthy]:
 
 
 def latenesses(seen: list[tuple[float, float]]) -> list[float]:
-    """Return the lateness of every boundary after the first tick, s, skipped ones included."""
+    """Return the lateness of every boundary after the first tick, s, including skipped ones."""
     found: list[float] = []
     for (before, _), (timestamp, entered) in pairwise(seen):
         skipped = round((timestamp - before) / TICK)
@@ -106,7 +106,7 @@ def latenesses(seen: list[tuple[float, float]]) -> list[float]:
 
 
 def report(writer: Connection, fault: str) -> None:
-    """Send the figures; the child's main function."""
+    """Send the figures. This is the child's main function."""
     healthy = asyncio.run(run(fault))
     gaps = [later[1] - sooner[1] for one in healthy for sooner, later in pairwise(one.seen)]
     late = [lateness for one in healthy for lateness in latenesses(one.seen)]

@@ -1,8 +1,8 @@
-"""How late chronopype's ticks are: chronopype_jitter.py TICK_SIZE TICKS idle|busy.
+"""The lateness of chronopype's ticks: chronopype_jitter.py TICK_SIZE TICKS idle|busy.
 
-A tick's lateness is the wall clock when ``tick`` is entered, less the tick's timestamp, which
-chronopype aligns to a multiple of the tick size (s). With ``busy`` another coroutine of the same
-loop computes for 5 ms of every 20 ms.
+A tick's lateness is the wall-clock time when ``tick`` is entered, minus the tick's timestamp.
+chronopype aligns the timestamp to a multiple of the tick size (s). With ``busy``, another coroutine
+in the same loop computes for 5 ms of every 20 ms.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BUSY, PERIOD = 0.005, 0.020
 
 
 class Lateness(TickProcessor):
-    """Notes it, s."""
+    """Records the lateness of its ticks, s."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ async def compute_now_and_then() -> None:
 
 
 async def run(tick_size: float, ticks: int, busy: bool) -> list[float]:
-    """Return the lateness of every tick but the first, which waits for no boundary."""
+    """Return the lateness of every tick except the first, which does not wait for a boundary."""
     other = asyncio.create_task(compute_now_and_then()) if busy else None
     processor = Lateness()
     now = time.time()

@@ -1,7 +1,7 @@
-"""From the SIGKILL of a worker to its replacement under circus: circus_restart.py [KILLS].
+"""The time from the SIGKILL of a worker to its replacement in circus: circus_restart.py [KILLS].
 
-circusd looks for dead processes every ``check_delay``, by default 5 s; the kills lie evenly over
-that.
+circusd checks for dead processes every ``check_delay``, 5 s by default. The kills are spread evenly
+over that time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import _announced
 
 CHECK_DELAY = 5.0
-"""Seconds; the default, which the configuration leaves alone."""
+"""Seconds. This is the default, which the configuration does not change."""
 
 CONFIGURATION = """\
 [circus]

@@ -1,8 +1,8 @@
-"""How many no-op ticks dask brings to actors: dask_throughput.py ACTORS TICKS.
+"""The throughput of no-op ticks to dask actors: dask_throughput.py ACTORS TICKS.
 
-A worker process per actor, an asynchronous client that talks to the workers directly, and a bounded
-number of calls in flight for each actor. ``tick`` is a coroutine function, which a worker runs in
-its event loop; a plain one takes a detour through a thread.
+There is one worker process per actor. An asynchronous client talks to the workers directly, with a
+bounded number of calls in flight per actor. ``tick`` is a coroutine function, which a worker runs
+in its event loop. A plain function would run in a thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from distributed import Client, LocalCluster
 from distributed.actor import Actor
 
 IN_FLIGHT = 128
-"""Calls to all actors together, at most 16 to each: each takes a connection, more were slower."""
+"""Calls in flight to all actors together, at most 16 to each.
+
+Each call takes a connection. More calls were slower."""
 
 
 class Ticked:
@@ -30,12 +32,12 @@ class Ticked:
         self.count += 1
 
     async def counted(self) -> int:
-        """Return how many ticks there were."""
+        """Return the number of ticks."""
         return self.count
 
 
 async def deliver(actor: Actor, ticks: int, in_flight: int) -> None:
-    """Bring all ticks to an actor, in order but for those that are in flight together."""
+    """Send all ticks to an actor, in order except for those that are in flight together."""
     remaining = iter(range(ticks))
 
     async def one_after_another() -> None:
@@ -46,7 +48,7 @@ async def deliver(actor: Actor, ticks: int, in_flight: int) -> None:
 
 
 async def run(number: int, ticks: int) -> float:
-    """Return the seconds that it took."""
+    """Return the duration in seconds."""
     cluster = LocalCluster(
         n_workers=number,
         threads_per_worker=1,

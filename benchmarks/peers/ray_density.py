@@ -1,7 +1,7 @@
-"""Start time and memory of Ray actors side by side: ray_density.py COUNT.
+"""The start time and memory of concurrent Ray actors: ray_density.py COUNT.
 
-``start_ms`` is the time from the first request until all have answered, per actor; ``uss_mb`` the
-memory that the median actor shares with nobody. The head node's own processes are not counted.
+``start_ms`` is the time from the first request until all actors have answered, per actor.
+``uss_mb`` is the unshared memory of the median actor. The head node's own processes do not count.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""From the SIGKILL of a Ray actor to an answer of its replacement: ray_restart.py [KILLS].
+"""The time from the SIGKILL of a Ray actor to an answer of its replacement: ray_restart.py [KILLS].
 
-``max_restarts=-1`` has it restarted for ever, and with ``max_task_retries=-1`` a call waits for the
-replacement. It is called 20 times a second, and the first answer of another process counts: the one
-call that finds the connection broken is repeated only after a second, those after it wait for the
-replacement and are answered as soon as it is there. The first kill may take a worker that Ray had
-started in advance, hence the median.
+With ``max_restarts=-1`` the actor is always restarted. With ``max_task_retries=-1`` a call waits
+for the replacement. The actor is called 20 times a second, and the first answer from a new process
+counts. The call that finds the connection broken is repeated only after a second. Later calls wait
+for the replacement and are answered as soon as it is ready. The first replacement may be a worker
+that Ray had started in advance, so the median is reported.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SETTLE = 0.5
 
 
 class Victim:
-    """Answers."""
+    """Answers with its process id."""
 
     def pid(self) -> int:
         """Return its process id."""
@@ -35,18 +35,18 @@ class Victim:
 
 
 def restart_ms(victim: ray.actor.ActorHandle) -> float:
-    """Kill it; return the time until another process answers."""
+    """Kill the actor. Return the time until a new process answers, ms."""
     killed = ray.get(victim.pid.remote())
     time.sleep(SETTLE)
     began = time.perf_counter()
     os.kill(killed, signal.SIGKILL)
     calls, pid = [], killed
-    while pid == killed:  # it may answer once more before it dies
+    while pid == killed:  # the actor may answer once more before it dies
         calls.append(victim.pid.remote())
         answered, calls = ray.wait(calls, timeout=INTERVAL)
         pid = next((pid for pid in ray.get(answered) if pid != killed), killed)
     taken = time.perf_counter() - began
-    ray.get(calls)  # they are not to meet the next kill
+    ray.get(calls)  # no call may be pending at the next kill
     return 1e3 * taken
 
 

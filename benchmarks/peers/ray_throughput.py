@@ -1,8 +1,7 @@
-"""How many no-op ticks Ray brings to actors: ray_throughput.py ACTORS TICKS.
+"""The throughput of no-op ticks to Ray actors: ray_throughput.py ACTORS TICKS.
 
-Calls are not waited for one by one: a driver sends batches of ticks and collects the results of a
-batch while the next one is under way. Task events, which feed a dashboard that is off, are not
-recorded.
+The driver sends batches of ticks, and collects the results of a batch while the next one is in
+flight. Task events are not recorded, because they only feed the dashboard, which is off.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import _local_ray
 import ray
 
 BATCH = 1000
-"""Ticks that are collected together. At most twice as many are in flight for each actor."""
+"""Ticks per batch. At most twice as many are in flight per actor."""
 
 
 class Ticked:
@@ -28,7 +27,7 @@ class Ticked:
         self.count += 1
 
     def counted(self) -> int:
-        """Return how many ticks there were."""
+        """Return the number of ticks."""
         return self.count
 
 

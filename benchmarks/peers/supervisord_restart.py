@@ -1,8 +1,8 @@
-"""From the SIGKILL of a worker to its replacement: supervisord_restart.py [KILLS].
+"""The time from the SIGKILL of a worker to its replacement: supervisord_restart.py [KILLS].
 
-``startsecs=0`` has a worker count as running at once, so that a restart never waits for a backoff.
-supervisord wakes up when a worker's output closes, but starts another in a later turn of its loop,
-up to 1 s later; the kills lie evenly over that.
+With ``startsecs=0`` a worker counts as running at once, so a restart never waits for a backoff.
+supervisord wakes up when a worker's output closes. It starts the replacement in a later turn of its
+loop, up to 1 s later. The kills are spread evenly over that time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import _announced
 
 POLL = 1.0
-"""Seconds; fixed in its source."""
+"""Seconds. Fixed in supervisord's source."""
 
 CONFIGURATION = """\
 [supervisord]

@@ -1,4 +1,4 @@
-"""Reports to compare and to draw."""
+"""Sample reports to compare and to plot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line of the benchmarks, without running any."""
+"""The command line of the benchmarks. No benchmark runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.benchmarks.samples import a_row
 
 
 def measuring(monkeypatch: pytest.MonkeyPatch, outcome: Result | BaseException) -> list[str]:
-    """Have every benchmark end so; return the names of those that are asked for."""
+    """Replace every benchmark by this outcome. Return the names of the requested benchmarks."""
     found: list[str] = []
 
     def measure(quick: bool) -> Result:
@@ -34,7 +34,7 @@ def measuring(monkeypatch: pytest.MonkeyPatch, outcome: Result | BaseException) 
 
 
 def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """Return the line of error of arguments that are turned down."""
+    """Return the error line for invalid arguments."""
     assert cli.main(["bench", *argv]) == 2
     return capsys.readouterr().err.splitlines()[-1]
 

@@ -1,4 +1,4 @@
-"""bench-compare: what changed beyond the spread, and how it turns down what it cannot read."""
+"""bench-compare: changes beyond the spread, and errors for files that it cannot read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.benchmarks.samples import a_report, a_row
 
 @pytest.fixture
 def written(tmp_path: Path) -> list[str]:
-    """A file each for the reports that `compared` is given."""
+    """One file for each of the reports that `compared` gets."""
     return [str(tmp_path / name) for name in ("old.json", "new.json")]
 
 
@@ -39,7 +39,7 @@ def test_spreads_apart_are_a_change_and_tell_both_figures_and_both_ratios() -> N
 
 def test_rows_that_came_or_went_are_named() -> None:
     old, new = a_report(a_row(), a_row("10 Hz")), a_report(a_row(), a_row("500 Hz"))
-    assert changes(old, new) == ["10 Hz, p50: gone", "500 Hz, p50: new"]
+    assert changes(old, new) == ["10 Hz, p50: removed", "500 Hz, p50: added"]
 
 
 def test_the_exit_status_says_whether_something_changed(
@@ -56,7 +56,7 @@ def test_another_machine_is_noted_and_another_load_is_not(
 ) -> None:
     compared(written, a_report(a_row()), a_report(a_row(), load="7.0", cores="64"))
     printed = capsys.readouterr().out
-    assert "note: not the same machine, compare the ratios: cores 2 → 64\n" in printed
+    assert "note: different machines, compare only the ratios: cores 2 → 64\n" in printed
 
 
 def refused(files: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -76,7 +76,7 @@ def test_a_file_that_is_no_report_is_named(
 ) -> None:
     a_report(a_row()).write(Path(written[0]))
     Path(written[1]).write_text(content)
-    assert f"{written[1]!r}: is no report" in refused(written, capsys)
+    assert f"{written[1]!r}: is not a report" in refused(written, capsys)
 
 
 def test_reports_of_two_benchmarks_are_not_compared(
@@ -85,4 +85,4 @@ def test_reports_of_two_benchmarks_are_not_compared(
     with pytest.raises(SystemExit) as exit_:
         compared(written, a_report(a_row()), a_report(a_row(), name="jitter"))
     assert exit_.value.code == 2
-    assert "OLD is a report of latency, NEW one of jitter" in capsys.readouterr().err
+    assert "OLD is a report of latency, NEW of jitter" in capsys.readouterr().err

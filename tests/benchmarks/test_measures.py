@@ -1,4 +1,4 @@
-"""Percentiles, latencies, CPU time."""
+"""Percentiles, latencies and CPU time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What peers are asked for, with small programs in their place: nothing of them is ever left."""
+"""Asking peers for figures, with small programs in their place. No process or file is left."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ DAEMON = """
 
     daemon()
 """
-"""A program that makes a process with no parent, in a session of its own, which must be killed."""
+"""A program that creates a process without a parent, in its own session, which must be killed."""
 
 
 @pytest.fixture
 def token(monkeypatch: pytest.MonkeyPatch) -> str:
-    """What the processes of this test carry in their environment."""
+    """A token in the environment of all processes of this test."""
     token = uuid.uuid4().hex
     monkeypatch.setenv(TOKEN, token)
     return token
@@ -48,7 +48,7 @@ def token(monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Makes a program ``fake`` of a source; its environment is our Python."""
+    """Writes a program ``fake`` with the given source. Its environment is our Python."""
     interpreter = tmp_path / ".venv-peers" / "bin" / "python"
     interpreter.parent.mkdir(parents=True)
     interpreter.symlink_to(sys.executable)
@@ -62,7 +62,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 
 def reason(*arguments: str, timeout: float = 30.0) -> str:
-    """Ask the program; return why it was skipped."""
+    """Ask the program and return the reason why it was skipped."""
     answer = ask("fake", *arguments, timeout=timeout)
     assert answer.figures == {}
     assert answer.skipped is not None
@@ -76,8 +76,8 @@ def test_a_missing_environment_is_named_with_what_makes_it(
     monkeypatch.setattr(peers, "ENVIRONMENTS", tmp_path)
     said = [ask(name).skipped for name in ("ray_restart", "chronopype_jitter")]
     assert said == [
-        "ray_restart: no .venv-peers, ./scripts/bench-peers makes it",
-        "chronopype_jitter: no .venv-peers-3.13, ./scripts/bench-peers makes it",
+        "ray_restart: no .venv-peers, create it with ./scripts/bench-peers",
+        "chronopype_jitter: no .venv-peers-3.13, create it with ./scripts/bench-peers",
     ]
 
 
@@ -124,7 +124,7 @@ def test_a_peer_that_could_not_be_installed_is_told_with_what_installs_it(write:
     write("import no_such_peer")
     assert reason() == (
         "fake: failed with status 1: ModuleNotFoundError: No module named 'no_such_peer', "
-        "./scripts/bench-peers installs it"
+        "install it with ./scripts/bench-peers"
     )
 
 
@@ -163,7 +163,7 @@ def test_nothing_is_left_when_the_benchmark_is_ended(
     write: Write, tmp_path: Path, token: str, number: signal.Signals
 ) -> None:
     where = tmp_path / "where"
-    # It tells where it runs, then hangs for longer than any test.
+    # It reports where it runs, then hangs for longer than any test.
     write(DAEMON + f"    open({str(where)!r}, 'w').write(os.getcwd() + '\\n'); time.sleep(300)")
     benchmark = f"""
         from pathlib import Path

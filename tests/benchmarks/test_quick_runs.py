@@ -1,4 +1,4 @@
-"""A quick run of every benchmark: it runs, its JSON has the fields, and nothing is left behind."""
+"""Quick runs of all benchmarks: they work, their JSON is complete, and nothing is left behind."""
 
 from __future__ import annotations
 

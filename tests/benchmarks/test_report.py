@@ -1,4 +1,4 @@
-"""Rows of a report: medians, spreads, ratios; how it is printed and written."""
+"""The rows of a report (medians, spreads, ratios), and how it is printed and written."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_each_reference_and_peer_has_a_row_of_its_own_with_our_ratio_to_it() -> 
 
 
 def test_the_first_other_that_has_a_metric_is_its_reference() -> None:
-    """A peer may say less than the reference, or the other way round."""
+    """A peer may have fewer metrics than the reference, or more."""
     ours = [{"p50": 1.0, "p99": 2.0}]
     made = rows("a", UNITS, ours, {"bare": [{"p50": 1.0}], "Ray": [{"p50": 1.0, "p99": 4.0}]})
     assert [(r.case, r.metric, r.reference) for r in made] == [

@@ -1,4 +1,4 @@
-"""Repeats: interleaved, in alternating order, without what is not installed."""
+"""Repeats are interleaved, in alternating order, and skip peers that are not installed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def giving(value: float, order: list[float]) -> Callable[[], Sample]:
 
 
 def raising(*outcomes: float) -> Callable[[], Sample]:
-    """Return a run that gives these, then has to be skipped."""
+    """Return a run that returns these samples and is then skipped."""
     left = list(outcomes)
 
     def run() -> Sample:
@@ -77,7 +77,7 @@ def test_what_is_skipped_in_one_case_only_is_named_with_that_case() -> None:
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, answer: Answer) -> list[tuple[str, ...]]:
-    """Have peers give this answer; return what they are asked."""
+    """Replace the peers by this answer. Return the programs and arguments that they get."""
     asked: list[tuple[str, ...]] = []
 
     def ask(*program_and_arguments: str) -> Answer:
@@ -97,14 +97,14 @@ def test_a_peers_figures_come_under_our_names(monkeypatch: pytest.MonkeyPatch) -
 def test_a_peer_that_is_not_installed_is_skipped_in_its_own_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    answering(monkeypatch, Answer({}, "no .venv-peers, ./scripts/bench-peers makes it"))
-    with pytest.raises(SkipError, match=r"\./scripts/bench-peers makes it"):
+    answering(monkeypatch, Answer({}, "no .venv-peers, create it with ./scripts/bench-peers"))
+    with pytest.raises(SkipError, match=r"create it with \./scripts/bench-peers"):
         peer(False, "ray_restart", names={"restart_ms": "time"})()
 
 
 def test_a_peer_that_says_nothing_of_a_figure_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, Answer({"survived": 0.0}))
-    with pytest.raises(SkipError, match="said nothing of p99_ms"):
+    with pytest.raises(SkipError, match="did not print p99_ms"):
         peer(False, "chronopype_isolation", names={"p99_ms": "p99"})()
 
 
