@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
+from collections.abc import AsyncIterator
+from typing import Any
 
 import multiprocess.forkserver
 import psutil
@@ -46,17 +49,33 @@ async def reserve(*handles: WorkerHandle) -> psutil.Process:
     return psutil.Process(pid)
 
 
+@contextlib.asynccontextmanager
+async def one_worker(
+    processor: TickProcessor | None = None, **arguments: Any
+) -> AsyncIterator[tuple[Watched, WorkerHandle, psutil.Process]]:
+    """Enter a clock with one worker ``a``, which is READY, and a process in reserve.
+
+    Args:
+        processor: the worker's; a bare `TickProcessor` by default.
+        arguments: as for `Watched`; ``supervision`` is `SHORT` unless given.
+    """
+    watched = Watched(**{"supervision": SHORT, **arguments})
+    async with watched.clock as clock:
+        handle = clock.add_processor(processor or TickProcessor(), name="a")
+        await handle.wait_ready()
+        yield watched, handle, await reserve(handle)
+
+
 def test_a_worker_that_dies_becomes_the_process_in_reserve_and_another_is_made() -> None:
     async def scenario() -> None:
-        watched = Watched(supervision=SHORT)
-        async with watched.clock as clock:
-            handle = clock.add_processor(Large(), name="a")
-            await handle.wait_ready()
-            for incarnation in (2, 3):
-                next_one = await reserve(handle)
-                faults.kill(handle)
-                await watched.events.wait_for(WorkerReady, worker="a", incarnation=incarnation)
-                assert handle.pid == next_one.pid
+        async with one_worker(Large()) as (watched, handle, next_one):
+            faults.kill(handle)
+            await watched.events.wait_for(WorkerReady, worker="a", incarnation=2)
+            assert handle.pid == next_one.pid
+            next_one = await reserve(handle)
+            faults.kill(handle)
+            await watched.events.wait_for(WorkerReady, worker="a", incarnation=3)
+            assert handle.pid == next_one.pid
 
     run(scenario())
 
@@ -75,11 +94,7 @@ def test_many_starts_leave_one_process_in_reserve() -> None:
 
 def test_a_reserve_that_was_killed_is_replaced() -> None:
     async def scenario() -> None:
-        watched = Watched(supervision=SHORT)
-        async with watched.clock as clock:
-            handle = clock.add_processor(TickProcessor(), name="a")
-            await handle.wait_ready()
-            next_one = await reserve(handle)
+        async with one_worker() as (watched, handle, next_one):
             next_one.kill()
             await eventually(lambda: not next_one.is_running())
             faults.kill(handle)
@@ -92,11 +107,7 @@ def test_a_reserve_that_was_killed_is_replaced() -> None:
 def test_a_reserve_that_was_stopped_is_found_out_when_it_is_needed() -> None:
     async def scenario() -> None:
         policy = SHORT.model_copy(update={"start_timeout": 1.0})
-        watched = Watched(supervision=policy)
-        async with watched.clock as clock:
-            handle = clock.add_processor(TickProcessor(), name="a")
-            await handle.wait_ready()
-            next_one = await reserve(handle)
+        async with one_worker(supervision=policy) as (watched, handle, next_one):
             next_one.suspend()
             faults.kill(handle)
             death = await watched.events.wait_for(WorkerDied, worker="a", incarnation=2)
@@ -108,11 +119,7 @@ def test_a_reserve_that_was_stopped_is_found_out_when_it_is_needed() -> None:
 
 def test_a_clock_is_left_although_the_reserve_was_stopped() -> None:
     async def scenario() -> None:
-        watched = Watched(supervision=SHORT)
-        async with watched.clock as clock:
-            handle = clock.add_processor(TickProcessor(), name="a")
-            await handle.wait_ready()
-            next_one = await reserve(handle)
+        async with one_worker() as (_, _, next_one):
             next_one.suspend()
         assert not next_one.is_running()
 
@@ -158,11 +165,8 @@ class PutsOff(ForkserverLauncher):
 def test_a_start_and_the_making_of_the_reserve_are_put_off_until_they_disturb_no_tick() -> None:
     async def scenario() -> None:
         launcher = PutsOff()
-        watched = Watched(supervision=SHORT, launcher=launcher)
-        async with watched.clock as clock:
-            handle = clock.add_processor(TickProcessor(), name="a")
-            await handle.wait_ready()
-            await reserve(handle)
+        async with one_worker(launcher=launcher):
+            pass  # entering makes both
         assert len(launcher.asked) == len(launcher.begun) == 2
         for asked, begun in zip(launcher.asked, launcher.begun, strict=True):
             assert begun - asked >= 0.99 * PUT_OFF
