@@ -1,9 +1,19 @@
-"""What holds for all tests."""
+"""What holds for all tests: the order in which they run, who runs alone, and the settings of tools.
+
+``./scripts/test`` runs pytest in two processes. Tests marked ``quiet`` come last, one at a time,
+when no other test of this user runs. Waiting for that does not count into a test's time limit.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # A background shell starts pytest with SIGINT ignored, and an ignored signal is inherited by every
@@ -14,3 +24,30 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Another process' turn on a shared machine says nothing about the code under test.
 settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
+
+LOCKS = Path(tempfile.gettempdir())
+"""The directory of the files by which the pytest processes of a user take turns."""
+
+SLOW = ("system", "benchmarks")
+"""Directories of tests that start programs."""
+
+
+def _is_quiet(item: pytest.Item) -> bool:
+    return item.get_closest_marker("quiet") is not None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put quiet tests last, and short ones before them: two processes end their share together."""
+    items.sort(key=lambda item: (_is_quiet(item), item.path.parent.name not in SLOW))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # outside of pytest-timeout's
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a quiet test while no other test runs, in whichever process, the others side by side."""
+    name = f"chronopype_mp-tests-{os.getuid()}"
+    with (LOCKS / f"{name}.queue").open("w") as queue, (LOCKS / f"{name}.lock").open("w") as lock:
+        # Who waits for the lock keeps the queue: others that share the lock come after it.
+        fcntl.flock(queue, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX if _is_quiet(item) else fcntl.LOCK_SH)
+        fcntl.flock(queue, fcntl.LOCK_UN)
+        return (yield)

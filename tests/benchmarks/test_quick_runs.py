@@ -14,7 +14,6 @@ from tests.system.conftest import (  # noqa: F401 – fixtures
     nothing_left,
     scripts,
     short_path,
-    turn,
 )
 from tests.system.scripts import Scripts
 

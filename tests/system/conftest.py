@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -23,8 +22,8 @@ from tests.system.scripts import TOKEN, Scripts
 LEAVING = 5.0
 """Seconds that processes have to disappear after a test."""
 
-TEST_TIMEOUT = 240
-"""Seconds; a test may have to wait for its turn on the machine."""
+TEST_TIMEOUT = 150
+"""Seconds; more than a scenario or a program may take."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,18 +41,8 @@ def for_the_whole_session(tmp_path_factory: pytest.TempPathFactory) -> None:
     multiprocess.resource_tracker.ensure_running()
 
 
-@pytest.fixture(autouse=True)
-def turn(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Run quiet tests alone, the others side by side, across all pytest processes."""
-    alone = request.node.get_closest_marker("quiet") is not None
-    lock = Path(tempfile.gettempdir()) / f"chronopype_mp-tests-{os.getuid()}.lock"
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        yield
-
-
 @pytest.fixture
-def short_path(turn: None) -> Iterator[Path]:
+def short_path() -> Iterator[Path]:
     """A directory for all temporary files, with a path short enough for sockets."""
     directory = Path(tempfile.mkdtemp(prefix="cp-"))
     yield directory
