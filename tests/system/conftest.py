@@ -34,9 +34,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def for_the_whole_session(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Make what outlives the single tests: pytest's directory, the servers of multiprocess."""
+    """Make what outlives the single tests: pytest's directory, the servers of multiprocess.
+
+    A worker imports the module of its processor. What test modules import, which is far more than a
+    processor needs, the forkserver has preloaded.
+    """
     tmp_path_factory.getbasetemp()
-    multiprocess.set_forkserver_preload([PRELOAD])
+    multiprocess.set_forkserver_preload([PRELOAD, "chronopype_mp.events", "pytest"])
     multiprocess.forkserver.ensure_running()
     multiprocess.resource_tracker.ensure_running()
 
