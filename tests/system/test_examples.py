@@ -106,7 +106,7 @@ def test_chaos_finds_every_fault_to_be_what_it_is(scripts: Scripts) -> None:
 def test_a_short_soak_adds_up(scripts: Scripts) -> None:
     soak = EXAMPLES.parent / "scripts" / "_soak.py"
     script = scripts.run(
-        [sys.executable, str(soak), *("--minutes", "0.2", "--workers", "10", "--seed", "7")]
+        [sys.executable, str(soak), *("--minutes", "0.1", "--workers", "20", "--seed", "7")]
     )
     assert script.wait(120) == 0, script.output
     assert "the audit adds up" in script.output

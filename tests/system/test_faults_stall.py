@@ -40,28 +40,31 @@ async def comes_back(n: Neighbourhood, handle: WorkerHandle) -> WorkerDied:
     return death
 
 
+BLOCKERS: dict[str, tuple[type[Scribe] | type[Network], str]] = {
+    "tick": (SleepsInTick, "tick"),
+    "tick in Python": (SpinsInTick, "tick"),
+    "check": (SleepsInCheck, "check_network"),
+    "start": (SleepsInStart, "start_network"),
+}
+"""Processors that block their loop, and the hook in which they do."""
+
+
 @row(5, "forkserver", "spawn")
-@pytest.mark.parametrize(
-    ("kind", "culprit"),
-    [
-        pytest.param(SleepsInTick, "tick", id="tick"),
-        pytest.param(SpinsInTick, "tick", id="tick-in-python"),
-        pytest.param(SleepsInCheck, "check_network", id="check_network"),
-        pytest.param(SleepsInStart, "start_network", id="start_network"),
-    ],
-)
 def test_a_blocked_loop_is_found_in_time_shown_by_its_stack_and_replaced(
-    tmp_path: Path, launcher: str, kind: type[Scribe] | type[Network], culprit: str
+    tmp_path: Path, launcher: str
 ) -> None:
     async def scenario() -> None:
-        path = tmp_path / "victim"
         async with Neighbourhood(tmp_path, launcher=launcher, supervision=SHORT) as n:
-            victim = await n.add(kind(path), ready=False, name="victim")
-            death = await comes_back(n, victim)
-            assert (death.reason, death.signal) == (DeathReason.LOOP_BLOCKED, "SIGKILL")
-            assert re.search(rf'victims\.py", line \d+ in \w+\.{culprit}\b', death.stacks or "")
-            assert f"{DEADLINE:g} s" in (death.detail or "")
-            assert death.at - harmed_at(path) < DEADLINE + SLACK
+            victims = {
+                name: await n.add(kind(tmp_path / name), ready=False, name=name)
+                for name, (kind, _) in BLOCKERS.items()
+            }
+            for name, (_, culprit) in BLOCKERS.items():
+                death = await comes_back(n, victims[name])
+                assert (death.reason, death.signal) == (DeathReason.LOOP_BLOCKED, "SIGKILL"), name
+                assert re.search(rf'victims\.py", line \d+ in \w+\.{culprit}\b', death.stacks or "")
+                assert f"{DEADLINE:g} s" in (death.detail or "")
+                assert death.at - harmed_at(tmp_path / name) < DEADLINE + SLACK, name
             await n.ticks(3)
 
     run(scenario())

@@ -49,7 +49,7 @@ def test_a_worker_that_does_not_read_for_10_000_ticks_takes_nothing_from_its_nei
     patient = Supervision(loop_stall_timeout=120.0)
 
     async def scenario() -> None:
-        watched = Watched(tick_size=0.002, launcher=launcher, supervision=patient)
+        watched = Watched(tick_size=0.001, launcher=launcher, supervision=patient)
         clock, me = watched.clock, psutil.Process()
         names = ("victim", "a", "b")
         handles = [clock.add_processor(Scribe(tmp_path / name), name=name) for name in names]
@@ -81,7 +81,7 @@ def test_a_worker_that_does_not_read_for_10_000_ticks_takes_nothing_from_its_nei
             assert statistics.restarts == statistics.lost == 0
         assert victim.statistics().missed > 10_000
         for neighbour in neighbours:
-            # At 500 ticks a second a core that is busy elsewhere costs some; none stands still.
+            # At 1,000 ticks a second a core that is busy elsewhere costs some; none stands still.
             assert neighbour.statistics().missed < published / 5
             assert neighbour.statistics().largest_gap < 1.0
 

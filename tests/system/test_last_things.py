@@ -167,30 +167,36 @@ def stop_itself() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-@pytest.mark.parametrize("how", [sleep, hold_gil, stop_itself])
 @pytest.mark.parametrize(
     ("where", "late"),
     [("start", DeathReason.START_FAILED), ("stop", DeathReason.STOP_TIMEOUT)],
 )
 def test_what_holds_up_a_start_or_a_stop_is_shown_by_its_stack_unless_it_is_a_signal(
-    where: str, late: DeathReason, how: Callable[[], object]
+    where: str, late: DeathReason
 ) -> None:
     async def scenario() -> None:
         policy = Supervision(start_timeout=2.0, stop_grace=1.0, restart=RestartType.TEMPORARY)
         watched = Watched(supervision=policy)
         async with watched.clock as clock:
-            handle = clock.add_processor(Blocks(where, how), name="a")
+            handles = {
+                how.__name__: clock.add_processor(Blocks(where, how), name=how.__name__)
+                for how in (sleep, hold_gil, stop_itself)
+            }
             if where == "stop":
-                await handle.wait_ready()
-                clock.remove_processor(handle)
-            death = await watched.events.wait_for(WorkerDied, worker="a")
-            if how is stop_itself:
-                assert death.reason is DeathReason.STOPPED
-                assert death.stacks is None
-                assert "SIGSTOP" in (death.detail or "")
-            else:
-                assert death.reason is late
-                assert re.search(rf"in (Blocks\.)?{where}\n", death.stacks or "")
+                for handle in handles.values():
+                    await handle.wait_ready()
+                for handle in handles.values():
+                    clock.remove_processor(handle)
+            deaths = {
+                name: await watched.events.wait_for(WorkerDied, worker=name) for name in handles
+            }
+        stopped = deaths.pop("stop_itself")
+        assert stopped.reason is DeathReason.STOPPED
+        assert stopped.stacks is None
+        assert "SIGSTOP" in (stopped.detail or "")
+        for name, death in deaths.items():
+            assert death.reason is late, name
+            assert re.search(rf"in (Blocks\.)?{where}\n", death.stacks or ""), name
 
     run(scenario())
 
@@ -214,7 +220,7 @@ def test_a_fault_that_makes_no_sense_is_refused_by_name() -> None:
 class HangingCheck(Network):
     """Its check takes too long, always."""
 
-    check_network_timeout = 0.1
+    _check_network_timeout = 0.1
 
     async def check_network(self) -> None:  # type: ignore[override]
         await asyncio.sleep(FOR_EVER)
