@@ -201,6 +201,7 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog) -> int:
         lambda: host.turned_at,
         lambda: _call(loop, host.beat),
         lambda: _call(loop, host.stop),
+        lambda error: _call(loop, lambda: host.fail("guard", error)),
     )
     guard.start()
     try:

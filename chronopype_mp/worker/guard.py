@@ -1,8 +1,8 @@
-"""The guard thread: it sees the parent die and the event loop stop turning.
+"""The guard thread: it sees the coordinator die and the event loop stall.
 
-The coordinator's death is seen through the parent's sentinel, which works under every start
-method. A worker whose loop still turns then stops in order; one whose loop does not is ended after
-`ORPHAN_GRACE`, with its process group.
+It watches the sentinel of the coordinator's process, which works under every start method. When the
+coordinator has died, a worker whose loop turns stops gracefully. One whose loop does not is killed
+after `ORPHAN_GRACE`, with its process group.
 """
 
 from __future__ import annotations
@@ -25,24 +25,26 @@ from chronopype_mp.worker.watchdog import Watchdog
 __all__ = ["ORPHAN_GRACE", "Guard", "end_with_children"]
 
 ASK_AFTER = 1.5
-"""Looks of the guard without a sign of the event loop, after which that is asked for one."""
+"""Guard intervals without a turn of the event loop, after which the guard asks for one."""
 
 ORPHAN_GRACE = 2.5
-"""Seconds that a worker has for an orderly stop after the coordinator has died. Under spawn its
-alarm rings after 3 s, which leaves its children alone: this must come first."""
+"""Seconds that a worker has for a graceful stop after the coordinator has died. The alarm under
+spawn, which does not kill the worker's children, comes after 3 s."""
 
 
 class Guard:
-    """Watches from a thread of its own.
+    """Watches from a thread of its own; all callbacks are called in that thread.
 
     Args:
         boot: whose guard this is.
         parent: the sentinel of the coordinator's process.
-        sender: makes the guard's own way to the coordinator; called in the guard's thread.
-        watchdog: writes the stacks when the loop stands still.
+        sender: makes the guard's own connection to the coordinator.
+        watchdog: writes the stacks when the loop stalls.
         turned_at: returns when the event loop last turned, monotonic seconds.
-        ask_to_turn: has the event loop show that it turns, as soon as it can.
-        on_orphaned: called in the guard's thread when the coordinator has died.
+        ask_to_turn: makes the event loop update ``turned_at`` as soon as it can.
+        on_orphaned: called when the coordinator has died.
+        on_failed: called with what the guard raised. The guard has ended then, so the worker is to
+            end too.
 
     Attributes:
         orphaned: the coordinator has died.
@@ -57,6 +59,7 @@ class Guard:
         turned_at: Callable[[], float],
         ask_to_turn: Callable[[], None],
         on_orphaned: Callable[[], None],
+        on_failed: Callable[[BaseException], None],
     ) -> None:
         self._boot = boot
         self._parent = parent
@@ -66,6 +69,7 @@ class Guard:
         self._ask_to_turn = ask_to_turn
         self._asked_at = 0.0
         self._on_orphaned = on_orphaned
+        self._on_failed = on_failed
         self.orphaned = False
         self._ended = threading.Event()
         self._end_read, self._end_write = os.pipe()
@@ -83,6 +87,12 @@ class Guard:
         os.close(self._end_read)
 
     def _run(self) -> None:
+        try:
+            self._watch()
+        except BaseException as error:
+            self._on_failed(error)
+
+    def _watch(self) -> None:
         sender: Sender | None = None
         poller = select.poll()
         for fd in (self._parent, self._end_read):
@@ -94,7 +104,7 @@ class Guard:
             if self._parent in ready:
                 self._stop_as_orphan()
                 break
-            sender = sender or self._sender()  # not before: the worker's start is in a hurry
+            sender = sender or self._sender()  # not earlier, to keep the worker's start short
             sender.send(
                 encode_report(
                     GuardBeat(
@@ -108,9 +118,9 @@ class Guard:
             sender.close(0)
 
     def _look(self, now: float) -> float:
-        """Return for how long the event loop has stood still, seconds; 0 if it turns.
+        """Return for how long the event loop has stalled, seconds; 0 if it turns.
 
-        A loop without beats for a while is asked; only one that does not answer stands still.
+        A loop that has not turned for a while is asked to; only one that does not answer stalls.
         """
         self._watchdog.python_runs(now)
         turned_at = self._turned_at()
@@ -122,19 +132,21 @@ class Guard:
             self._ask_to_turn()
             return 0.0
         if late >= self._boot.stacks_after:
-            # Again at every look: the last ones count.
+            # At every look: the latest stacks count.
             self._watchdog.write()
         return late
 
     def _stop_as_orphan(self) -> None:
         self.orphaned = True
-        self._on_orphaned()
-        if not self._ended.wait(ORPHAN_GRACE):
-            end_with_children()
+        try:
+            self._on_orphaned()
+        finally:
+            if not self._ended.wait(ORPHAN_GRACE):
+                end_with_children()
 
 
 def end_with_children() -> None:
-    """End this process and all that it has started, at once; there is nobody else to do it."""
+    """Kill this process and everything that it has started, at once."""
     with contextlib.suppress(OSError):
         kill_marked({b"%d" % os.getpid()})
     os.killpg(0, signal.SIGKILL)

@@ -187,6 +187,11 @@ class WorkerHost:
         if self._end is not None and self._stopping is None:
             self._begin_stop(self._newest_tick)
 
+    def fail(self, part: str, error: BaseException) -> None:
+        """End with a fatal report: a part of the worker has failed without which it cannot run."""
+        self._report(part, error, fatal=True)
+        self._finish(EXIT_FAILED)
+
     def beat(self) -> None:
         """Report that the event loop turns: now and then, and when the guard asks."""
         now = self.turned_at = monotonic()
@@ -497,8 +502,7 @@ class WorkerHost:
         self._finish(EXIT_STUCK)
 
     def _network_ended(self, reason: BaseException) -> None:
-        self._report("network loop", reason, fatal=True)
-        self._finish(EXIT_FAILED)
+        self.fail("network loop", reason)
 
     def _tick_failed(self, error: Exception, printed: str, timestamp: float, timeout: bool) -> None:
         self._report("async_tick", error, printed=printed, timestamp=timestamp, timeout=timeout)
