@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["message_of", "shortened"]
+import traceback
+
+__all__ = ["message_of", "shortened", "traceback_of"]
 
 LONGEST_MESSAGE = 8192
 LONGEST_TRACEBACK = 65536
@@ -14,6 +16,14 @@ def message_of(error: BaseException) -> str:
         return shortened(str(error), LONGEST_MESSAGE)
     except BaseException as second:
         return f"{type(error).__name__}, which cannot be printed ({type(second).__name__})"
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return an exception as Python prints it. Its attributes are the user's, as above."""
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException as second:
+        return f"{type(error).__name__}, which cannot be printed ({type(second).__name__})\n"
 
 
 def shortened(text: str, longest: int) -> str:

@@ -12,13 +12,12 @@ only once it suspends.
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 from chronopype_mp.core.boot import TickRules
-from chronopype_mp.core.error_text import message_of
+from chronopype_mp.core.error_text import message_of, traceback_of
 from chronopype_mp.core.state import TickAccount, TickRecorder
 from chronopype_mp.processors.base import TickProcessor
 from chronopype_mp.timing import monotonic_ns
@@ -239,7 +238,7 @@ class TickDispatcher:
         except SystemExit:
             raise
         except Exception as error:
-            failed = _Failed(error, traceback.format_exc())
+            failed = _Failed(error, traceback_of(error))
         except asyncio.CancelledError as error:
             failed = _cancelled_from_within(error)
         except BaseException as error:
@@ -323,7 +322,7 @@ class TickDispatcher:
                 async with limit:
                     await _Begun(steps, waits_for)
         except Exception as error:
-            printed = traceback.format_exc()
+            printed = traceback_of(error)
             if isinstance(error, TimeoutError) and limit is not None and limit.expired():
                 return _Failed(TimeoutError(f"timed out after {self._timeout}s"), printed, True)
             return _Failed(error, printed)
@@ -341,5 +340,5 @@ class TickDispatcher:
 def _cancelled_from_within(error: asyncio.CancelledError) -> _Failed:
     """The processor awaited something that was cancelled; the tick failed, no more."""
     return _Failed(
-        RuntimeError(f"the tick was cancelled from within: {error!r}"), traceback.format_exc()
+        RuntimeError(f"the tick was cancelled from within: {error!r}"), traceback_of(error)
     )

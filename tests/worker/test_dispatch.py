@@ -723,12 +723,21 @@ class Bizarre(BaseException):
     """Neither an error nor an exit."""
 
 
-def test_a_plain_tick_that_raises_what_is_no_error_ends_the_task_with_that() -> None:
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "async"])
+def test_a_tick_that_raises_what_is_no_error_ends_the_task_with_that(plain: bool) -> None:
     async def scenario() -> None:
         def behave(timestamp: float) -> None:
             raise Bizarre
 
-        rig = Rig(Called(behave), 5.0, 3)
+        async def behave_async(timestamp: float) -> None:
+            await asyncio.sleep(0)  # suspends once
+            behave(timestamp)
+
+        processor: TickProcessor = Called(behave)
+        if not plain:
+            processor = Ticked()
+            processor.behave = behave_async
+        rig = Rig(processor, 5.0, 3)
         task = asyncio.create_task(rig.dispatcher.run())
         rig.offer(1)
         with pytest.raises(Bizarre):
@@ -746,6 +755,31 @@ def test_a_plain_tick_that_exits_exits() -> None:
         async with working(Called(behave)) as rig:
             with pytest.raises(SystemExit):
                 rig.offer(1)
+
+    run(scenario())
+
+
+class Unreadable(Exception):
+    """Not even its traceback can be read."""
+
+    def __getattribute__(self, name: str) -> object:
+        raise Bizarre
+
+    def __str__(self) -> str:
+        raise Bizarre
+
+
+def test_a_tick_is_accounted_for_whatever_its_exception_does() -> None:
+    async def scenario() -> None:
+        def behave(timestamp: float) -> None:
+            raise Unreadable
+
+        async with working(Called(behave)) as rig:
+            await rig.tick(1)
+            assert rig.account == TickAccount(base=0, run=1)
+            (failed,) = rig.failures
+            assert "Unreadable, which cannot be printed (Bizarre)" in failed.printed
+            assert rig.state.last_error == "Unreadable, which cannot be printed (Bizarre)"
 
     run(scenario())
 

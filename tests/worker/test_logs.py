@@ -167,6 +167,69 @@ def test_a_record_that_cannot_be_formatted_is_reported_as_logging_does_and_not_r
     assert "--- Logging error ---" in capsys.readouterr().err
 
 
+class Unprintable:
+    def __str__(self) -> str:
+        raise ValueError("no text for you")
+
+
+def test_a_record_whose_fields_a_factory_has_changed_still_travels(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def scenario() -> None:
+        rig = Rig()
+
+        def change(record: logging.LogRecord) -> bool:
+            record.threadName = ("no", "text")  # type: ignore[assignment]
+            record.lineno = "7"  # type: ignore[assignment]
+            record.funcName = None
+            if record.msg == "worse":
+                record.pathname = Unprintable()  # type: ignore[assignment]
+            return True
+
+        rig.logger.addFilter(change)
+        rig.logger.info("bad")
+        rig.logger.info("worse")
+        (line,) = rig.kept.lines
+        assert (line.message, line.lineno, line.function) == ("bad", 7, None)
+        assert line.thread == "('no', 'text')"
+
+    run(scenario())
+    assert "--- Logging error ---" in capsys.readouterr().err
+
+
+def test_a_filter_of_the_handler_that_raises_is_no_error_in_the_users_call(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def scenario() -> None:
+        rig = Rig()
+
+        def fail(record: logging.LogRecord) -> bool:
+            raise LookupError("in the filter")
+
+        rig.forwarder.addFilter(fail)
+        rig.logger.info("lost")
+        rig.forwarder.removeFilter(fail)
+        rig.logger.info("and on")
+        assert rig.messages == ["and on"]
+
+    run(scenario())
+    assert "in the filter" in capsys.readouterr().err
+
+
+def test_a_forked_child_does_not_write_to_the_workers_sockets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        monkeypatch.setattr("os.getpid", lambda: -1)
+        rig.logger.warning("from the child")
+        rig.logger.info("of no importance")
+        assert rig.kept.lines == []
+
+    run(scenario())
+    assert capsys.readouterr().err == "from the child\n"
+
+
 def test_a_record_after_the_end_of_the_loop_is_no_error() -> None:
     async def scenario() -> Rig:
         return Rig()
