@@ -7,7 +7,6 @@ import signal
 from pathlib import Path
 
 import psutil
-import pytest
 
 from tests.system.neighbours import row
 from tests.system.scripts import TOKEN, Scripts, processes_of, wait_until
@@ -107,9 +106,6 @@ except KeyboardInterrupt:
 
 HEALTHY = "account True 0 0 0"
 """What a worker prints in the end that ran every tick in one process."""
-
-
-pytestmark = pytest.mark.quiet
 
 
 def stops_in(directory: Path) -> list[str]:

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from chronopype_mp import Supervision, TickProcessor
 from chronopype_mp.coordinator.dossiers import KEPT_PER_WORKER
@@ -15,8 +14,6 @@ from chronopype_mp.events import DeathReason, WorkerDied, WorkerReady
 from chronopype_mp.testing import faults
 from tests.system.clocks import run
 from tests.system.neighbours import QUICK, SHORT, Neighbourhood
-
-pytestmark = pytest.mark.quiet
 
 
 class Talker(TickProcessor):

@@ -32,8 +32,6 @@ from tests.system.clocks import eventually, run
 from tests.system.neighbours import QUICK, SHORT, Neighbourhood, row
 from tests.system.processors import Scribe
 
-pytestmark = pytest.mark.quiet
-
 SECONDS = float(os.environ.get("CHRONOPYPE_MP_TEST_SECONDS", "16"))
 """Of random kills; 60 is what the table of faults asks for."""
 

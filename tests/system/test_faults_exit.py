@@ -32,8 +32,6 @@ from tests.system.neighbours import QUICK, SHORT, Neighbourhood, row
 from tests.system.processors import Scribe
 from tests.system.victims import DiesInTick, LastWords
 
-pytestmark = pytest.mark.quiet
-
 
 @row(1, "forkserver", "spawn")
 def test_a_worker_that_is_killed_is_ready_again_as_another_process(
@@ -77,6 +75,7 @@ ENDS: dict[str, tuple[Callable[[WorkerHandle], None], DeathReason, int]] = {
 }
 
 
+@pytest.mark.quiet
 @row(2, "forkserver", "spawn")
 def test_the_restart_type_and_the_way_of_ending_decide_whether_a_worker_comes_back(
     tmp_path: Path, launcher: str

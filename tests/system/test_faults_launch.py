@@ -34,8 +34,6 @@ from tests.system.processors import Scribe
 from tests.system.scripts import Scripts
 from tests.system.victims import FOR_EVER, SlowToMake
 
-pytestmark = pytest.mark.quiet
-
 ROOT = Path(__file__).parents[2]
 
 

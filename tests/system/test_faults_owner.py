@@ -17,14 +17,13 @@ from tests.system.neighbours import SHORT, Neighbourhood, row
 from tests.system.processors import Network, Scribe, run_times_in, ticks_in
 from tests.system.scripts import Scripts
 
-pytestmark = pytest.mark.quiet
-
 ROOT = Path(__file__).parents[2]
 
 ON_TIME = 0.09
 """Seconds within which a tick must run; less than one tick size."""
 
 
+@pytest.mark.quiet
 @row(23)
 def test_an_owner_that_blocks_for_twice_the_deadline_delays_no_tick_and_kills_nobody(
     tmp_path: Path, launcher: str

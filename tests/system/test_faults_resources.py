@@ -21,8 +21,6 @@ from tests.system.clocks import eventually, run
 from tests.system.neighbours import QUICK, SHORT, Neighbourhood, row
 from tests.system.processors import Network, Scribe, run_times_in
 
-pytestmark = pytest.mark.quiet
-
 MEGABYTE = 1 << 20
 
 PATIENT = Supervision(backoff=QUICK)
@@ -128,6 +126,7 @@ class Counting(logging.Handler):
         self.records += 1
 
 
+@pytest.mark.quiet
 @row(26)
 def test_a_storm_of_100_000_log_records_blocks_nobody_and_each_is_counted(
     tmp_path: Path, launcher: str
@@ -163,6 +162,7 @@ def test_a_storm_of_100_000_log_records_blocks_nobody_and_each_is_counted(
         logger.propagate = propagate
 
 
+@pytest.mark.quiet
 @row(26)
 @pytest.mark.parametrize("stream", ["lines", "junk"])
 def test_a_storm_of_output_blocks_nobody_and_its_lines_are_counted(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from chronopype_mp import WorkerHandle, WorkerStatus
 from chronopype_mp.events import DeathReason, WorkerDied, WorkerReady, WorkerStopping
 from chronopype_mp.testing import faults
@@ -21,8 +19,6 @@ from tests.system.victims import (
     WillNotBeCancelled,
     harmed_at,
 )
-
-pytestmark = pytest.mark.quiet
 
 DEADLINE = SHORT.loop_stall_timeout
 

@@ -37,8 +37,6 @@ from tests.system.processors import Scribe
 from tests.system.scripts import wait_until
 from tests.system.victims import BlocksWithChildren, CannotBeMade, HangsInStop, SlowToMake
 
-pytestmark = pytest.mark.quiet
-
 AT_ONCE = 1.0
 """Seconds; a process has to be killed and reaped in them."""
 
@@ -184,6 +182,7 @@ class ShiftedTime(SystemTime):
         return super().wall() + self.shift
 
 
+@pytest.mark.quiet
 @row(15)
 @pytest.mark.parametrize("shift", [-3600.0, 3600.0], ids=["set-back", "set-forward"])
 def test_setting_the_wall_clock_moves_neither_a_tick_nor_a_timer(

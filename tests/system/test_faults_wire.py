@@ -44,8 +44,6 @@ from tests.system.clocks import eventually, run
 from tests.system.neighbours import SHORT, Neighbourhood, row
 from tests.system.processors import Scribe, ticks_in
 
-pytestmark = pytest.mark.quiet
-
 GARBAGE = [
     b"",
     b"\x00",

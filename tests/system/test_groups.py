@@ -20,8 +20,6 @@ from tests.system.clocks import run
 from tests.system.neighbours import SHORT, Neighbourhood
 from tests.system.processors import Network
 
-pytestmark = pytest.mark.quiet
-
 NAMES = ("a", "b", "c")
 
 

@@ -16,8 +16,6 @@ from tests.system.clocks import Watched, run
 from tests.system.neighbours import SHORT, Neighbourhood
 from tests.system.processors import Network
 
-pytestmark = pytest.mark.quiet
-
 
 class Surveyor(TickProcessor):
     """Notes what its process may use."""

@@ -14,8 +14,6 @@ from tests.system.clocks import Watched, closes, run
 from tests.system.neighbours import QUICK
 from tests.system.processors import Network, Scribe, ticks_in
 
-pytestmark = pytest.mark.quiet
-
 POLICY = Supervision(
     backoff=QUICK,
     budget=RestartBudget(max_restarts=0),
