@@ -31,7 +31,6 @@ def boot_of(
         start_network_timeout=record.policy.start_network_timeout,
         stop_network_timeout=record.policy.stop_network_timeout,
         event_loop=event_loop,
-        stacks=life.stacks,
         nice=record.policy.resources.nice,
         cores=_cores_of(record),
         rlimits=record.policy.resources.rlimits,

@@ -12,7 +12,8 @@ import logging
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import msgspec
 
@@ -117,6 +118,7 @@ class Coordinator:
         self._supervisor = Supervisor(budget)
         self._records: dict[str, WorkerRecord] = {}
         self._lives: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._waiters: defaultdict[str | None, list[asyncio.Future[None]]] = defaultdict(list)
         self._hub = launcher.open_hub(QUEUED_IN_FREE_RUNS if rules.every_tick else QUEUED)
         self._starts = Starts()
@@ -325,9 +327,7 @@ class Coordinator:
         record = self._records[action.worker]
         match action:
             case Launch():
-                stacks = f"{record.number}-{action.incarnation}.stacks"
-                place = self._starts.ask()
-                record.life = Life(action.incarnation, place, self._hub.file(stacks))
+                record.life = Life(action.incarnation, self._starts.ask())
                 task = asyncio.create_task(
                     self._live(record, record.life), name=f"life of {record.name}"
                 )
@@ -341,14 +341,18 @@ class Coordinator:
                     self._send_stop(record, record.life)
             case Kill():
                 if record.life is not None:
-                    kill_for_cause(record, record.life)
+                    self._in_task(kill_for_cause(record, record.life))
             case Probe():
                 if record.life is not None:
-                    self._later(probe(record, record.life))
+                    self._in_task(self._probe(record, record.life))
 
-    def _later(self, stimulus: Stimulus) -> None:
-        """Hand a stimulus to the supervisor once it is done with the present one."""
-        asyncio.get_running_loop().call_soon(self._stimulate, stimulus)
+    async def _probe(self, record: WorkerRecord, life: Life) -> None:
+        self._stimulate(await probe(record, life))
+
+    def _in_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _live(self, record: WorkerRecord, life: Life) -> None:
         """Start one process, see it to its end, report that."""
@@ -395,14 +399,14 @@ class Coordinator:
             life.process.kill()
         if life.early_ready is not None:
             self._reports.handle(record, life, life.early_ready)
-        code = await life.process.wait()
+        end = await life.process.wait()
         life.place.leave()
         life.process.clean_up()
         await self._inbox.catch_up(LAST_REPORTS)
         record.life = None
         self._tell_progress()
         evidence = gather(
-            record, life, code, record.ledger.close(self.position.seq, life.stop_begun)
+            record, life, end, record.ledger.close(self.position.seq, life.stop_begun)
         )
         record.process_ended()
         self._note_network_gone(record, life)
@@ -506,10 +510,9 @@ class Coordinator:
 
     def _vouch_for_inline(self) -> None:
         """Beat for the workers in this loop, which turns: their own beats come in real time."""
-        here = os.getpid()
         for record in self._records.values():
             life = record.life
-            if life and life.ready and life.process and life.process.pid == here:
+            if life and life.ready and life.process and life.process.inline:
                 self._stimulate(Beaten(record.name, life.incarnation))
 
     def _tell_drops(self) -> None:

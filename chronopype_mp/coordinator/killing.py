@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from chronopype_mp.coordinator.evidence import is_stopped, python_runs, size_of_stacks
 from chronopype_mp.coordinator.record import Life, WorkerRecord
 from chronopype_mp.core.stimuli import Probed
-from chronopype_mp.timing import loop_time
+from chronopype_mp.launchers import Look
 
 __all__ = ["kill", "kill_for_cause", "probe"]
 
@@ -15,20 +12,18 @@ STACKS_WITHIN = 0.5
 """Seconds that a process has to write its stacks when it is asked to before it is killed."""
 
 LOOKS_MISSED = 2
-"""Looks that the guard may be late until no Python counts as running."""
-
-STACKS_POLL = 0.05
-"""Seconds without more of them after which they count as written."""
+"""Looks that the guard may be late before Python no longer counts as running."""
 
 
-def probe(record: WorkerRecord, life: Life) -> Probed:
+async def probe(record: WorkerRecord, life: Life) -> Probed:
     """Find out what can be seen of a process from outside."""
+    look = Look() if life.process is None else await life.process.look()
     return Probed(
         record.name,
         life.incarnation,
-        process_stopped=life.process is not None and is_stopped(life.process.pid),
-        stacks_written=size_of_stacks(life) > 0,
-        python_runs=_python_runs(record, life),
+        process_stopped=look.stopped,
+        stacks_written=look.stacks_written,
+        python_runs=_python_runs(record, look),
     )
 
 
@@ -41,25 +36,19 @@ def kill(life: Life) -> None:
         life.place.leave()
 
 
-def kill_for_cause(record: WorkerRecord, life: Life) -> None:
+async def kill_for_cause(record: WorkerRecord, life: Life) -> None:
     """Kill, but let a process that cannot run Python any more show its stacks before."""
-    if life.process is None or _python_runs(record, life) or is_stopped(life.process.pid):
+    if life.process is None:
         kill(life)
-    else:
-        life.stacks_asked_at = size_of_stacks(life)
-        life.process.ask_for_stacks()
-        _kill_with_stacks(life, life.stacks_asked_at, loop_time())
-
-
-def _kill_with_stacks(life: Life, before: int, began: float) -> None:
-    """Kill once the stacks have been written; look again and again, but not for long."""
-    loop, size = asyncio.get_running_loop(), size_of_stacks(life)
-    written = life.stacks_asked_at < size == before
-    if life.kill_asked or written or loop_time() >= began + STACKS_WITHIN:
+        return
+    look = await life.process.look()
+    if look.stopped or _python_runs(record, look):
         kill(life)
-    else:
-        loop.call_later(STACKS_POLL, _kill_with_stacks, life, size, began)
+    elif not life.kill_asked:
+        life.kill_asked = True
+        life.process.kill(stacks_within=STACKS_WITHIN)
 
 
-def _python_runs(record: WorkerRecord, life: Life) -> bool:
-    return python_runs(life, LOOKS_MISSED * record.policy.guard_interval)
+def _python_runs(record: WorkerRecord, look: Look) -> bool:
+    silent_for = look.silent_for
+    return silent_for is None or silent_for < LOOKS_MISSED * record.policy.guard_interval

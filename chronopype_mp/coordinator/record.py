@@ -42,8 +42,6 @@ class Life:
     """One incarnation's process, from the order to launch it to its end.
 
     Attributes:
-        stacks: the file to which its watchdog writes; "" for none.
-        stacks_asked_at: how many bytes of stacks there were when it was asked for them.
         place: among the starts side by side.
         stop_asked_at: when it was told to stop, monotonic.
         process: once it is there.
@@ -60,11 +58,9 @@ class Life:
         settings_done: the version of the settings that it has confirmed.
     """
 
-    def __init__(self, incarnation: int, place: Place, stacks: str = "") -> None:
+    def __init__(self, incarnation: int, place: Place) -> None:
         self.incarnation = incarnation
         self.place = place
-        self.stacks = stacks
-        self.stacks_asked_at = 0
         self.stop_asked_at = 0.0
         self.process: WorkerProcess | None = None
         self.kill_asked = False

@@ -1,11 +1,11 @@
-"""How a worker comes to life: forkserver (the default), spawn, or inline."""
+"""How workers are started: forkserver (the default), spawn, or inline."""
 
 from __future__ import annotations
 
 import os
 
 from chronopype_mp.exceptions import ConfigError
-from chronopype_mp.launchers.base import Gap, Launcher, WorkerProcess
+from chronopype_mp.launchers.base import Gap, Launcher, Look, ProcessEnd, WorkerProcess
 from chronopype_mp.launchers.inline import InlineLauncher
 from chronopype_mp.launchers.process import ForkserverLauncher, SpawnLauncher
 
@@ -14,6 +14,8 @@ __all__ = [
     "Gap",
     "InlineLauncher",
     "Launcher",
+    "Look",
+    "ProcessEnd",
     "SpawnLauncher",
     "WorkerProcess",
     "get_launcher",
@@ -32,11 +34,11 @@ def get_launcher(launcher: str | Launcher | None) -> Launcher:
     """Return a launcher.
 
     Args:
-        launcher: one, or the name of one, or None for what the environment variable
-            ``CHRONOPYPE_MP_LAUNCHER`` names, forkserver if it is not set.
+        launcher: a launcher, the name of one, or None for the one that the environment variable
+            ``CHRONOPYPE_MP_LAUNCHER`` names, by default forkserver.
 
     Raises:
-        ConfigError: the name is none of a launcher's.
+        ConfigError: the name is unknown.
     """
     owner = "launcher"
     if launcher is None:

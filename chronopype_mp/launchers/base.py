@@ -1,4 +1,4 @@
-"""What a launcher offers, whichever it is."""
+"""What every launcher offers."""
 
 from __future__ import annotations
 
@@ -6,57 +6,94 @@ import signal
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.processors import TickProcessor
 from chronopype_mp.transport.base import Hub
 
-__all__ = ["STACKS_SIGNAL", "Gap", "Launcher", "WorkerProcess"]
+__all__ = ["STACKS_SIGNAL", "Gap", "Launcher", "Look", "ProcessEnd", "WorkerProcess"]
 
 STACKS_SIGNAL: int = getattr(signal, "SIGRTMAX", signal.SIGUSR2)
-"""Makes a worker write its stacks; one that hardly anybody else has a use for."""
+"""The signal at which a worker writes its stacks; hardly any other code uses it."""
 
 
 Gap = Callable[[float], float]
-"""Gets how long some work will keep a core busy, seconds; returns in how many seconds it is best
-begun, so that the clock's ticks do not have to wait for it."""
+"""Takes how long some work will keep a core busy, in seconds. Returns in how many seconds to begin
+it so that it does not delay a tick."""
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be seen of a process from outside.
+
+    Attributes:
+        gone: the process has ended, whatever `WorkerProcess.wait` says.
+        stopped: it was stopped by SIGSTOP or a debugger.
+        silent_for: seconds since Python code last ran in it; None if unknown.
+        stacks_written: it has written its stacks because its event loop stands still.
+    """
+
+    gone: bool = False
+    stopped: bool = False
+    silent_for: float | None = None
+    stacks_written: bool = False
+
+
+class ProcessEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """How a process ended.
+
+    Attributes:
+        exitcode: its exit status, negative for a signal, None if unknown.
+        stacks: the stacks that it wrote before its end.
+    """
+
+    exitcode: int | None
+    stacks: str | None = None
 
 
 class WorkerProcess(Protocol):
-    """One incarnation of a worker.
+    """The process of one incarnation.
 
     Attributes:
-        pid: of the process.
+        pid: its process id.
         pipes: the readable ends of its stdout and stderr; whoever reads them closes them.
+        inline: it shares the owner's process and event loop.
     """
 
     pid: int
     pipes: tuple[int, int] | None
+    inline: bool
 
-    async def wait(self) -> int | None:
-        """Wait for the end; return the exit status, negative for a signal, None if unknown.
+    async def wait(self) -> ProcessEnd:
+        """Wait for the end of the process. Cancelling this leaves the process alone."""
+        ...
 
-        Cancelling this leaves the process alone.
+    async def look(self) -> Look:
+        """Return what can be seen of the process now, without blocking the event loop."""
+        ...
+
+    def kill(self, stacks_within: float = 0.0) -> None:
+        """Kill the process and its descendants, without blocking.
+
+        A process that has ended already is no error.
+
+        Args:
+            stacks_within: 0 kills at once, even if an earlier call still waits for stacks. With
+                more, the process is asked by a signal to write its stacks, and killed once they
+                are written, at the latest after this many seconds.
         """
         ...
 
-    def kill(self) -> None:
-        """Kill it and its descendants. What is gone already is no error."""
-        ...
-
     def terminate(self) -> None:
-        """Ask it to stop in order, by another way than the transport."""
-        ...
-
-    def ask_for_stacks(self) -> None:
-        """Have it write the stacks of all its threads, even if it cannot run Python any more."""
+        """Ask the process to stop gracefully, by another way than the transport."""
         ...
 
     def clean_up(self) -> None:
-        """Kill the children that it left behind; called once after its end."""
+        """Kill the children that the process left behind; called once, after its end."""
         ...
 
     def exception(self, serial: int) -> BaseException | None:
-        """Return the exception of failure ``serial``, where it never left this process."""
+        """Return the exception of failure ``serial`` if it never left this process."""
         ...
 
 
@@ -66,23 +103,26 @@ class Launcher(Protocol):
     def open_hub(self, queued: int) -> Hub:
         """Return the coordinator's end of the transport that its workers use.
 
-        Each call is followed by one of `close`.
+        Each call is followed by one call of `close`.
 
         Args:
-            queued: frames to queue for one worker before any are dropped.
+            queued: how many frames to queue for one worker before any is dropped.
         """
         ...
 
     async def start(
         self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None, gap: Gap
     ) -> WorkerProcess:
-        """Start a process for one incarnation.
+        """Start the process of one incarnation.
+
+        When this is cancelled, the launcher kills and reaps the process that was started or is
+        about to be. `close` waits for that.
 
         Args:
-            boot: what it is told.
+            boot: what the process is told. The launcher itself chooses ``boot.stacks``.
             hub: what `open_hub` returned.
             original: the object that ``boot.payload`` was made from, for the first incarnation.
-            gap: when it disturbs no tick; a launcher may heed that.
+            gap: tells when a start delays no tick; a launcher may ignore it.
 
         Raises:
             OSError: the system has no more processes, memory or file descriptors.
@@ -90,5 +130,8 @@ class Launcher(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what an `open_hub` took; all workers started with that hub have ended."""
+        """Release what one `open_hub` acquired, after the workers of that hub have ended.
+
+        Returns within some seconds even if the system misbehaves.
+        """
         ...

@@ -1,7 +1,7 @@
-"""Workers in the coordinator's own process and loop: no isolation, but a debugger sees all.
+"""Workers in the coordinator's own process and event loop: no isolation, but easy to debug.
 
-The first incarnation hosts the very object that was added, so that a test can look at it after
-the run; a restarted one is made anew from the payload, as everywhere.
+The first incarnation hosts the object that was added, so that a test can inspect it after the run.
+Later incarnations are made from the payload, as with every launcher.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import signal
 from collections import OrderedDict
 
 from chronopype_mp.core.boot import WorkerBoot
-from chronopype_mp.launchers.base import Gap
+from chronopype_mp.launchers.base import Gap, Look, ProcessEnd
 from chronopype_mp.processors import TickProcessor
 from chronopype_mp.transport.base import Hub
 from chronopype_mp.transport.memory import MemoryHub
@@ -22,12 +23,14 @@ __all__ = ["InlineLauncher"]
 ENTRY = "chronopype_mp.worker.inline"
 
 EXCEPTIONS_KEPT = 100
+"""Of each worker; the oldest are dropped."""
 
 
 class _InlineWorker:
     """A worker that is a task."""
 
     pipes: tuple[int, int] | None = None
+    inline = True
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -46,29 +49,30 @@ class _InlineWorker:
         if len(self._exceptions) > EXCEPTIONS_KEPT:
             self._exceptions.popitem(last=False)
 
-    async def wait(self) -> int | None:
-        """Wait for the task's end; a crash of the host counts as exit status 1."""
+    async def wait(self) -> ProcessEnd:
+        """Wait for the end of the task; a crash of the host counts as exit status 1."""
         assert self._task is not None
         await asyncio.wait({self._task})
         if self._task.cancelled():
-            return -9
+            return ProcessEnd(exitcode=-signal.SIGKILL)
         if self._task.exception() is not None:
-            return 1
-        return self._task.result()
+            return ProcessEnd(exitcode=1)
+        return ProcessEnd(exitcode=self._task.result())
 
-    def kill(self) -> None:
+    async def look(self) -> Look:
+        """Return what is true of this very process: it runs."""
+        return Look()
+
+    def kill(self, stacks_within: float = 0.0) -> None:
         """Cancel the task."""
         if self._task is not None:
             self._task.cancel()
 
     def terminate(self) -> None:
-        """Nothing to do: a task in this process hears what it is told."""
-
-    def ask_for_stacks(self) -> None:
-        """Nothing to do: its stacks are this process'."""
+        """Do nothing: a task in this process receives every command."""
 
     def clean_up(self) -> None:
-        """Nothing to do: children of this process are not the worker's alone."""
+        """Do nothing: children of this process need not be the worker's."""
 
     def exception(self, serial: int) -> BaseException | None:
         """Return the exception of failure ``serial``, if it is still kept."""
@@ -92,4 +96,4 @@ class InlineLauncher:
         return worker
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: the hub is all that was acquired."""

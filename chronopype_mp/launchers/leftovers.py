@@ -1,8 +1,9 @@
-"""Children that a worker left behind by dying, in sessions of their own.
+"""Children in sessions of their own that a worker leaves behind when it dies.
 
-A worker's process group and its descendants are found through the worker, while it is there. What
-it moved to a session of its own is nobody's once the worker has died by itself. It is known by its
-environment, which all that a worker executes inherits and that names the worker's process.
+While a worker lives, its process group and its descendants are found through it. What it moved to
+a session of its own has no parent to be found by once the worker has died. Such a process is known
+by its environment: everything that a worker executes inherits a variable that names the worker's
+process.
 """
 
 from __future__ import annotations
@@ -21,36 +22,53 @@ __all__ = ["Leftovers", "kill_marked"]
 logger = logging.getLogger("chronopype_mp.launchers")
 
 COLLECT = 0.05
-"""Seconds in which the ends of several workers make one search."""
+"""Seconds within which the ends of several workers share one search."""
 
 RETRY = 1.0
-"""Seconds until a search that failed is tried again."""
+"""Seconds until a search that failed is repeated."""
 
 
 class Leftovers:
-    """Searches for what ended workers have left behind, in a thread, and kills it."""
+    """Searches, in a thread, for what ended workers have left behind, and kills it."""
 
     def __init__(self) -> None:
         self._ended: set[bytes] = set()
         self._is_closing = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(
-            target=self._run, name="chronopype_mp leftovers", daemon=True
-        )
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def of(self, pid: int) -> None:
-        """Search for what the worker of that process id has left behind; it has been reaped."""
+        """Search for what the worker with that process id left behind; it has been reaped.
+
+        Raises:
+            RuntimeError: the system has no more threads.
+        """
         with self._changed:
             self._ended.add(b"%d" % pid)
             self._changed.notify()
+            if self._thread is None and not self._is_closing:
+                thread = threading.Thread(
+                    target=self._run, name="chronopype_mp leftovers", daemon=True
+                )
+                thread.start()
+                self._thread = thread
 
-    def close(self) -> None:
-        """Return when all has been searched for."""
+    def close(self, timeout: float) -> bool:
+        """Finish the searches and end the thread.
+
+        Args:
+            timeout: how long to wait for that, seconds.
+
+        Returns:
+            Whether the thread has ended.
+        """
         with self._changed:
             self._is_closing = True
             self._changed.notify()
-        self._thread.join()
+        if self._thread is None:
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while True:
@@ -63,8 +81,8 @@ class Leftovers:
             try:
                 kill_marked(ended)
             except OSError as error:
-                # No descriptors are left, or the like. Those that were not found stay wanted.
-                logger.warning("what workers have left behind cannot be searched for: %s", error)
+                # For example, no descriptors are left. The search is repeated.
+                logger.warning("cannot search for what workers have left behind: %s", error)
                 with self._changed:
                     if self._is_closing:
                         return
@@ -73,10 +91,10 @@ class Leftovers:
 
 
 def kill_marked(ended: set[bytes]) -> None:
-    """Kill all that carry the mark of one of these process ids.
+    """Kill all processes that carry the mark of one of these process ids.
 
     Raises:
-        OSError: they cannot be searched for.
+        OSError: the search is impossible.
     """
     for entry in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
         if entry.isdigit() and _mark_of(entry) in ended:
@@ -87,7 +105,7 @@ def kill_marked(ended: set[bytes]) -> None:
 def _kill_if_marked(pid: int, ended: set[bytes]) -> None:
     fd = os.pidfd_open(pid)
     try:
-        # Looked at again: from here on the descriptor is of the very process that is killed.
+        # Checked again: the process id may have been reused before the descriptor was opened.
         if _mark_of(str(pid)) in ended:
             signal.pidfd_send_signal(fd, signal.SIGKILL)
     finally:
@@ -97,7 +115,7 @@ def _kill_if_marked(pid: int, ended: set[bytes]) -> None:
 def _mark_of(pid: str) -> bytes | None:
     try:
         environment = Path("/proc", pid, "environ").read_bytes()
-    except OSError:  # it has ended, or is another user's
+    except OSError:  # it has ended, or belongs to another user
         return None
     _, found, rest = (b"\0" + environment).partition(b"\0" + WORKER_MARK + b"=")
     return rest.partition(b"\0")[0] if found else None

@@ -15,6 +15,7 @@ import faulthandler
 import mmap
 import os
 import sys
+import tempfile
 import threading
 from types import FrameType
 
@@ -32,11 +33,13 @@ class Watchdog:
     """The file with the stacks, and what writes to it.
 
     Args:
-        path: the file; made here.
+        path: the file, which is created; "" for one without a name, which nobody reads.
     """
 
     def __init__(self, path: str) -> None:
-        self._file = open(path, "w+b", buffering=0)  # noqa: SIM115 – open for the process' life
+        self._file = (  # open for the process' life
+            open(path, "w+b", buffering=0) if path else tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        )
         self._fd = self._file.fileno()
         self._own_end = self._file.write(STACKS_HEADER.pack(monotonic()))
         # No limit on the size of files applies to what is mapped.

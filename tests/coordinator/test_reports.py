@@ -31,6 +31,7 @@ from chronopype_mp.core.messages import (
 from chronopype_mp.core.policy import Supervision
 from chronopype_mp.core.state import TickAccount, TickCounters
 from chronopype_mp.core.stimuli import Beaten, GotReady, GuardBeaten, Stimulus
+from chronopype_mp.launchers import Look, ProcessEnd
 from chronopype_mp.processors import TickProcessor
 
 
@@ -39,14 +40,18 @@ class Process:
 
     pid = 77
     pipes = None
+    inline = False
 
     def __init__(self) -> None:
         self.kept: dict[int, BaseException] = {}
 
-    async def wait(self) -> int | None:
-        return 0
+    async def wait(self) -> ProcessEnd:
+        return ProcessEnd(exitcode=0)
 
-    def kill(self) -> None:
+    async def look(self) -> Look:
+        return Look()
+
+    def kill(self, stacks_within: float = 0.0) -> None:
         """Nothing to kill."""
 
     def clean_up(self) -> None:

@@ -296,7 +296,7 @@ class HangsInTheKernel(ForkserverLauncher):
         process = await super().start(boot, hub, original, gap)
         if boot.worker == "victim" and self.process is None:
             self.process = process
-            process.kill = lambda: None  # type: ignore[method-assign]
+            process.kill = lambda stacks_within=0.0: None  # type: ignore[method-assign]
             process.terminate = lambda: None  # type: ignore[method-assign]
         return process
 

@@ -115,3 +115,16 @@ from_a_thread(watchdog.write)
 print(told())
 """
     assert printed(script, tmp_path) == ["True", "42.5"]
+
+
+def test_without_a_path_nothing_is_shared_and_everything_else_works(tmp_path: Path) -> None:
+    script = """
+os.chdir(os.path.dirname(path))
+nameless = Watchdog("")
+nameless.python_runs(42.5)
+from_a_thread(nameless.write)
+nameless.loop_turns()
+os.kill(os.getpid(), STACKS_SIGNAL)
+print(os.listdir())
+"""
+    assert printed(script, tmp_path) == ["['stacks']"]
