@@ -28,7 +28,8 @@ from chronopype_mp import (
     WorkerStatus,
 )
 from chronopype_mp.events import NetworkChanged, ProcessorFailed, WorkerDied, WorkerReady
-from chronopype_mp.launchers import ForkserverLauncher, InlineLauncher, SpawnLauncher
+from chronopype_mp.launchers import ForkserverLauncher, InlineLauncher, Launcher, SpawnLauncher
+from chronopype_mp.transport.zeromq import ZmqHub
 from tests.system.clocks import Watched, closes, run
 from tests.system.processors import Network, Scribe, ticks_in
 
@@ -36,18 +37,35 @@ QUICK = Supervision(backoff=BackoffPolicy(minimum=0.01, maximum=0.05))
 
 Scenario = Callable[[str, Path], Any]
 
-every_launcher = pytest.mark.parametrize("launcher", ["forkserver", "spawn", "inline"])
+
+class OverTcp(ForkserverLauncher):
+    """A forkserver's launcher whose workers may be anywhere: there is no directory to share."""
+
+    def make_hub(self, queued: int) -> ZmqHub:
+        return ZmqHub(("tcp://127.0.0.1:*", "tcp://127.0.0.1:*"), queued=queued)
+
+
+@pytest.fixture
+def launcher(kind: str) -> str | Launcher:
+    return OverTcp() if kind == "forkserver over tcp" else kind
+
+
+every_launcher = pytest.mark.parametrize(
+    "kind", ["forkserver", "forkserver over tcp", "spawn", "inline"]
+)
 
 
 @every_launcher
 @pytest.mark.quiet
-def test_a_worker_runs_every_tick_from_ready_to_the_end(launcher: str, tmp_path: Path) -> None:
+def test_a_worker_runs_every_tick_from_ready_to_the_end(
+    kind: str, launcher: str | Launcher, tmp_path: Path
+) -> None:
     async def scenario() -> None:
         watched = Watched(launcher=launcher)
         async with watched.clock as clock:
             handle = clock.add_processor(Scribe(tmp_path / "ticks"))
             await handle.wait_ready()
-            assert (handle.pid == os.getpid()) == (launcher == "inline")
+            assert (handle.pid == os.getpid()) == (kind == "inline")
             await watched.run_for(1.0)
         assert ticks_in(tmp_path / "ticks") == watched.published
         assert handle.statistics().run == handle.state.total_ticks == len(watched.published)
@@ -67,7 +85,7 @@ class Fails(TickProcessor):
 
 @every_launcher
 def test_a_failing_tick_is_recorded_reported_and_stops_nobody(
-    launcher: str, tmp_path: Path
+    kind: str, launcher: str | Launcher, tmp_path: Path
 ) -> None:
     async def scenario() -> None:
         failures: list[tuple[object, BaseException]] = []
@@ -92,7 +110,7 @@ def test_a_failing_tick_is_recorded_reported_and_stops_nobody(
         assert all(processor is fails for processor, _ in failures)
         assert handle.restarts == 0
         error = failures[0][1]
-        if launcher == "inline":
+        if kind == "inline":
             assert type(error) is LookupError
         else:
             assert isinstance(error, ProcessorError)
@@ -105,12 +123,12 @@ def test_a_failing_tick_is_recorded_reported_and_stops_nobody(
 
 
 @every_launcher
-def test_with_raise_the_first_failure_ends_the_run(launcher: str) -> None:
+def test_with_raise_the_first_failure_ends_the_run(kind: str, launcher: str | Launcher) -> None:
     async def scenario() -> None:
         watched = Watched(launcher=launcher, max_retries=0, on_error="raise")
         async with watched.clock as clock:
             clock.add_processor(Fails())
-            expected = LookupError if launcher == "inline" else ProcessorError
+            expected = LookupError if kind == "inline" else ProcessorError
             with pytest.raises(expected, match="nothing at"):
                 await watched.run_for(30.0)
             # The clock stays in its context and can be run again.
@@ -128,7 +146,7 @@ class Hangs(TickProcessor):
 
 
 @every_launcher
-def test_a_tick_that_takes_too_long_is_a_timeout(launcher: str) -> None:
+def test_a_tick_that_takes_too_long_is_a_timeout(launcher: str | Launcher) -> None:
     async def scenario() -> None:
         watched = Watched(launcher=launcher, max_retries=0, on_error="raise", processor_timeout=0.2)
         async with watched.clock as clock:
@@ -147,7 +165,9 @@ class CannotStart(TickProcessor):
 
 
 @every_launcher
-def test_with_raise_a_failing_start_fails_the_entry_and_stops_all(launcher: str) -> None:
+def test_with_raise_a_failing_start_fails_the_entry_and_stops_all(
+    kind: str, launcher: str | Launcher
+) -> None:
     async def scenario() -> None:
         watched = Watched(launcher=launcher, on_error="raise")
         good = watched.clock.add_processor(TickProcessor())
@@ -156,7 +176,7 @@ def test_with_raise_a_failing_start_fails_the_entry_and_stops_all(launcher: str)
             async with watched.clock:
                 pytest.fail("entered")
         cause = caught.value.__cause__
-        if launcher == "inline":
+        if kind == "inline":
             assert type(cause) is OSError
         else:
             assert isinstance(cause, ProcessorError)
@@ -181,8 +201,10 @@ class ExitsOnce(TickProcessor):
             os._exit(7)
 
 
-@pytest.mark.parametrize("launcher", ["forkserver", "spawn"])
-def test_a_process_that_ends_by_itself_is_replaced(launcher: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["forkserver", "forkserver over tcp", "spawn"])
+def test_a_process_that_ends_by_itself_is_replaced(
+    launcher: str | Launcher, tmp_path: Path
+) -> None:
     async def scenario() -> None:
         watched = Watched(launcher=launcher, supervision=QUICK)
         async with watched.clock as clock:
@@ -199,7 +221,7 @@ def test_a_process_that_ends_by_itself_is_replaced(launcher: str, tmp_path: Path
 
 @every_launcher
 def test_an_operators_restart_gives_a_new_incarnation_and_is_no_failure(
-    launcher: str, tmp_path: Path
+    launcher: str | Launcher, tmp_path: Path
 ) -> None:
     async def scenario() -> None:
         watched = Watched(launcher=launcher)
@@ -223,7 +245,7 @@ def test_an_operators_restart_gives_a_new_incarnation_and_is_no_failure(
 
 @every_launcher
 def test_log_records_reach_the_same_logger_here(
-    launcher: str, caplog: pytest.LogCaptureFixture
+    kind: str, launcher: str | Launcher, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Talks(TickProcessor):
         def start(self, timestamp: float) -> None:
@@ -240,7 +262,7 @@ def test_log_records_reach_the_same_logger_here(
     (record,) = [r for r in caplog.records if r.name.startswith("tests.")]
     assert record.getMessage() == "hello there"
     assert record.levelno == logging.WARNING
-    if launcher != "inline":
+    if kind != "inline":
         assert record.worker == "talker"  # type: ignore[attr-defined]
 
 
@@ -261,7 +283,7 @@ class Surroundings(TickProcessor):
 
 @every_launcher
 def test_a_worker_sees_path_directory_environment_and_levels_as_they_are_when_it_starts(
-    launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    launcher: str | Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TESTS_NEW", "new")
     monkeypatch.delenv("TESTS_GONE", raising=False)
@@ -281,7 +303,9 @@ def test_a_worker_sees_path_directory_environment_and_levels_as_they_are_when_it
 
 
 @every_launcher
-def test_classes_and_functions_made_in_a_function_travel(launcher: str, tmp_path: Path) -> None:
+def test_classes_and_functions_made_in_a_function_travel(
+    launcher: str | Launcher, tmp_path: Path
+) -> None:
     secret = "from the closure"
 
     class Local(Scribe):
@@ -315,7 +339,7 @@ def test_classes_and_functions_made_in_a_function_travel(launcher: str, tmp_path
 
 @every_launcher
 def test_what_cannot_travel_is_refused_at_once_with_the_attribute_and_the_way_out(
-    launcher: str,
+    launcher: str | Launcher,
 ) -> None:
     processor = TickProcessor()
     processor.connection = (n for n in range(3))  # type: ignore[attr-defined]
