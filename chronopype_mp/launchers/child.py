@@ -40,6 +40,9 @@ STACKS_POLL = 0.05
 class ChildProcess:
     """A process of `multiprocess` that waits to be told which worker it is.
 
+    Signals go through a pidfd where the system has them: unlike a process id, it never names
+    another process that has got the same id since.
+
     Args:
         process: of `multiprocess`.
         boot: the connection by which the process is told.
@@ -228,7 +231,10 @@ class ChildProcess:
         if self._has_been_reaped:
             return
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+            if self._pidfd is not None:
+                signal.pidfd_send_signal(self._pidfd, number)
+            else:
+                os.kill(self.pid, number)
 
     def clean_up(self) -> None:
         """Kill what is left of the process group, then what has left the group."""

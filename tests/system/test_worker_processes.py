@@ -228,6 +228,32 @@ def test_a_process_without_a_stacks_file_is_killed_at_once() -> None:
     run(scenario())
 
 
+def test_a_signal_for_a_process_that_has_ended_does_not_reach_another_with_its_id() -> None:
+    async def scenario() -> None:
+        async with bench(ForkserverLauncher()) as b:
+            process = await b.start()
+            os.kill(process.pid, signal.SIGKILL)
+            await seen(process, lambda look: look.gone)
+            stranger = await asyncio.create_subprocess_exec("sleep", "9999")
+            try:
+                pid, process.pid = process.pid, stranger.pid  # as if the system had reused it
+                process.terminate()
+                process.kill()
+                process.kill(stacks_within=FOR_EVER)
+                process.pid = pid
+                await process.wait()
+                process.pid = stranger.pid
+                process.terminate()
+                process.kill()
+                with pytest.raises(TimeoutError):  # a signal that was sent would end it by then
+                    await asyncio.wait_for(stranger.wait(), 0.3)
+            finally:
+                stranger.kill()
+                await stranger.wait()
+
+    run(scenario())
+
+
 class Held(ForkserverLauncher):
     """Holds up a start in the launcher's thread.
 
