@@ -245,6 +245,7 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             rules,
             timestamp,
             self._take,
+            self._machinery_failed,
             self._restart_budget,
             self._event_loop,
         )

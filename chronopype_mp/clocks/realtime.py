@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from chronopype_mp.clocks.base import BaseClock
 from chronopype_mp.clocks.modes import ClockMode
 from chronopype_mp.clocks.runs import OnEnd
 from chronopype_mp.coordinator.ticker import Run
 from chronopype_mp.core.schedule import Schedule, on_loop_time
+from chronopype_mp.timing import loop_time
 
 __all__ = ["RealtimeClock"]
 
@@ -38,12 +37,12 @@ class RealtimeClock(BaseClock):
     """Whether times are on the event loop's time; settled on entry."""
 
     def _settle_time(self) -> None:
-        loop_time = asyncio.get_running_loop().time()
-        self._on_loop_time = on_loop_time(self._config.start_time, self._timing.wall(), loop_time)
+        wall = self._timing.wall()
+        self._on_loop_time = on_loop_time(self._config.start_time, wall, loop_time())
         self._schedule = Schedule(self._config.tick_size, self._now() - self._timing.monotonic())
 
     def _now(self) -> float:
-        return asyncio.get_running_loop().time() if self._on_loop_time else self._timing.wall()
+        return loop_time() if self._on_loop_time else self._timing.wall()
 
     def _plan(self, target: float | None, on_end: OnEnd) -> Run | None:
         monotonic = self._timing.monotonic()

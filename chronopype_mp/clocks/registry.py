@@ -165,7 +165,7 @@ class ProcessorRegistry(Publisher):
             record.source._mirror = None
         coordinator = self._open_coordinator
         if coordinator is not None:
-            coordinator.stop(record.name)
+            coordinator.remove(record)
 
     def pause_processor(self, processor: Member | WorkerHandle | str) -> None:
         """Hold back all ticks that are published from now on. Idempotent.

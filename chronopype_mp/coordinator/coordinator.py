@@ -1,8 +1,8 @@
-"""The coordinator: it performs what `chronopype_mp.core.supervisor` decides.
+"""The coordinator wires a clock's parts: supervisor, incarnations, ticker, inbox.
 
-One per stretch between entering and leaving a clock. It launches, signals and reaps processes
-(a task per process, so that none holds up another), hands reports on, repeats commands until they
-are acknowledged, and turns all that happens into events.
+There is one for each use of a clock, from entering to leaving. It performs what
+`chronopype_mp.core.supervisor` decides and publishes events. What concerns one process is in
+`chronopype_mp.coordinator.incarnation`.
 """
 
 from __future__ import annotations
@@ -11,45 +11,33 @@ import asyncio
 import logging
 import math
 import os
-from collections import defaultdict
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import msgspec
 
-from chronopype_mp.coordinator.boot import boot_of
-from chronopype_mp.coordinator.evidence import gather
 from chronopype_mp.coordinator.inbox import DropCounts, Inbox
-from chronopype_mp.coordinator.killing import kill, kill_for_cause, probe
+from chronopype_mp.coordinator.incarnation import Incarnation, Machinery
 from chronopype_mp.coordinator.output import OutputPump
-from chronopype_mp.coordinator.record import Life, WorkerRecord
-from chronopype_mp.coordinator.reports import ReportHandler
+from chronopype_mp.coordinator.record import WorkerRecord
 from chronopype_mp.coordinator.starts import Starts
 from chronopype_mp.coordinator.ticker import QUEUED, QUEUED_IN_FREE_RUNS, Position, Ticker
 from chronopype_mp.core.boot import TickRules
-from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.events import (
     Event,
     FramesDropped,
-    NetworkChanged,
     WorkerDied,
     WorkerReady,
     WorkerStatus,
+    WorkerStopped,
 )
-from chronopype_mp.core.messages import Configure, Hello, Rehearse, Stop, Uplink, Welcome
+from chronopype_mp.core.messages import Downlink, Uplink
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.stimuli import (
     Action,
     Added,
-    Beaten,
-    Begun,
     CheckDeadlines,
-    Deferred,
-    Evidence,
-    Exited,
     Kill,
     Launch,
-    LaunchFailed,
     Probe,
     RestartAsked,
     SendStop,
@@ -66,16 +54,10 @@ __all__ = ["Coordinator"]
 logger = logging.getLogger("chronopype_mp.coordinator")
 
 CHECK_INTERVAL = 0.1
-"""Seconds between two looks at deadlines and unacknowledged commands, at the most."""
+"""Seconds, at most, between two looks at deadlines and unacknowledged commands."""
 
 SHORTEST_CHECK = 0.005
-"""And at the least."""
-
-TERMINATE_AFTER = 1.0
-"""Seconds without an answer after which SIGTERM asks for the stop, too."""
-
-LAST_REPORTS = 0.25
-"""Seconds, at most, for what an ended process had sent to come out of the socket."""
+"""Seconds, at least, between two looks."""
 
 REAP_GRACE = 5.0
 """Seconds beyond all stop deadlines after which an unkillable process is given up."""
@@ -93,8 +75,14 @@ class Coordinator:
         rules: how they execute ticks.
         timestamp: the clock's time on entry.
         emit: called with each event, in the event loop.
+        on_failure: called in the event loop when a task or thread of the machinery, which should
+            last until `close`, has ended with an error. The clock is then unsupervised.
         budget: the restarts of all workers together.
-        event_loop: what their event loops are: ``"asyncio"`` or ``"uvloop"``.
+        event_loop: the workers' event loops: ``"asyncio"`` or ``"uvloop"``.
+
+    Attributes:
+        hub: the coordinator's end of the transport.
+        ticker: publishes ticks and commands.
 
     Raises:
         TransportError: the sockets cannot be bound.
@@ -107,35 +95,48 @@ class Coordinator:
         rules: TickRules,
         timestamp: float,
         emit: Callable[[Event], None],
+        on_failure: Callable[[BaseException], None],
         budget: RestartBudget = CLOCK_BUDGET,
         event_loop: str = "asyncio",
     ) -> None:
         self._launcher = launcher
         self._timing = timing
         self._rules = rules
-        self._event_loop = event_loop
         self._emit = emit
+        self._on_failure = on_failure
+        self._loop = asyncio.get_running_loop()
         self._supervisor = Supervisor(budget)
         self._records: dict[str, WorkerRecord] = {}
-        self._lives: set[asyncio.Task[None]] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._waiters: defaultdict[str | None, list[asyncio.Future[None]]] = defaultdict(list)
-        self._hub = launcher.open_hub(QUEUED_IN_FREE_RUNS if rules.every_tick else QUEUED)
-        self._starts = Starts()
-        self._output = OutputPump()
-        self._inbox = Inbox(self._hub, self._deliver)
+        self._running: set[asyncio.Task[None]] = set()
+        self._waiters: dict[str | None, set[asyncio.Future[None]]] = {}
         self._told_drops = DropCounts()
         self._told_drops_at = timing.monotonic()
-        self._reports = ReportHandler(
-            self._stimulate, self.emit, self._welcome, self._configure, self._tell_progress
+        self._closing: asyncio.Task[None] | None = None
+        self.hub = launcher.open_hub(QUEUED_IN_FREE_RUNS if rules.every_tick else QUEUED)
+        self._output = OutputPump(self._thread_failed)
+        self._inbox = Inbox(self.hub, self._deliver)
+        self.ticker = Ticker(self.hub, timing, timestamp, self._thread_failed)
+        self._machinery = Machinery(
+            launcher=launcher,
+            hub=self.hub,
+            ticker=self.ticker,
+            inbox=self._inbox,
+            output=self._output,
+            starts=Starts(),
+            timing=timing,
+            rules=rules,
+            event_loop=event_loop,
         )
-        self.ticker = Ticker(self._hub, timing, timestamp)
-        self.is_open = True
-        self._closed = asyncio.Event()
-        self._hub.attach(asyncio.get_running_loop(), self._inbox.on_readable)
+        self.hub.attach(self._loop, self._read)
         self._output.start()
         self.ticker.start()
-        self._watch = asyncio.create_task(self._watch_time(), name="chronopype_mp coordinator")
+        self._watch = self._loop.create_task(self._watch_time(), name="chronopype_mp coordinator")
+        self._watch.add_done_callback(self._task_ended)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `close` has not been called."""
+        return self._closing is None
 
     @property
     def position(self) -> Position:
@@ -148,26 +149,30 @@ class Coordinator:
         return self._inbox.dropped
 
     def view(self, name: str) -> WorkerView:
-        """Return what the supervisor knows of a worker that was added once."""
+        """Return what the supervisor knows of a worker.
+
+        Raises:
+            KeyError: there is no such worker.
+        """
         return self._supervisor.view(name)
 
     def emit(self, event: Event) -> None:
         """Publish an event, stamped with the wall clock."""
         event = msgspec.structs.replace(event, at=self._timing.wall())
-        if isinstance(event, WorkerDied):
-            self._records[event.worker].last_failure = event
-        elif isinstance(event, WorkerReady):
-            self._leave_start(event.worker)
+        name = getattr(event, "worker", None)
+        record = None if name is None else self._records.get(name)
+        if record is not None:
+            if isinstance(event, WorkerDied):
+                record.last_failure = event
+            elif isinstance(event, WorkerReady) and record.incarnation is not None:
+                record.incarnation.start_is_over()
         self._emit(event)
-        for worker in {None, getattr(event, "worker", None)}:
-            for waiter in self._waiters.pop(worker, ()):
+        for key in {None, name}:
+            for waiter in self._waiters.pop(key, ()):
                 if not waiter.done():
                     waiter.set_result(None)
-
-    def _leave_start(self, worker: str) -> None:
-        life = self._records[worker].life
-        if life is not None:
-            life.place.leave()
+        if record is not None and isinstance(event, WorkerStopped):
+            self._forget_if_removed(record)
 
     # What the owner asks for
 
@@ -185,25 +190,31 @@ class Coordinator:
         )
 
     def has(self, record: WorkerRecord) -> bool:
-        """Whether ``record`` is the one that goes by its name here."""
+        """Whether ``record`` is the one with its name here."""
         return self._records.get(record.name) is record
 
     def is_taken(self, name: str) -> bool:
         """Whether a worker of that name is here and not STOPPED."""
-        return (
-            name in self._records and self._supervisor.view(name).status is not WorkerStatus.STOPPED
-        )
+        return self._status(name) is not WorkerStatus.STOPPED
 
     def stop(self, name: str) -> None:
-        """Stop a worker for good; `wait_stopped` waits for it."""
+        """Stop a worker permanently; `wait_stopped` waits for it."""
         self._stimulate(StopAsked(name))
+
+    def remove(self, record: WorkerRecord) -> None:
+        """Stop a worker, and forget it once it is STOPPED."""
+        record.is_removed = True
+        self.stop(record.name)
+        self._forget_if_removed(record)
 
     async def restart(self, name: str) -> None:
         """Start a new process for a worker and wait until it is READY."""
         before = self._supervisor.view(name)
         self._stimulate(RestartAsked(name))
-        newer = before.status is not WorkerStatus.STARTING
-        await self.wait_ready(name, before.incarnation + newer)
+        wanted = before.incarnation
+        if before.status is not WorkerStatus.STARTING:
+            wanted += 1
+        await self.wait_ready(name, wanted)
 
     async def wait_ready(self, name: str, incarnation: int) -> None:
         """Wait until a worker is READY in ``incarnation`` or a later one.
@@ -212,308 +223,197 @@ class Coordinator:
             WorkerError: it was stopped or quarantined.
         """
         while True:
-            view = self._supervisor.view(name)
-            if view.status is WorkerStatus.READY and view.incarnation >= incarnation:
+            status = self._status(name)
+            if status in (WorkerStatus.STOPPED, WorkerStatus.QUARANTINED):
+                raise WorkerError(name, f"it is {status.name} and will not become READY")
+            if status is WorkerStatus.READY and self.view(name).incarnation >= incarnation:
                 return
-            if view.status in (WorkerStatus.STOPPED, WorkerStatus.QUARANTINED):
-                raise WorkerError(name, f"it is {view.status.name} and will not get READY")
             await self.next_event(name)
 
     async def wait_stopped(self, name: str) -> None:
         """Wait until a worker is STOPPED."""
-        while self._supervisor.view(name).status is not WorkerStatus.STOPPED:
+        while self._status(name) is not WorkerStatus.STOPPED:
             await self.next_event(name)
 
     def next_event(self, worker: str | None = None) -> asyncio.Future[None]:
-        """Return a future that is done after the next event, of all or of one worker."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters[worker].append(waiter)
+        """Return a future that is done after the next event, of all workers or of one."""
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._waiters.setdefault(worker, set()).add(waiter)
+
+        def leave(_: asyncio.Future[None]) -> None:
+            waiters = self._waiters.get(worker)
+            if waiters is not None:
+                waiters.discard(waiter)
+                if not waiters:
+                    del self._waiters[worker]
+
+        waiter.add_done_callback(leave)
         return waiter
 
     def settings_changed(self, record: WorkerRecord) -> None:
-        """Tell a running worker of its new settings; repeated until it confirms."""
-        life = record.life
-        if life is not None and life.ready and not life.stopping:
-            self._configure(record)
+        """Bring new settings to a worker; repeated until it acknowledges them."""
+        if record.incarnation is not None:
+            record.incarnation.configure()
+
+    def order(self, record: WorkerRecord, command: Downlink) -> None:
+        """Give a worker an order, if it has a process that is READY."""
+        if record.incarnation is not None:
+            record.incarnation.order(command)
 
     async def close(
         self, timeout: float | None = None, last: Callable[[], None] | None = None
     ) -> None:
-        """Stop all workers side by side, then the machinery; wait if that is under way already.
+        """Stop all workers side by side, then the machinery; join a close that is under way.
 
-        Cancelling this kills what is left at once.
+        Cancelling this kills what is left; the CancelledError is raised once all has ended.
 
         Args:
-            timeout: seconds after which what is left is killed; None for the workers' own
-                ``stop_grace``.
-            last: called in the end, unless cancelled.
+            timeout: seconds after which the remaining processes are killed; None for the workers'
+                own ``stop_grace``.
+            last: called at the end, unless cancelled or another close was under way.
         """
-        if not self.is_open:
-            await self._wait_closed(timeout)
-            return
-        self.is_open = False
+        is_first = self._closing is None
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close(), name="close of a clock")
         try:
-            await self._close(timeout)
-            await asyncio.sleep(0)  # what the last ticks have queued comes first
-            if last is not None:
-                last()
-        finally:
-            self._closed.set()
+            await asyncio.wait({self._closing}, timeout=timeout)
+            if not self._closing.done():
+                self._kill_all()
+                await asyncio.wait({self._closing})
+        except asyncio.CancelledError:
+            self._kill_all()
+            await _finish(self._closing)
+            raise
+        await self._closing
+        await asyncio.sleep(0)  # what the last ticks have queued comes first
+        if last is not None and is_first:
+            last()
 
-    async def _close(self, timeout: float | None) -> None:
+    async def _close(self) -> None:
         try:
-            for name in self._records:
+            for name in list(self._records):
                 self.stop(name)
-            await self._all_stopped(timeout)
+            await self._all_stopped()
         finally:
             self._kill_all()
             self._watch.cancel()
             self._inbox.drain()
             self._tell_drops()
             self.ticker.close()
-            self._hub.close()
-            self._close_output()
+            self.hub.close()
+            self._output.close()
             self._launcher.close()
 
-    async def _wait_closed(self, timeout: float | None) -> None:
-        """Wait for a close that another task has begun, no longer than if it were ours."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._closed.wait()
-        except TimeoutError:
-            self._kill_all()
-            await self._closed.wait()
-        except asyncio.CancelledError:
-            self._kill_all()
-            raise
-
-    async def _all_stopped(self, timeout: float | None) -> None:
+    async def _all_stopped(self) -> None:
         grace = max((record.policy.stop_grace for record in self._records.values()), default=0.0)
-        if timeout is not None and self._lives:
-            await asyncio.wait(set(self._lives), timeout=timeout)
-            self._kill_all()
-        if self._lives:
-            await asyncio.wait(set(self._lives), timeout=grace + REAP_GRACE)
+        if self._running:
+            await asyncio.wait(set(self._running), timeout=grace + REAP_GRACE)
         for name in self._records:
             if self._supervisor.view(name).status is not WorkerStatus.STOPPED:
                 logger.error("worker %r cannot be killed; it is left behind", name)
-        for life in self._lives:
-            life.cancel()
-        if self._lives:
-            await asyncio.wait(set(self._lives))
-
-    def _close_output(self) -> None:
-        for record in self._records.values():
-            if record.life is not None and record.life.output is not None:
-                record.life.output.finish()  # of a process that was left behind
-        self._output.close()
+        if self._running:
+            for task in self._running:
+                task.cancel()
+            await asyncio.wait(set(self._running))
 
     def _kill_all(self) -> None:
         for record in self._records.values():
-            if record.life is not None:
-                kill(record.life)
+            if record.incarnation is not None:
+                record.incarnation.kill()
+
+    def _status(self, name: str) -> WorkerStatus:
+        """Return a worker's status; STOPPED for one that is not, or no longer, here."""
+        if name not in self._records:
+            return WorkerStatus.STOPPED
+        return self._supervisor.view(name).status
+
+    def _forget_if_removed(self, record: WorkerRecord) -> None:
+        if record.is_removed and self.has(record) and not self.is_taken(record.name):
+            record.last_view = self._supervisor.view(record.name)
+            record.payload = b""
+            del self._records[record.name]
+            self._supervisor.forget(record.name)
 
     # What the supervisor decides
 
     def _stimulate(self, stimulus: Stimulus) -> None:
         actions, events = self._supervisor.handle(stimulus, self._timing.monotonic())
-        # Actions first: a follower of the events may ask for something that builds on them.
+        # Actions first: a subscriber of the events may ask for something that builds on them.
         for action in actions:
             self._perform(action)
         for event in events:
             self.emit(event)
+        self._tell_progress()
 
     def _perform(self, action: Action) -> None:
         record = self._records[action.worker]
-        match action:
-            case Launch():
-                record.life = Life(action.incarnation, self._starts.ask())
-                task = asyncio.create_task(
-                    self._live(record, record.life), name=f"life of {record.name}"
-                )
-                self._lives.add(task)
-                task.add_done_callback(self._lives.discard)
-            case SendStop():
-                if record.life is not None:
-                    record.life.stopping = True
-                    record.life.stop_asked_at = self._timing.monotonic()
-                    self._tell_progress()
-                    self._send_stop(record, record.life)
-            case Kill():
-                if record.life is not None:
-                    self._in_task(kill_for_cause(record, record.life))
-            case Probe():
-                if record.life is not None:
-                    self._in_task(self._probe(record, record.life))
-
-    async def _probe(self, record: WorkerRecord, life: Life) -> None:
-        self._stimulate(await probe(record, life))
-
-    def _in_task(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _live(self, record: WorkerRecord, life: Life) -> None:
-        """Start one process, see it to its end, report that."""
-        try:
-            if await self._may_start(record, life):
-                await self._live_now(record, life)
-            else:
-                record.life = None
-                never = Evidence(pid=None, exitcode=None)
-                self._stimulate(Exited(record.name, life.incarnation, never))
-        finally:
-            life.place.leave()
-
-    async def _may_start(self, record: WorkerRecord, life: Life) -> bool:
-        """Wait for a place; return False if the process was to be killed before it had one."""
-        if life.place.granted.done():
-            return life.place.granted.result()
-        self._stimulate(Deferred(record.name, life.incarnation))
-        granted = await life.place.granted
-        if granted:
-            self._stimulate(Begun(record.name, life.incarnation))
-        return granted
-
-    async def _live_now(self, record: WorkerRecord, life: Life) -> None:
-        try:
-            original, record.launched = None if record.launched else record.original, True
-            life.process = await self._launcher.start(
-                boot_of(record, life, self._hub, self._rules, self._event_loop),
-                self._hub,
-                original,
-                self.ticker.wait_for_gap,
+        if isinstance(action, Launch):
+            record.incarnation = Incarnation(
+                record, action.incarnation, self._machinery, self._stimulate, self.emit
             )
-        except Exception as error:
-            # OSError and EOFError (the forkserver died) are known; whatever else a launcher
-            # raises must not leave the supervisor waiting either.
-            logger.debug("worker %r cannot be launched", record.name, exc_info=True)
-            record.life = None
-            message = f"{type(error).__name__}: {error}"
-            self._stimulate(LaunchFailed(record.name, life.incarnation, message))
-            return
-        if life.process.pipes is not None:
-            life.output = self._output.watch(record.name, life.process.pipes)
-        if life.kill_asked:
-            life.process.kill()
-        if life.early_ready is not None:
-            self._reports.handle(record, life, life.early_ready)
-        end = await life.process.wait()
-        life.place.leave()
-        life.process.clean_up()
-        await self._inbox.catch_up(LAST_REPORTS)
-        record.life = None
-        self._tell_progress()
-        evidence = gather(
-            record, life, end, record.ledger.close(self.position.seq, life.stop_begun)
-        )
-        record.process_ended()
-        self._note_network_gone(record, life)
-        self._stimulate(Exited(record.name, life.incarnation, evidence))
-
-    def _note_network_gone(self, record: WorkerRecord, life: Life) -> None:
-        before = record.network_status
-        record.update(state=msgspec.structs.replace(record.state, is_active=False))
-        if before is not NetworkStatus.STOPPED:
-            record.update(network_status=NetworkStatus.STOPPED)
-            self.emit(
-                NetworkChanged(
-                    worker=record.name,
-                    incarnation=life.incarnation,
-                    before=before,
-                    after=NetworkStatus.STOPPED,
-                    error="the worker's process ended",
-                )
-            )
+            self._running.add(record.incarnation.ended)
+            record.incarnation.ended.add_done_callback(self._running.discard)
+            record.incarnation.ended.add_done_callback(self._task_ended)
+        elif record.incarnation is not None:
+            match action:
+                case SendStop():
+                    record.incarnation.stop()
+                case Kill():
+                    record.incarnation.kill(stacks=action.stacks)
+                case Probe():
+                    record.incarnation.probe()
 
     def _tell_progress(self) -> None:
-        """Tell the ticker how far the slowest worker is, where each tick is to be run."""
+        """Tell the ticker how far the slowest worker is in a free run."""
         if self._rules.every_tick:
-            lives = (record.life for record in self._records.values())
-            running = [life.through for life in lives if life and life.ready and not life.stopping]
-            self.ticker.allow(min(running, default=math.inf))
+            all_progress = (
+                record.incarnation.progress
+                for record in self._records.values()
+                if record.incarnation is not None
+            )
+            slowest = min((each for each in all_progress if each is not None), default=math.inf)
+            self.ticker.allow(slowest)
 
-    # Reports and commands
+    # Reports
+
+    def _read(self) -> None:
+        """Handle what has come in."""
+        try:
+            self._inbox.on_readable()
+        except Exception as error:
+            self._fail(error)
 
     def _deliver(self, report: Uplink) -> str | None:
         record = self._records.get(report.worker)
         if record is None:
             return "foreign"
-        life = record.life
-        if life is None or report.incarnation != life.incarnation:
+        incarnation = record.incarnation
+        if incarnation is None or report.incarnation != incarnation.number:
             return "stale"
-        self._reports.handle(record, life, report)
-        return "garbage" if life.refused and isinstance(report, Hello) else None
+        dropped = incarnation.take(report)
+        self._tell_progress()
+        return dropped
 
-    def _welcome(self, record: WorkerRecord, life: Life) -> None:
-        if life.welcomed_with is None:
-            life.welcomed_with = life.settings_done = record.version
-        settings, incarnation = record.settings, life.incarnation
-        self.ticker.send(
-            record.name,
-            lambda position: Welcome(incarnation, position.seq, position.timestamp, settings),
-        )
-
-    def _configure(self, record: WorkerRecord) -> None:
-        life = record.life
-        assert life is not None
-        command = Configure(life.incarnation, record.version, record.settings)
-        self.ticker.send(record.name, lambda _: command)
-
-    def rehearse(self, record: WorkerRecord, fault: str, amount: float) -> None:
-        """Have a worker do itself harm, once."""
-        life = record.life
-        if life is not None:
-            command = Rehearse(life.incarnation, fault, amount)
-            self.ticker.send(record.name, lambda _: command)
-
-    def _send_stop(self, record: WorkerRecord, life: Life) -> None:
-        incarnation, ledger = life.incarnation, record.ledger
-
-        def make(position: Position) -> Stop:
-            ledger.stop_sent(position.seq)
-            return Stop(incarnation, position.seq)
-
-        self.ticker.send(record.name, make)
-
-    def _repeat_commands(self) -> None:
-        for record in self._records.values():
-            life = record.life
-            if life is None or not life.ready:
-                continue
-            if life.stopping:
-                if not life.stop_begun:
-                    self._send_stop(record, life)
-                    if self._timing.monotonic() >= life.stop_asked_at + TERMINATE_AFTER:
-                        life.terminate()
-            elif life.settings_done < record.version:
-                self._configure(record)
+    # Permanent tasks and threads
 
     async def _watch_time(self) -> None:
-        """Look at the deadlines now and then; how late that is, is nobody else's fault."""
+        """Check deadlines regularly. How late a check is, is not the workers' fault."""
         due = self._timing.monotonic() + CHECK_INTERVAL
         while True:
             await self._timing.sleep_until(due)
             now = self._timing.monotonic()
             self._inbox.drain()
-            self._vouch_for_inline()
             self._stimulate(CheckDeadlines(lateness=now - due))
-            self._repeat_commands()
+            for record in list(self._records.values()):
+                if record.incarnation is not None:
+                    record.incarnation.look_at_the_time()
             if now - self._told_drops_at >= DROPS_INTERVAL:
                 self._told_drops_at = now
                 self._tell_drops()
-            next_one = self._supervisor.next_deadline()
             due = now + CHECK_INTERVAL
+            next_one = self._supervisor.next_deadline()
             if next_one is not None:
                 due = min(due, max(next_one, now + SHORTEST_CHECK))
-
-    def _vouch_for_inline(self) -> None:
-        """Beat for the workers in this loop, which turns: their own beats come in real time."""
-        for record in self._records.values():
-            life = record.life
-            if life and life.ready and life.process and life.process.inline:
-                self._stimulate(Beaten(record.name, life.incarnation))
 
     def _tell_drops(self) -> None:
         told, now = self._told_drops, self._inbox.dropped
@@ -524,5 +424,28 @@ class Coordinator:
                     garbage=now.garbage - told.garbage,
                     foreign=now.foreign - told.foreign,
                     stale=now.stale - told.stale,
+                    forged=now.forged - told.forged,
                 )
             )
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _thread_failed(self, error: BaseException) -> None:
+        """Take note that a permanent thread has ended; called in that thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._fail, error)
+
+    def _fail(self, error: BaseException) -> None:
+        logger.critical("the machinery of the clock has failed", exc_info=error)
+        self._on_failure(error)
+
+
+async def _finish(task: asyncio.Task[None]) -> None:
+    """Wait for a task that ends in bounded time, whatever else is cancelled meanwhile."""
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            continue

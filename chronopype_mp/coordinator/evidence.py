@@ -1,45 +1,46 @@
-"""What is known of a process that has ended."""
+"""Evidence: what the coordinator knows of a process that has ended."""
 
 from __future__ import annotations
 
 import signal
+from typing import TYPE_CHECKING
 
-from chronopype_mp.coordinator.record import Life, WorkerRecord
 from chronopype_mp.core.stimuli import Evidence
 from chronopype_mp.launchers import ProcessEnd
+
+if TYPE_CHECKING:
+    from chronopype_mp.coordinator.incarnation import Incarnation
 
 __all__ = ["gather"]
 
 
-def gather(record: WorkerRecord, life: Life, end: ProcessEnd, lost: int) -> Evidence:
-    """Collect what is known of a process that has ended, and close its pipes.
+def gather(
+    incarnation: Incarnation, end: ProcessEnd, output: tuple[str, ...], ticks_lost: int
+) -> Evidence:
+    """Collect what is known of a process that was launched and has ended.
 
     Args:
-        record: whose process it was.
-        life: it.
-        end: how it ended.
-        lost: ticks that it did not account for.
+        incarnation: the process; its record still shows what it reported last.
+        end: what the launcher says.
+        output: its last lines.
+        ticks_lost: ticks that it did not account for.
     """
-    assert life.process is not None
-    fatal = life.fatal
-    output: tuple[str, ...] = ()
-    if life.output is not None:
-        output = life.output.finish()
-        record.output_lines += life.output.lines
+    record, fatal = incarnation.record, incarnation.fatal
+    was_ready = incarnation.was_ready
     return Evidence(
-        pid=life.process.pid,
+        pid=incarnation.pid,
         exitcode=end.exitcode,
         signal=_signal_name(end.exitcode),
         output=output,
         error=None if fatal is None else fatal.traceback,
         error_type=None if fatal is None else fatal.type_name,
         error_message=None if fatal is None else fatal.message,
-        exception=None if fatal is None else life.process.exception(fatal.serial),
+        exception=None if fatal is None else incarnation.exception(fatal.serial),
         stacks=end.stacks,
-        killed=life.kill_asked,
-        ticks_lost=lost,
-        last_tick=record.state.last_timestamp if life.ready else None,
-        loop_lag=record.snapshot.lag if life.ready else 0.0,
+        killed=incarnation.is_killed,
+        ticks_lost=ticks_lost,
+        last_tick=record.state.last_timestamp if was_ready else None,
+        loop_lag=record.snapshot.lag if was_ready else 0.0,
         network_status=record.network_status,
         network_error=record.network_error,
     )

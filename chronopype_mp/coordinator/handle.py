@@ -9,6 +9,7 @@ import msgspec
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.events import WorkerDied, WorkerStatus
 from chronopype_mp.core.histogram import Histogram
+from chronopype_mp.core.messages import Rehearse
 from chronopype_mp.exceptions import WorkerError
 from chronopype_mp.processors import ProcessorState
 
@@ -79,8 +80,8 @@ class WorkerHandle:
     @property
     def pid(self) -> int | None:
         """The present process, or None while there is none."""
-        life = self._record.life
-        return None if life is None or life.process is None else life.process.pid
+        incarnation = self._record.incarnation
+        return None if incarnation is None else incarnation.pid
 
     @property
     def incarnation(self) -> int:
@@ -119,7 +120,9 @@ class WorkerHandle:
         """Return the figures now; while the worker runs, those it reported last."""
         snapshot = self._record.snapshot
         seq = 0 if self._coordinator is None else self._coordinator.position.seq
-        totals = self._record.ledger.totals(seq)
+        incarnation = self._record.incarnation
+        stopped_at = None if incarnation is None else incarnation.stopped_at
+        totals = self._record.ledger.totals(seq, stopped_at)
         return WorkerStatistics(
             published=totals.published,
             run=totals.run,
@@ -165,23 +168,26 @@ class WorkerHandle:
         await self._running("restart").restart(self.name)
 
     def _output_lines(self) -> int:
-        life = self._record.life
-        present = 0 if life is None or life.output is None else life.output.lines
+        incarnation = self._record.incarnation
+        present = 0 if incarnation is None else incarnation.output_lines
         return self._record.output_lines + present
 
     def _rehearse(self, fault: str, amount: float) -> None:
-        """Have the worker do itself harm; see `chronopype_mp.testing.faults`."""
-        self._running("a fault").rehearse(self._record, fault, amount)
+        """Have the worker carry out a fault; see `chronopype_mp.testing.faults`."""
+        command = Rehearse(fault=fault, amount=amount)
+        self._running("a fault").order(self._record, command)
 
     def _view(self) -> WorkerView | None:
-        """Return what the supervisor knows, unless another worker has taken the name since."""
+        """Return what the supervisor knows; None before the clock is entered."""
         coordinator = self._coordinator
         if coordinator is None or not coordinator.has(self._record):
-            return None
+            return self._record.last_view
         return coordinator.view(self.name)
 
     def _running(self, what: str) -> Coordinator:
         coordinator = self._coordinator
+        if self._record.is_removed:
+            raise WorkerError(self.name, "it was removed from its clock")
         if coordinator is None or not coordinator.is_open or not coordinator.has(self._record):
             raise WorkerError(
                 self.name, f"{what}() needs a worker of a clock that has been entered"

@@ -1,4 +1,4 @@
-"""The inbox: reports as they come in, decoded; what is none is counted and dropped."""
+"""The inbox decodes incoming reports; frames that do not decode are counted and dropped."""
 
 from __future__ import annotations
 
@@ -29,23 +29,25 @@ class DropCounts(msgspec.Struct, frozen=True, kw_only=True):
         garbage: did not decode.
         foreign: named a worker that is not there.
         stale: came from an incarnation that is not the present one.
+        forged: named a present incarnation without knowing its token.
     """
 
     garbage: int = 0
     foreign: int = 0
     stale: int = 0
+    forged: int = 0
 
 
 class Inbox:
     """Reads reports.
 
     Args:
-        hub: where from.
-        deliver: called with each report; returns ``"foreign"`` or ``"stale"`` for one that it
-            does not take.
+        hub: where they come from.
+        deliver: called with each report; returns None, or the field of `DropCounts` that counts
+            a report that it drops.
 
     Attributes:
-        dropped: what was dropped so far.
+        dropped: frames dropped so far.
     """
 
     def __init__(self, hub: Hub, deliver: Callable[[Uplink], str | None]) -> None:
@@ -57,7 +59,7 @@ class Inbox:
         self.dropped = DropCounts()
 
     def read(self) -> int:
-        """Handle one batch; return how many frames it had."""
+        """Handle one batch; return its number of frames."""
         frames = self._hub.receive(BATCH)
         for frame in frames:
             try:
@@ -73,30 +75,30 @@ class Inbox:
         return len(frames)
 
     def on_readable(self) -> None:
-        """Handle one batch; the hub asks again while there is more."""
+        """Handle one batch; the hub calls again while there is more."""
         self.read()
 
     def drain(self) -> None:
-        """Handle all that has come in."""
+        """Handle everything that has come in."""
         while self.read() == BATCH:
             pass
 
     async def catch_up(self, timeout: float) -> None:
-        """Handle all that has come in by now, also what the transport has not handed over yet.
+        """Handle everything sent before this call, including what the transport still holds.
 
         Args:
-            timeout: seconds after which it returns in any case.
+            timeout: seconds after which it returns regardless.
         """
         handled = -1
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                # An echo may overtake some of what is much; then it was not the only one to come.
+                # An echo may overtake frames of a long queue; then other frames come with it.
                 while handled != self._handled:
                     handled = self._handled
                     await self._echo()
 
     async def _echo(self) -> None:
-        """Wait until a mark has come in that is sent now."""
+        """Send a mark and wait until it has come in."""
         mark = MARK % next(self._numbers)
         if self._hub.echo(mark):
             self._marks[mark] = asyncio.get_running_loop().create_future()
@@ -106,7 +108,7 @@ class Inbox:
         waiting = self._marks.pop(frame, None)
         if waiting is None:
             return False
-        if not waiting.done():  # it may have taken too long for who waited
+        if not waiting.done():  # the waiter may have timed out
             waiting.set_result(None)
         return True
 

@@ -176,10 +176,16 @@ class OutputPump:
     """Reads the output of all processes of a coordinator, from `start` to `close`.
 
     Args:
+        on_failure: called in the thread that ends because of an error.
         clock: returns the time in seconds, for the limit on lines per second.
     """
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        on_failure: Callable[[BaseException], None],
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._on_failure = on_failure
         self._clock = clock
         self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()
@@ -189,12 +195,8 @@ class OutputPump:
         self._waiting = 0
         self._open = True
         self._abandoned = False
-        self._reader = threading.Thread(
-            target=self._read, name="chronopype_mp output reader", daemon=True
-        )
-        self._writer = threading.Thread(
-            target=self._write, name="chronopype_mp output writer", daemon=True
-        )
+        self._reader = self._thread(self._read, "chronopype_mp output reader")
+        self._writer = self._thread(self._write, "chronopype_mp output writer")
 
     def start(self) -> None:
         """Start both threads."""
@@ -246,6 +248,15 @@ class OutputPump:
         self._selector.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
+
+    def _thread(self, work: Callable[[], None], name: str) -> threading.Thread:
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:
+                self._on_failure(error)
+
+        return threading.Thread(target=run, name=name, daemon=True)
 
     def _read(self) -> None:
         stormy: set[WorkerOutput] = set()

@@ -1,32 +1,43 @@
-"""What the coordinator knows of one worker, and what it was asked to tell it."""
+"""The mirror of one worker: what it reported last, and the settings that its owner wants."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from chronopype_mp.coordinator.output import WorkerOutput
-from chronopype_mp.coordinator.starts import Place
+from chronopype_mp.coordinator.failures import NETWORK_HOOKS
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import WorkerDied
+from chronopype_mp.core.events import Event, NetworkChanged, ProcessorFailed, WorkerDied
 from chronopype_mp.core.histogram import Histogram
 from chronopype_mp.core.ledger import Ledger
-from chronopype_mp.core.messages import Failure, Ready, WorkerSettings
+from chronopype_mp.core.messages import (
+    Beat,
+    Bye,
+    Failure,
+    Ready,
+    Status,
+    Uplink,
+    WorkerSettings,
+)
 from chronopype_mp.core.policy import GroupStrategy, Supervision
+from chronopype_mp.core.supervisor import WorkerView
 from chronopype_mp.exceptions import ConfigError
-from chronopype_mp.launchers import WorkerProcess
 from chronopype_mp.processors import ProcessorSpec, ProcessorState, TickProcessor
 
-__all__ = ["Life", "WorkerRecord", "WorkerSnapshot"]
+if TYPE_CHECKING:
+    from chronopype_mp.coordinator.incarnation import Incarnation
+
+__all__ = ["WorkerRecord", "WorkerSnapshot"]
 
 LONGEST_NAME = 100
 """Characters of a worker's name."""
 
 
 class WorkerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker reported last; replaced whole."""
+    """What a worker reported last; replaced as a whole."""
 
     state: ProcessorState = ProcessorState()
     executions: Histogram = Histogram()
@@ -38,49 +49,6 @@ class WorkerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     frames_dropped: int = 0
 
 
-class Life:
-    """One incarnation's process, from the order to launch it to its end.
-
-    Attributes:
-        place: among the starts side by side.
-        stop_asked_at: when it was told to stop, monotonic.
-        process: once it is there.
-        kill_asked: it is to be killed as soon as it is there.
-        output: reads its pipes.
-        fatal: the failure that it said it ends with.
-        refused: it speaks another version of the protocol; its start will time out.
-        ready: it has reported that it is ready.
-        through: the last tick that it is known to be through with, where each is to run.
-        early_ready: that report, if it came before the launcher had returned the process.
-        stopping: it was told to stop.
-        stop_begun: it has confirmed that.
-        welcomed_with: the version of the settings that it was welcomed with first.
-        settings_done: the version of the settings that it has confirmed.
-    """
-
-    def __init__(self, incarnation: int, place: Place) -> None:
-        self.incarnation = incarnation
-        self.place = place
-        self.stop_asked_at = 0.0
-        self.process: WorkerProcess | None = None
-        self.kill_asked = False
-        self.output: WorkerOutput | None = None
-        self.fatal: Failure | None = None
-        self.refused = False
-        self.ready = False
-        self.through = 0
-        self.early_ready: Ready | None = None
-        self.stopping = False
-        self.stop_begun = False
-        self.welcomed_with: int | None = None
-        self.settings_done = 0
-
-    def terminate(self) -> None:
-        """Ask for an orderly stop by SIGTERM."""
-        if self.process is not None:
-            self.process.terminate()
-
-
 class WorkerRecord:
     """One worker, over all its incarnations.
 
@@ -89,22 +57,23 @@ class WorkerRecord:
         source: what was added.
         payload: the same as bytes.
         policy: how it is supervised.
+        changed: called with this record when a setting changed that a running worker must get.
         number: counts the workers of its clock from 0.
         group: the name of its group, if it is in one.
         strategy: the group's.
-        changed: called with this record when a setting changed that a running worker must hear of.
 
     Attributes:
         snapshot: what the worker reported last.
         settings: what the owner wants of it now.
-        version: counts the changes of ``settings``.
         ledger: the account of its ticks since the clock was entered.
         launched: it has had a process since the clock was entered.
         executions_before: the execution times of processes that have ended.
         output_lines: lines printed by processes that have ended.
         network_error: the last error of its network, of the present process.
         last_failure: the dossier of its last death.
-        life: its present process, if there is one.
+        incarnation: its present process, from the launch order to the reaping; None without one.
+        is_removed: its owner has removed it; the coordinator forgets it once it is STOPPED.
+        last_view: the supervisor's view when the coordinator forgot it; None before.
     """
 
     def __init__(
@@ -124,7 +93,6 @@ class WorkerRecord:
         self.policy = policy
         self.snapshot = WorkerSnapshot()
         self.settings = WorkerSettings()
-        self.version = 1
         self.ledger = Ledger()
         self.launched = False
         self.executions_before = Histogram()
@@ -134,12 +102,14 @@ class WorkerRecord:
         self.strategy = strategy
         self.network_error: str | None = None
         self.last_failure: WorkerDied | None = None
-        self.life: Life | None = None
+        self.incarnation: Incarnation | None = None
+        self.is_removed = False
+        self.last_view: WorkerView | None = None
         self._changed = changed
 
     @property
     def original(self) -> TickProcessor | None:
-        """The object that was added, if it was one and not a spec."""
+        """The object that was added; None if it was a spec."""
         return self.source if isinstance(self.source, TickProcessor) else None
 
     @property
@@ -157,53 +127,127 @@ class WorkerRecord:
         """As last reported; nan if never."""
         return self.snapshot.last_connected_timestamp
 
-    def begin(self) -> None:
-        """Forget what an earlier stretch of the clock has left."""
-        self.ledger = Ledger()
-        self.launched = False
-        self.executions_before = Histogram()
-        self.snapshot = WorkerSnapshot()
-        self.settings = msgspec.structs.replace(self.settings, paused=False)
-
-    def network_setting_changed(self, name: str, value: float) -> None:
-        """The owner set a network setting on its object: tell the worker."""
-        self._change(**{name: value})
-
-    def set_paused(self, paused: bool) -> None:
-        """Have the worker paused, or resumed."""
-        self._change(paused=paused)
-        down = self.launched and (self.life is None or not self.life.ready)
-        active = not paused and not down
-        self.update(state=msgspec.structs.replace(self.state, is_active=active))
-
     @property
     def executions(self) -> Histogram:
         """The execution times of all ticks since the clock was entered."""
         return self.executions_before.merged(self.snapshot.executions)
 
-    def process_ended(self) -> None:
-        """Begin anew to count what each process counts for itself."""
-        self.executions_before = self.executions
-        self.update(executions=Histogram())
-        self.network_error = None
+    # What the owner wants
 
-    def update(self, **values: object) -> None:
-        """Replace the snapshot by one with some values changed."""
-        self.snapshot = msgspec.structs.replace(self.snapshot, **values)
+    def begin(self) -> None:
+        """Reset what the last use of the clock left."""
+        self.ledger = Ledger()
+        self.launched = False
+        self.executions_before = Histogram()
+        self.snapshot = WorkerSnapshot()
+        self.settings = msgspec.structs.replace(self.settings, paused=False)
+        self.last_view = None
+
+    def network_setting_changed(self, name: str, value: float) -> None:
+        """Take over a network setting that the owner set on its object."""
+        self._change(**{name: value})
+
+    def set_paused(self, paused: bool) -> None:
+        """Pause or resume the worker."""
+        self._change(paused=paused)
+        is_down = self.launched and (self.incarnation is None or not self.incarnation.was_ready)
+        self._set_active(not paused and not is_down)
 
     def _change(self, **values: object) -> None:
         settings = msgspec.structs.replace(self.settings, **values)
         if settings != self.settings:
             self.settings = settings
-            self.version += 1
             self._changed(self)
+
+    # What the worker reports
+
+    def take(self, fact: Uplink) -> Event | None:
+        """Take note of a fact that the session has passed; return the event to publish."""
+        match fact:
+            case Beat():
+                self._beat(fact)
+            case Status():
+                return self._status(fact)
+            case Ready():
+                self.ledger.open(fact.base)
+                self._update(state=ProcessorState(is_active=not self.settings.paused))
+            case Failure():
+                return self._failure(fact)
+            case Bye():
+                if fact.account is not None:
+                    self._count(fact, ProcessorState.of(fact.counters))
+        return None
+
+    def process_ended(self, incarnation: int) -> Event | None:
+        """Reset what each process counts for itself; return the event to publish."""
+        self.executions_before = self.executions
+        self._update(executions=Histogram())
+        self.network_error = None
+        self._set_active(False)
+        error = "the worker's process ended"
+        return self._change_network(NetworkStatus.STOPPED, incarnation, error)
+
+    def _beat(self, beat: Beat) -> None:
+        # The beat may be older than what was asked for last.
+        self._count(beat, ProcessorState.of(beat.counters, is_active=not self.settings.paused))
+        self._update(
+            lag=beat.lag, reports_lost=beat.reports_lost, frames_dropped=beat.frames_dropped
+        )
+
+    def _count(self, report: Beat | Bye, state: ProcessorState) -> None:
+        assert report.account is not None
+        self.ledger.report(report.account)
+        self._update(
+            state=state,
+            executions=report.counters.executions,
+            largest_gap=max(self.snapshot.largest_gap, report.largest_gap),
+        )
+
+    def _status(self, status: Status) -> Event | None:
+        last = status.last_connected
+        self._update(last_connected_timestamp=math.nan if last is None else last)
+        if status.error is not None:
+            self.network_error = status.error
+        return self._change_network(status.network, status.incarnation, status.error)
+
+    def _change_network(
+        self, status: NetworkStatus, incarnation: int, error: str | None
+    ) -> Event | None:
+        before = self.network_status
+        if status is before:
+            return None
+        self._update(network_status=status)
+        return NetworkChanged(
+            worker=self.name, incarnation=incarnation, before=before, after=status, error=error
+        )
+
+    def _failure(self, failure: Failure) -> Event:
+        if failure.hook in NETWORK_HOOKS:
+            self.network_error = f"{failure.hook}: {failure.type_name}: {failure.message}"
+        return ProcessorFailed(
+            worker=self.name,
+            incarnation=failure.incarnation,
+            hook=failure.hook,
+            type_name=failure.type_name,
+            message=failure.message,
+            traceback=failure.traceback,
+            timeout=failure.timeout,
+            timestamp=failure.timestamp,
+        )
+
+    def _set_active(self, is_active: bool) -> None:
+        self._update(state=msgspec.structs.replace(self.state, is_active=is_active))
+
+    def _update(self, **values: object) -> None:
+        self.snapshot = msgspec.structs.replace(self.snapshot, **values)
 
 
 def checked_name(name: object) -> str:
     """Return a worker's name.
 
     Raises:
-        ConfigError: it is no text, empty, too long, or has characters that no terminal shows.
+        ConfigError: the name is not a string, is empty or too long, or has a character that a
+            terminal cannot show.
     """
     if not isinstance(name, str):
         raise ConfigError("add_processor", "name", name, "must be a str")

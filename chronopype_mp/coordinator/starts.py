@@ -35,7 +35,7 @@ class Place:
         self._left = False
         self.granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-    def take(self) -> None:
+    def grant(self) -> None:
         """Grant the place."""
         self._timer = asyncio.get_running_loop().call_later(LONGEST, self.leave)
         self.granted.set_result(True)
@@ -80,4 +80,4 @@ class Starts:
             place = self._waiting.popleft()
             if not place.granted.done():
                 self._free -= 1
-                place.take()
+                place.grant()

@@ -20,8 +20,10 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
+import msgspec
+
 from chronopype_mp.core.codec import encode_command, encode_tick, encode_ticks
-from chronopype_mp.core.messages import Command, Tick, Ticks
+from chronopype_mp.core.messages import Downlink, Tick, Ticks
 from chronopype_mp.core.schedule import Schedule
 from chronopype_mp.exceptions import ClockError
 from chronopype_mp.timing import TimeSource
@@ -105,14 +107,22 @@ class Ticker:
         hub: whose publishing half this owns from `start` to `close`.
         timing: where time comes from.
         timestamp: the position's timestamp before the first tick.
+        on_failure: called in the ticker thread when it ends because of an error.
 
     Attributes:
         position: where the clock stands; replaced whole, so any thread may read it.
         on_tick: called in the ticker thread after each tick, if not None.
     """
 
-    def __init__(self, hub: Hub, timing: TimeSource, timestamp: float) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        timing: TimeSource,
+        timestamp: float,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
         self.position = Position(0, timestamp)
+        self._on_failure = on_failure
         self.on_tick: Callable[[Position], None] | None = None
         self._hub = hub
         self._timing = timing
@@ -153,16 +163,13 @@ class Ticker:
         while not ended.wait(0.1) and self._thread.is_alive():
             pass
 
-    def send(self, worker: str, make: Callable[[Position], Command]) -> None:
-        """Publish a command after all ticks so far.
+    def send(self, worker: str, command: Downlink) -> None:
+        """Publish a command after all ticks so far; the frame carries their position."""
+        self._jobs.put(lambda: self._send(worker, command))
 
-        Args:
-            worker: whose it is.
-            make: called in the ticker thread with the position at which the command is sent.
-        """
-        self._jobs.put(
-            lambda: self._hub.publish(encode_command(worker, make(self.position))),
-        )
+    def publish(self, frame: bytes) -> None:
+        """Publish a frame as it is, after everything so far; for tests of the transport."""
+        self._jobs.put(lambda: self._hub.publish(frame))
 
     def allow(self, through: float) -> None:
         """Take note that all workers are through with the ticks up to ``through``."""
@@ -178,6 +185,11 @@ class Ticker:
         if not isinstance(run, Run):
             return 0.0
         return run.schedule.wait_for_gap(self._timing.monotonic(), work)
+
+    def _send(self, worker: str, command: Downlink) -> None:
+        seq, timestamp, _ = self.position
+        command = msgspec.structs.replace(command, seq=seq, timestamp=timestamp)
+        self._hub.publish(encode_command(worker, command))
 
     def _begin(self, run: Run | FreeRun) -> None:
         self._run, self._number = run, run.first
@@ -209,9 +221,9 @@ class Ticker:
         except BaseException as error:
             run, self._run = self._run, None
             self._failure = error
-            if run is None:
-                raise
-            run.on_end(error)
+            if run is not None:
+                run.on_end(error)
+            self._on_failure(error)
         finally:
             self._hub.close_publisher()
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import struct
+from typing import TypeVar
 
 import msgspec
+
+from chronopype_mp.core.messages import Report
 
 __all__ = ["STACKS_HEADER", "WORKER_MARK", "TickRules", "WorkerBoot"]
 
@@ -13,6 +16,9 @@ WORKER_MARK = b"CHRONOPYPE_MP_WORKER_PID"
 
 STACKS_HEADER = struct.Struct("d")
 """Before the stacks in their file: when Python ran last in the worker, monotonic seconds."""
+
+
+R = TypeVar("R", bound=Report)
 
 
 class TickRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +41,7 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         worker: its name.
         incarnation: counts its processes from 1.
+        token: known to this incarnation and the coordinator alone; every report carries it.
         payload: the processor or its spec, by dill.
         down: the address of the coordinator's PUB socket.
         up: the address of its PULL socket.
@@ -60,6 +67,7 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
 
     worker: str
     incarnation: int
+    token: int
     payload: bytes
     down: str
     up: str
@@ -79,3 +87,7 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
     directory: bytes = b""
     environment: dict[bytes, bytes] = {}
     log_levels: dict[str, int] = {}
+
+    def report(self, kind: type[R], **values: object) -> R:
+        """Return a report of this incarnation."""
+        return kind(worker=self.worker, incarnation=self.incarnation, token=self.token, **values)

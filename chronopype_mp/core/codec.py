@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from chronopype_mp.core.messages import Command, Tick, Ticks, Uplink
+from chronopype_mp.core.messages import Downlink, Tick, Ticks, Uplink
 
 __all__ = [
     "MAX_FRAME",
@@ -39,7 +39,7 @@ TICKS_TOPIC = b"\x93\x06"
 _encoder = msgspec.msgpack.Encoder()
 _tick = msgspec.msgpack.Decoder(Tick)
 _ticks = msgspec.msgpack.Decoder(Ticks)
-_commands = msgspec.msgpack.Decoder(Command)
+_commands = msgspec.msgpack.Decoder(Downlink)
 _uplinks = msgspec.msgpack.Decoder(Uplink)
 
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -65,7 +65,7 @@ def encode_ticks(ticks: Ticks) -> bytes:
     return _encoder.encode(ticks)
 
 
-def encode_command(worker: str, command: Command) -> bytes:
+def encode_command(worker: str, command: Downlink) -> bytes:
     """Return the frame of a command to one worker."""
     return command_topic(worker) + _encoder.encode(command)
 
@@ -94,7 +94,7 @@ def decode_ticks(frame: bytes) -> Ticks:
         raise FrameError(str(error)) from error
 
 
-def decode_command(frame: bytes) -> Command:
+def decode_command(frame: bytes) -> Downlink:
     """Return the command in a frame.
 
     Raises:
@@ -104,7 +104,7 @@ def decode_command(frame: bytes) -> Command:
     if not end or not topic.startswith(b"w"):
         raise FrameError("the frame has no command topic")
     try:
-        command: Command = _commands.decode(body)
+        command: Downlink = _commands.decode(body)
         return command
     except _BROKEN as error:
         raise FrameError(str(error)) from error

@@ -257,8 +257,10 @@ class FramesDropped(Event, frozen=True, kw_only=True):
         garbage: frames that did not decode.
         foreign: reports of an unknown worker.
         stale: reports of an earlier incarnation.
+        forged: reports that name a present incarnation and carry another token.
     """
 
     garbage: int
     foreign: int
     stale: int
+    forged: int = 0

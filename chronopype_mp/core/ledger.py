@@ -42,53 +42,43 @@ class Ledger:
     def __init__(self) -> None:
         self._closed = TickTotals()
         self._open: TickAccount | None = None
-        self._stops: tuple[int, int] | None = None
 
     def open(self, base: int) -> None:
         """Begin the account of an incarnation after tick ``base``."""
         self._open = TickAccount(base)
-        self._stops = None
 
     def report(self, account: TickAccount) -> None:
-        """Take what the incarnation has counted so far."""
-        if self._open is not None and account.base == self._open.base:
+        """Take what the incarnation has counted so far; an older report changes nothing."""
+        known = self._open
+        if known and account.base == known.base and account.through >= known.through:
             self._open = account
 
-    def stop_sent(self, seq: int) -> None:
-        """Take note that the worker was told to stop after tick ``seq``."""
-        first = seq if self._stops is None else self._stops[0]
-        self._stops = (first, seq)
-
-    def close(self, seq: int, stopped: bool = False) -> int:
+    def close(self, seq: int, stopped_at: int | None = None) -> int:
         """End the account of an incarnation whose process has ended.
 
         Args:
-            seq: the last tick published up to now.
-            stopped: it has confirmed that it was told to stop, and taken no ticks from then on.
+            seq: the last tick known to be published.
+            stopped_at: the last tick before the stop that the incarnation has confirmed; it has
+                taken none after that.
 
         Returns:
-            How many ticks were lost with it.
+            How many ticks were lost with the process.
         """
         if self._open is None:
             return 0
         account, self._open = self._open, None
-        end = seq
-        if stopped and self._stops is not None:
-            # Stop is repeated until it is acknowledged; the worker ends with the one it saw.
-            end = max(account.through, self._stops[0])
-        lost = max(0, end - account.through)
+        # The process may have run a tick that the ticker thread has not noted yet.
+        end = max(account.through, seq if stopped_at is None else stopped_at)
+        lost = end - account.through
         self._closed = self._sum(account, end, lost)
         return lost
 
-    def totals(self, seq: int) -> TickTotals:
-        """Return the totals, the open account included.
-
-        Args:
-            seq: the last tick published up to now.
-        """
+    def totals(self, seq: int, stopped_at: int | None = None) -> TickTotals:
+        """Return the totals, the open account included; the arguments are those of `close`."""
         if self._open is None:
             return self._closed
-        return self._sum(self._open, seq if self._stops is None else self._stops[1], 0)
+        end = max(self._open.through, seq if stopped_at is None else stopped_at)
+        return self._sum(self._open, end, 0)
 
     def _sum(self, account: TickAccount, end: int, lost: int) -> TickTotals:
         before = self._closed

@@ -1,7 +1,7 @@
 """What travels between coordinator and workers: a closed union in each direction.
 
-Every report carries the worker's name and incarnation, so that what an earlier process of the
-worker sent can be told from what the present one sends.
+Every report carries the worker's name, the incarnation and that incarnation's token. So a report of
+an earlier process, or of somebody else, can be told from one of the present process.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from chronopype_mp.core.state import TickAccount, TickCounters
 
 __all__ = [
     "PROTOCOL",
-    "STOP_ID",
     "Beat",
     "Bye",
     "Command",
     "CommandDone",
     "Configure",
+    "Downlink",
     "Failure",
     "GuardBeat",
     "Hello",
@@ -36,11 +36,8 @@ __all__ = [
     "WorkerSettings",
 ]
 
-STOP_ID = 0
-"""What `CommandDone` calls a `Stop`; settings count from 1."""
-
-PROTOCOL = 1
-"""Version of everything in this module; the first message of a worker carries it."""
+PROTOCOL = 2
+"""Version of everything in this module. `Hello` carries it; golden bytes in the tests keep it."""
 
 
 class Tick(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -66,53 +63,75 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     network_error_wait_time: float | None = None
 
 
-class Welcome(msgspec.Struct, frozen=True, tag=2):
-    """The answer to `Hello`; that it arrives shows that the worker's subscription works."""
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """The base of what is sent to one worker.
 
-    incarnation: int
-    seq: int
-    timestamp: float
+    Whoever gives an order leaves these fields alone. The session fills in the first three, the
+    ticker thread the position.
+
+    Attributes:
+        incarnation: for which process it is.
+        id: counts the commands of a session from 1; 0 for a `Welcome`.
+        oldest: commands with a lower id are acknowledged or withdrawn; the worker forgets them.
+        seq: the last tick that was published before this frame.
+        timestamp: that tick's timestamp, seconds.
+    """
+
+    incarnation: int = 0
+    id: int = 0
+    oldest: int = 0
+    seq: int = 0
+    timestamp: float = 0.0
+
+
+class Welcome(Command, frozen=True, kw_only=True, tag=2):
+    """The answer to `Hello`; its arrival shows that the worker's subscription works."""
+
     settings: WorkerSettings
 
 
-class Configure(msgspec.Struct, frozen=True, tag=3):
-    """The settings, whole; repeated until done. One with a lower ``id`` than the last is old."""
+class Configure(Command, frozen=True, kw_only=True, tag=3):
+    """The settings, complete."""
 
-    incarnation: int
-    id: int
     settings: WorkerSettings
 
 
-class Stop(msgspec.Struct, frozen=True, tag=4):
-    """Stop in order; ``seq`` is the last tick that was published before. Done as `STOP_ID`."""
-
-    incarnation: int
-    seq: int
+class Stop(Command, frozen=True, kw_only=True, tag=4):
+    """Stop gracefully after tick ``seq``."""
 
 
-class Rehearse(msgspec.Struct, frozen=True, tag=5):
-    """Do yourself harm, so that people can see what comes of it; see `testing.faults`."""
+class Rehearse(Command, frozen=True, kw_only=True, tag=5):
+    """Carry out a fault, so that people can see what comes of it; see `testing.faults`."""
 
-    incarnation: int
     fault: str
     amount: float
 
 
-Command = Welcome | Configure | Stop | Rehearse
+Downlink = Welcome | Configure | Stop | Rehearse
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The base of what workers send."""
+    """The base of what workers send; ``token`` is known to this incarnation alone."""
 
     worker: str
     incarnation: int
+    token: int
 
 
 class Hello(Report, frozen=True, kw_only=True, tag=1):
-    """A worker lives; repeated until welcomed."""
+    """A worker lives; repeated until welcomed.
+
+    Attributes:
+        pid: its process id.
+        protocol: its version of this module.
+        package: its version of chronopype_mp.
+        python: its version of Python.
+    """
 
     pid: int
     protocol: int = PROTOCOL
+    package: str = ""
+    python: str = ""
 
 
 class Ready(Report, frozen=True, kw_only=True, tag=2):
@@ -124,34 +143,46 @@ class Ready(Report, frozen=True, kw_only=True, tag=2):
 class Status(Report, frozen=True, kw_only=True, tag=3):
     """The network status changed.
 
-    ``error`` is why, where it is an error; ``at`` is the wall clock.
+    Attributes:
+        network: the new status.
+        revision: counts the changes of this incarnation from 1.
+        error: why, where the status is an error.
+        last_connected: when it was last CONNECTED, wall clock in seconds; None if never.
     """
 
     network: NetworkStatus
-    at: float
+    revision: int
     error: str | None = None
     last_connected: float | None = None
 
 
 class Beat(Report, frozen=True, kw_only=True, tag=4):
-    """The event loop turns.
+    """The event loop turns. A beat stands in for a `Ready` or a `Status` that was lost.
 
     Attributes:
+        serial: counts this incarnation's beats, so that an older one does not count.
         account: what became of the ticks.
         counters: the processor's.
-        largest_gap: between the timestamps of two ticks run in a row, seconds; ticks held back
-            on purpose between two make no gap.
+        largest_gap: between the timestamps of two consecutive ticks, seconds; deliberately skipped
+            ticks make no gap.
         lag: how late this beat was, seconds.
+        network: the network status.
+        revision: of that status, see `Status`.
+        last_connected: see `Status`.
         rss: resident memory, bytes.
         cpu: CPU time used so far, seconds.
         reports_lost: reports dropped because the coordinator did not read, log lines included.
         frames_dropped: frames received that did not decode.
     """
 
+    serial: int
     account: TickAccount
     counters: TickCounters
     largest_gap: float
     lag: float
+    network: NetworkStatus = NetworkStatus.STOPPED
+    revision: int = 0
+    last_connected: float | None = None
     rss: int = 0
     cpu: float = 0.0
     reports_lost: int = 0
@@ -159,15 +190,19 @@ class Beat(Report, frozen=True, kw_only=True, tag=4):
 
 
 class GuardBeat(Report, frozen=True, kw_only=True, tag=5):
-    """The guard thread runs; ``stalled`` is for how long the event loop has not turned, seconds."""
+    """The guard thread runs.
+
+    ``stalled`` is how long the event loop has not turned, in seconds.
+    """
 
     stalled: float
 
 
 class CommandDone(Report, frozen=True, kw_only=True, tag=6):
-    """Settings ``id`` are in force, or (`STOP_ID`) a stop has begun."""
+    """Command ``id`` has arrived and is carried out; ``seq`` is the one in its frame."""
 
     id: int
+    seq: int
 
 
 class Failure(Report, frozen=True, kw_only=True, tag=7):
@@ -205,15 +240,23 @@ class LogLine(Report, frozen=True, kw_only=True, tag=8):
 
 
 class Bye(Report, frozen=True, kw_only=True, tag=9):
-    """The last report; ``account`` is None if the processor never started."""
+    """The last report.
+
+    Attributes:
+        account: what became of the ticks; None if the processor never started.
+        counters: the processor's.
+        largest_gap: as in `Beat`.
+        stopped_at: ``seq`` of the `Stop` that ended this incarnation; None without one.
+    """
 
     account: TickAccount | None
     counters: TickCounters
     largest_gap: float = 0.0
+    stopped_at: int | None = None
 
 
 class TickDone(Report, frozen=True, kw_only=True, tag=10):
-    """All ticks up to ``seq`` are over; sent where the coordinator waits for that."""
+    """All ticks up to ``seq`` are finished; sent only in free runs."""
 
     seq: int
 

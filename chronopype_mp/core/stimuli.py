@@ -1,4 +1,4 @@
-"""What the supervisor is told, and what it asks for."""
+"""Stimuli, which the supervisor receives, and actions, which it asks for."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from chronopype_mp.core.policy import GroupStrategy, Supervision
 __all__ = [
     "Action",
     "Added",
-    "Beaten",
+    "BeatReceived",
     "Begun",
     "CheckDeadlines",
     "Deferred",
     "Evidence",
     "Exited",
     "GotReady",
-    "GuardBeaten",
+    "GuardBeatReceived",
     "Kill",
     "Launch",
     "LaunchFailed",
+    "Launched",
     "Probe",
     "Probed",
     "RestartAsked",
@@ -44,7 +45,7 @@ class Added(msgspec.Struct, frozen=True):
 
 
 class Deferred(msgspec.Struct, frozen=True):
-    """The process is not started yet, because others are."""
+    """The start of the process waits for others."""
 
     worker: str
     incarnation: int
@@ -57,16 +58,23 @@ class Begun(msgspec.Struct, frozen=True):
     incarnation: int
 
 
-class GotReady(msgspec.Struct, frozen=True):
-    """An incarnation reported that it is ready."""
+class Launched(msgspec.Struct, frozen=True):
+    """The launcher has started the process of an incarnation."""
 
     worker: str
     incarnation: int
     pid: int
 
 
-class Beaten(msgspec.Struct, frozen=True):
-    """An incarnation's event loop has turned; ``rss`` in bytes, ``cpu`` in seconds so far."""
+class GotReady(msgspec.Struct, frozen=True):
+    """An incarnation, which was launched before, reported that it is ready."""
+
+    worker: str
+    incarnation: int
+
+
+class BeatReceived(msgspec.Struct, frozen=True):
+    """An incarnation's event loop turns; ``rss`` in bytes, ``cpu`` in seconds so far."""
 
     worker: str
     incarnation: int
@@ -74,7 +82,7 @@ class Beaten(msgspec.Struct, frozen=True):
     cpu: float = 0.0
 
 
-class GuardBeaten(msgspec.Struct, frozen=True):
+class GuardBeatReceived(msgspec.Struct, frozen=True):
     """An incarnation's guard thread runs; ``stalled`` is for how long its loop stood still."""
 
     worker: str
@@ -97,6 +105,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         killed: the coordinator has killed it; not in the dossier, whose class says so.
+        trouble: what went wrong in the launcher or while evidence was collected; the dossier's
+            ``detail`` ends with it.
     """
 
     pid: int | None
@@ -114,6 +124,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     network_status: NetworkStatus = NetworkStatus.STOPPED
     network_error: str | None = None
     killed: bool = False
+    trouble: str | None = None
 
 
 class Exited(msgspec.Struct, frozen=True):
@@ -133,7 +144,7 @@ class LaunchFailed(msgspec.Struct, frozen=True):
 
 
 class StopAsked(msgspec.Struct, frozen=True):
-    """The owner wants the worker stopped for good."""
+    """The owner wants the worker to stop permanently."""
 
     worker: str
 
@@ -154,9 +165,10 @@ Stimulus = (
     Added
     | Deferred
     | Begun
+    | Launched
     | GotReady
-    | Beaten
-    | GuardBeaten
+    | BeatReceived
+    | GuardBeatReceived
     | Probed
     | Exited
     | LaunchFailed
@@ -174,17 +186,21 @@ class Launch(msgspec.Struct, frozen=True):
 
 
 class SendStop(msgspec.Struct, frozen=True):
-    """Ask the process to stop in order, by all ways there are."""
+    """Ask the process to stop gracefully."""
 
     worker: str
     incarnation: int
 
 
 class Kill(msgspec.Struct, frozen=True):
-    """Kill the process and its children; if it is still being started, as soon as it is there."""
+    """Kill the process and its children; if it is still being started, as soon as it exists.
+
+    ``stacks``: Python does not run in it any more; let it write its stacks first.
+    """
 
     worker: str
     incarnation: int
+    stacks: bool = False
 
 
 class Probe(msgspec.Struct, frozen=True):

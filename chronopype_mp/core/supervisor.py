@@ -1,34 +1,35 @@
-"""Which worker to start, kill and start again: stimulus and time in, actions and events out.
+"""Which worker to start, kill and restart: stimulus and time in, actions and events out.
 
 ::
 
-    STARTING ──ready──▶ READY ──stop asked──▶ STOPPING ──exited──▶ STOPPED
-       │ exited, launch failed,  │ exited, not heard of, limit exceeded (by way of STOPPING)
+    STARTING ──ready──▶ READY ──stop──▶ STOPPING ──exited──▶ STOPPED
+       │ exited, launch failed,  │ exited, no beat, limit exceeded (via STOPPING)
        │ start timeout           ▼
        └──────────────────▶ BACKOFF ──delay over──▶ STARTING (incarnation + 1)
                                ├─ budget spent ─▶ QUARANTINED ──restart asked, probation──▶ STARTING
                                └─ restart type says never ─▶ STOPPED
 
-A worker that is not heard of for ``loop_stall_timeout``, or does not start or stop in time, is
-probed. `liveness.classify` says why it is not heard of. One that hangs is killed; one that lives
-but cannot be heard, or exceeds a limit, is stopped in order first. A stop asked for while there is
-no process ends in STOPPED at once; while STARTING the process is killed, because it has nothing to
-put in order. A restart asked for is not charged.
+A worker that sends no beat for ``loop_stall_timeout``, or does not start or stop in time, is
+probed. `liveness.classify` finds the reason. A worker that hangs is killed. A worker that runs but
+cannot be heard, or exceeds a limit, is stopped gracefully first. A stop requested while there is no
+process ends in STOPPED at once. A stop requested while STARTING kills the process, which has no
+work to finish. A requested restart is not charged.
 
-Groups: when a member dies and is restarted, those that the strategy names are stopped in order, and
-all start again together once the last of them has ended (a `Restart`). They share its backoff, and
-its quarantine. Members that are about to start anyway join them. If the owner stops the one that
-died, the others start without it.
+Groups: when a member dies and is restarted, the members that the strategy names are stopped
+gracefully. All of them restart together once the last one has ended (a `Restart`). They share the
+backoff and the quarantine of the member that died. Members that are about to start join them. If
+the owner stops the member that died, the others start without it.
 
-The whole clock has a budget too. A restart beyond it is put off, not refused. Every process counts;
-a group larger than the budget takes all of it.
+The whole clock has a budget, too. A restart that exceeds it is delayed, not refused. Every process
+counts; a group larger than the budget takes all of it.
 
-The coordinator performs the actions. It must report every process it was told to launch as exited
-(or as failed to launch) exactly once; a kill does not change a worker's status, the exit does.
+The coordinator performs the actions. It reports every process that it was told to launch as exited
+(or as failed to launch) exactly once. A kill does not change a worker's status; the exit does. Only
+a process that outlives its kill becomes STOPPING, so that no worker stays READY without a process.
 
-A deadline counts only the time in which the coordinator itself was awake: what it slept through
+A deadline counts only time in which the coordinator itself was awake. Time that it slept through
 (SIGSTOP, a blocked event loop, a starved machine) is added to the deadlines of all processes,
-because a worker whose beats were not read is not a worker that does not beat.
+because unread beats are not missing beats.
 """
 
 from __future__ import annotations
@@ -58,16 +59,17 @@ from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.stimuli import (
     Action,
     Added,
-    Beaten,
+    BeatReceived,
     Begun,
     CheckDeadlines,
     Deferred,
     Evidence,
     Exited,
     GotReady,
-    GuardBeaten,
+    GuardBeatReceived,
     Kill,
     Launch,
+    Launched,
     LaunchFailed,
     Probe,
     Probed,
@@ -80,7 +82,7 @@ from chronopype_mp.core.supervised import PROCESS, Restart, Supervised, affected
 
 __all__ = ["CLOCK_BUDGET", "Supervisor", "WorkerView"]
 
-DOSSIER_FIELDS = [name for name in Evidence.__struct_fields__ if name != "killed"]
+DOSSIER_FIELDS = [name for name in Evidence.__struct_fields__ if name not in ("killed", "trouble")]
 
 CLOCK_BUDGET = RestartBudget(max_restarts=10, window=1.0)
 """Restarts of all workers together: one outage cannot restart a hundred in the same second."""
@@ -121,9 +123,10 @@ class Supervisor:
         self._handlers: dict[type, Callable[..., None]] = {
             Deferred: self._deferred,
             Begun: self._begun,
+            Launched: self._launched,
             GotReady: self._got_ready,
-            Beaten: self._beaten,
-            GuardBeaten: self._guard_beaten,
+            BeatReceived: self._beat_received,
+            GuardBeatReceived: self._guard_beat_received,
             Probed: self._probed,
             Exited: self._exited,
             LaunchFailed: self._launch_failed,
@@ -147,7 +150,7 @@ class Supervisor:
         return min((at for at in deadlines if at is not None), default=None)
 
     def forget(self, worker: str) -> None:
-        """Drop a worker that is STOPPED.
+        """Drop the record of a worker that is STOPPED.
 
         Raises:
             KeyError: it was never added.
@@ -187,9 +190,9 @@ class Supervisor:
             raise ValueError(f"worker {stimulus.worker!r} is there already")
         w = Supervised(stimulus)
         if known is not None:
-            # So that reports of the one that had the name before stay stale.
+            # So that reports of the worker that had the name before stay stale.
             w.incarnation = known.incarnation
-        # A worker added anew comes last in its group.
+        # A worker added again comes last in its group.
         self._workers.pop(w.name, None)
         self._workers[w.name] = w
         self._launch(w, now)
@@ -211,27 +214,30 @@ class Supervisor:
             w.launched_at = now
             w.deadline = now + w.policy.start_timeout
 
-    def _got_ready(self, w: Supervised, stimulus: GotReady, now: float) -> None:
+    def _launched(self, w: Supervised, stimulus: Launched, now: float) -> None:
+        w.pid = stimulus.pid
+
+    def _got_ready(self, w: Supervised, _: GotReady, now: float) -> None:
         if w.status is not WorkerStatus.STARTING or w.ending is not None or w.kill_sent:
             return
         w.status = WorkerStatus.READY
         w.probing = False
-        w.pid = stimulus.pid
         w.ready_at = now
         w.deadline = now + w.policy.loop_stall_timeout
         w.limits = LimitWatch(w.policy.limits, now, w.rng)
+        assert w.pid is not None
         self._events.append(
             WorkerReady(
                 worker=w.name,
                 incarnation=w.incarnation,
-                pid=stimulus.pid,
+                pid=w.pid,
                 seconds=now - w.launched_at,
             )
         )
 
-    # Being heard of
+    # Beats
 
-    def _beaten(self, w: Supervised, stimulus: Beaten, now: float) -> None:
+    def _beat_received(self, w: Supervised, stimulus: BeatReceived, now: float) -> None:
         w.rss, w.cpu = stimulus.rss, stimulus.cpu
         if w.status is not WorkerStatus.READY or w.ending is not None:
             return
@@ -244,9 +250,9 @@ class Supervisor:
 
     def _exceeded(self, w: Supervised, excess: Excess, now: float) -> None:
         w.uncharged = not excess.charged
-        self._end_in_order(w, DeathReason.LIMIT_EXCEEDED, excess.detail, now)
+        self._end_gracefully(w, DeathReason.LIMIT_EXCEEDED, excess.detail, now)
 
-    def _guard_beaten(self, w: Supervised, stimulus: GuardBeaten, now: float) -> None:
+    def _guard_beat_received(self, w: Supervised, stimulus: GuardBeatReceived, now: float) -> None:
         w.guard_at = now
         w.stalled = stimulus.stalled
 
@@ -255,7 +261,7 @@ class Supervisor:
             return
         w.probing = False
         if w.status is not WorkerStatus.READY:
-            self._kill_overdue(w, stimulus.process_stopped, now)
+            self._kill_overdue(w, stimulus, now)
             return
         reason = classify(
             Signs(
@@ -270,7 +276,7 @@ class Supervisor:
         timeout = f"loop_stall_timeout of {w.policy.loop_stall_timeout:g} s"
         if reason is DeathReason.UNREACHABLE:
             detail = f"no beat within the {timeout}, though the process runs"
-            self._end_in_order(w, reason, detail, now)
+            self._end_gracefully(w, reason, detail, now)
         else:
             detail = {
                 DeathReason.STOPPED: WAS_STOPPED,
@@ -280,57 +286,64 @@ class Supervisor:
                     "not get the GIL"
                 ),
             }[reason]
-            self._kill(w, reason, detail, now)
+            self._kill(w, reason, detail, now, stacks=_needs_asking(stimulus))
 
     # Deadlines
 
     def _check(self, w: Supervised, now: float) -> None:
         if w.deadline is None or now < w.deadline:
             return
-        match w.status:
-            case _ if w.kill_sent:
-                w.deadline = None
-                self._events.append(
-                    WorkerUnkillable(worker=w.name, incarnation=w.incarnation, pid=w.pid)
-                )
-            case _ if not w.probing:
-                w.probing = True
-                w.deadline = now + PROBE_TIMEOUT
-                self._actions.append(Probe(w.name, w.incarnation))
-            case WorkerStatus.READY:
-                detail = "no beat, and nothing could be found out about the process"
-                self._kill(w, DeathReason.UNREACHABLE, detail, now)
-            case _:
-                self._kill_overdue(w, False, now)
+        if w.kill_sent:
+            w.deadline = None
+            w.status = WorkerStatus.STOPPING
+            self._events.append(
+                WorkerUnkillable(worker=w.name, incarnation=w.incarnation, pid=w.pid)
+            )
+        elif not w.probing:
+            w.probing = True
+            w.deadline = now + PROBE_TIMEOUT
+            self._actions.append(Probe(w.name, w.incarnation))
+        elif w.status is WorkerStatus.READY:
+            detail = "no beat, and the process could not be inspected"
+            self._kill(w, DeathReason.UNREACHABLE, detail, now)
+        else:
+            self._kill_overdue(w, None, now)
 
     # Ending a process
 
-    def _kill_overdue(self, w: Supervised, stopped: bool, now: float) -> None:
-        """Kill what did not start or stop in time."""
+    def _kill_overdue(self, w: Supervised, probed: Probed | None, now: float) -> None:
+        """Kill a process that did not start or stop in time; None: the probe had no answer."""
         if w.status is WorkerStatus.STARTING:
             reason = DeathReason.START_FAILED
             detail = f"not ready within the start_timeout of {w.policy.start_timeout:g} s"
         else:
             reason = w.ending or DeathReason.STOP_TIMEOUT
             detail = w.detail or f"did not stop within the stop_grace of {w.policy.stop_grace:g} s"
-        if stopped:
+        if probed is not None and probed.process_stopped:
             detail += f"; {WAS_STOPPED}"
             reason = w.ending or DeathReason.STOPPED
-        self._kill(w, reason, detail, now)
+        stacks = probed is not None and _needs_asking(probed)
+        self._kill(w, reason, detail, now, stacks=stacks)
 
     def _kill(
-        self, w: Supervised, reason: DeathReason | None, detail: str | None, now: float
+        self,
+        w: Supervised,
+        reason: DeathReason | None,
+        detail: str | None,
+        now: float,
+        *,
+        stacks: bool = False,
     ) -> None:
         w.ending, w.detail = reason, detail
         w.probing = False
         w.kill_sent = True
         w.deadline = now + REAP_TIMEOUT
-        self._actions.append(Kill(w.name, w.incarnation))
+        self._actions.append(Kill(w.name, w.incarnation, stacks))
 
-    def _end_in_order(
+    def _end_gracefully(
         self, w: Supervised, reason: DeathReason | None, detail: str | None, now: float
     ) -> None:
-        """Stop a READY worker in order, for ``reason`` or because it was asked for."""
+        """Stop a READY worker gracefully, for ``reason`` or on request."""
         w.ending, w.detail = reason, detail
         w.probing = False
         w.status = WorkerStatus.STOPPING
@@ -339,9 +352,9 @@ class Supervisor:
         self._events.append(WorkerStopping(worker=w.name, incarnation=w.incarnation, detail=detail))
 
     def _begin_stop(self, w: Supervised, now: float) -> None:
-        """Stop a worker that runs; what follows is in ``wanted`` or in its restart."""
+        """Stop a worker that runs; ``wanted`` or its restart says what follows."""
         if w.status is WorkerStatus.READY and not w.kill_sent:
-            self._end_in_order(w, None, None, now)
+            self._end_gracefully(w, None, None, now)
         elif w.status in (WorkerStatus.STARTING, WorkerStatus.READY):
             w.status = WorkerStatus.STOPPING
             self._events.append(WorkerStopping(worker=w.name, incarnation=w.incarnation))
@@ -355,12 +368,14 @@ class Supervisor:
         if w.status not in PROCESS:
             return
         evidence = stimulus.evidence
+        if evidence.trouble is not None:
+            w.detail = "; ".join(filter(None, (w.detail, evidence.trouble)))
         asked = w.status is WorkerStatus.STOPPING and w.ending is None
         if not w.killed_on_request and not (asked and evidence.exitcode == 0):
             if asked and evidence.killed:
                 w.ending, w.detail = DeathReason.STOP_TIMEOUT, "killed when the clock was shut down"
             elif evidence.exitcode is None and w.detail is None:
-                w.detail = "nobody knows its exit status: the forkserver has died"
+                w.detail = "its exit status is unknown: the forkserver has died"
             self._died(w, self._reason(w, evidence.exitcode), evidence, now)
         self._gone(w, evidence.exitcode, now)
 
@@ -375,6 +390,9 @@ class Supervisor:
 
     def _launch_failed(self, w: Supervised, stimulus: LaunchFailed, now: float) -> None:
         if w.status not in (WorkerStatus.STARTING, WorkerStatus.STOPPING):
+            return
+        if w.killed_on_request:
+            self._gone(w, None, now)
             return
         self._events.append(
             WorkerDied(
@@ -537,3 +555,8 @@ class Supervisor:
             self._go_on(restart, now)  # once the last has ended
         else:
             self._start_together(restart, now)
+
+
+def _needs_asking(probed: Probed) -> bool:
+    """Whether a process writes its stacks only when asked: Python does not run in it."""
+    return not probed.python_runs and not probed.process_stopped

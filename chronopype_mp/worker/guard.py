@@ -105,15 +105,8 @@ class Guard:
                 self._stop_as_orphan()
                 break
             sender = sender or self._sender()  # not earlier, to keep the worker's start short
-            sender.send(
-                encode_report(
-                    GuardBeat(
-                        worker=self._boot.worker,
-                        incarnation=self._boot.incarnation,
-                        stalled=self._look(monotonic()),
-                    )
-                )
-            )
+            report = self._boot.report(GuardBeat, stalled=self._look(monotonic()))
+            sender.send(encode_report(report))
         if sender is not None:
             sender.close(0)
 

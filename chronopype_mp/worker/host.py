@@ -1,4 +1,4 @@
-"""The host: one processor's life in a worker, from hello to bye.
+"""The host runs one processor in a worker, from hello to bye.
 
 ::
 
@@ -6,7 +6,9 @@
         ─▶ ticks, commands, beats ─▶ Stop (or SIGTERM, or the parent's death)
         ─▶ the last tick, processor.stop, await_cleanup ─▶ Bye
 
-The same host runs in a worker process and, with the inline launcher, in the coordinator's loop.
+Its twin is `chronopype_mp.core.session.WorkerSession`, which decides what is said to the
+coordinator; the host carries out its deeds. The same host runs in a worker process and, with the
+inline launcher, in the coordinator's loop.
 """
 
 from __future__ import annotations
@@ -30,15 +32,11 @@ from chronopype_mp.core.codec import (
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.error_text import LONGEST_TRACEBACK, message_of, shortened
 from chronopype_mp.core.messages import (
-    STOP_ID,
     Beat,
     Bye,
-    Command,
-    CommandDone,
     Configure,
+    Downlink,
     Failure,
-    Hello,
-    Ready,
     Rehearse,
     Status,
     Stop,
@@ -46,6 +44,7 @@ from chronopype_mp.core.messages import (
     Welcome,
     WorkerSettings,
 )
+from chronopype_mp.core.session import Due, SessionState, WorkerAnswer, WorkerSession
 from chronopype_mp.core.state import TickRecorder
 from chronopype_mp.processors import NetworkProcessor, ProcessorState, TickProcessor
 from chronopype_mp.processors.base import HOSTED_BY
@@ -53,29 +52,25 @@ from chronopype_mp.processors.hooks import CANCEL_GRACE, bounded
 from chronopype_mp.processors.network import NOBODY, NetworkListener
 from chronopype_mp.timing import monotonic, wall
 from chronopype_mp.transport.base import Link
+from chronopype_mp.version import __version__ as package_version
 from chronopype_mp.worker.dispatch import TickDispatcher
 from chronopype_mp.worker.outbox import Outbox
 
 __all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_STUCK", "WorkerHost"]
 
-FAULTS = "chronopype_mp.testing.inflict"
-"""Imported when somebody rehearses a fault; a forked worker has it from the forkserver."""
+FAULTS_MODULE = "chronopype_mp.testing.inflict"
+"""Imported when a fault is rehearsed; a forked worker has it from the forkserver."""
 
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_STUCK = 70
 
-BATCH = 1000
-"""Frames read in one go."""
+FRAMES_PER_READ = 1000
+"""Frames read in one turn of the event loop."""
 
-EVERY_BATCH = 20
-"""The same where each tick runs, and frames hold many: progress is reported after each batch, which
-costs as much as dozens of ticks. A batch of full frames is 2,000 ticks."""
-
-FIRST_HELLO_INTERVAL = 0.005
-HELLO_INTERVAL = 0.05
-"""Seconds between two hellos, twice as long each time up to that: the first welcomes may be sent
-before the subscription works."""
+FRAMES_PER_READ_IN_FREE_RUNS = 20
+"""The same in free runs, whose frames hold many ticks. Progress is reported after each batch, which
+costs as much as dozens of ticks; a batch of full frames has 2,000 ticks."""
 
 
 class _Hosting:
@@ -120,7 +115,6 @@ class WorkerHost:
     ) -> None:
         self._boot = boot
         self._link = link
-        self._pid = pid
         self._make_processor = make_processor
         self._keep_exception = keep_exception
         self._on_turn = on_turn
@@ -129,19 +123,26 @@ class WorkerHost:
         self._recorder = TickRecorder(boot.rules.stats_window_size, wall)
         self._processor: TickProcessor | None = None
         self._dispatcher: TickDispatcher | None = None
+        self._session = WorkerSession(boot, pid, package_version)
+        self._deeds: dict[type[Downlink], Callable[[Any], None]] = {
+            Welcome: self._welcomed,
+            Configure: self._configure,
+            Stop: self._stop_ordered,
+            Rehearse: self._rehearse,
+        }
         self._welcome: asyncio.Future[Welcome] | None = None
         self._end: asyncio.Future[int] | None = None
         self._stopping: asyncio.Task[None] | None = None
-        self._early: list[Command] = []
-        self._settings_id = 0
-        self._started = False
         self._over = False
         self._failures = 0
         self._garbage = 0
         self._newest_tick = 0
         self._told_through = 0
-        self._batch = EVERY_BATCH if boot.rules.every_tick else BATCH
+        every_tick = boot.rules.every_tick
+        self._batch = FRAMES_PER_READ_IN_FREE_RUNS if every_tick else FRAMES_PER_READ
         self._shown_status = NetworkStatus.STOPPED
+        self._status_changes = 0
+        self._beats = 0
         self.turned_at = self._beat_due = monotonic()
 
     async def run(self) -> int:
@@ -162,6 +163,7 @@ class WorkerHost:
         self._adopt(self._processor)
         self._link.attach(loop, self._read)
         beats = loop.create_task(self._beat(), name=f"beats of {self._boot.worker}")
+        beats.add_done_callback(self._beats_ended)
         ticks: asyncio.Task[None] | None = None
         try:
             welcome = await self._say_hello()
@@ -177,13 +179,12 @@ class WorkerHost:
             self._over = True
             for task in (beats, ticks, self._stopping):
                 if task is not None:
-                    task.remove_done_callback(self._ticks_ended)
                     task.cancel()
             self._say_bye()
             self._abandon(self._processor)
 
     def stop(self) -> None:
-        """Stop in order, as if the coordinator had asked for it. Idempotent."""
+        """Stop gracefully, as if the coordinator had asked for it. Idempotent."""
         if self._end is not None and self._stopping is None:
             self._begin_stop(self._newest_tick)
 
@@ -193,7 +194,7 @@ class WorkerHost:
         self._finish(EXIT_FAILED)
 
     def beat(self) -> None:
-        """Report that the event loop turns: now and then, and when the guard asks."""
+        """Report that the event loop turns: regularly, and when the guard asks."""
         now = self.turned_at = monotonic()
         self._on_turn()
         if self._dispatcher is not None and not self._over:
@@ -223,22 +224,21 @@ class WorkerHost:
             processor._drop()
 
     async def _say_hello(self) -> Welcome | None:
+        """Greet until welcomed; return None if the process ends before that."""
         assert self._welcome is not None
         assert self._end is not None
-        hello = Hello(worker=self._boot.worker, incarnation=self._boot.incarnation, pid=self._pid)
-        interval = FIRST_HELLO_INTERVAL
-        while not self._welcome.done():
-            self.outbox.post_if_free(hello)
-            waited: set[asyncio.Future[Any]] = {self._welcome, self._end}
+        waited: set[asyncio.Future[Any]] = {self._welcome, self._end}
+        while not self._welcome.done() and not self._end.done():
+            now = monotonic()
+            for hello in self._session.handle(Due(), now).reports:
+                self.outbox.post_if_free(hello)
+            assert self._session.next_due is not None
             await asyncio.wait(
                 waited,
-                timeout=interval,
+                timeout=max(0.0, self._session.next_due - now),
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            interval = min(2 * interval, HELLO_INTERVAL)
-            if self._end.done():
-                return None
-        return self._welcome.result()
+        return None if self._end.done() else self._welcome.result()
 
     def _start(self, processor: TickProcessor, welcome: Welcome) -> bool:
         """Apply the settings, start the processor, open the account; return whether it worked."""
@@ -260,15 +260,15 @@ class WorkerHost:
         self._read()
         base = self._newest_tick
         self._dispatcher.open(base)
-        self._started = True
-        self.outbox.post(
-            Ready(worker=self._boot.worker, incarnation=self._boot.incarnation, base=base)
-        )
+        for report in self._session.started(base):
+            self.outbox.post(report)
         self._post_beat(0.0)
-        early, self._early = self._early, []
-        for command in early:
-            self._obey(command)
         return True
+
+    @property
+    def _started(self) -> bool:
+        """Whether the processor has started and the account of its ticks is open."""
+        return self._session.state in (SessionState.READY, SessionState.STOPPING)
 
     def _read(self) -> None:
         """Take what has come in; ticks before a command are dealt with before it."""
@@ -283,7 +283,7 @@ class WorkerHost:
                     ticks = decode_ticks(frame)
                     self._take_ticks(ticks.seq, ticks.timestamps)
                 else:
-                    self._take_command(decode_command(frame))
+                    self._obey(self._session.handle(decode_command(frame), monotonic()))
             except FrameError:
                 self._garbage += 1
         self._take_newest(newest)
@@ -313,44 +313,31 @@ class WorkerHost:
         through = self._dispatcher.through
         if self._started and through > self._told_through:
             self._told_through = through
-            self.outbox.post(
-                TickDone(worker=self._boot.worker, incarnation=self._boot.incarnation, seq=through)
-            )
+            self.outbox.post(self._boot.report(TickDone, seq=through))
 
-    def _take_command(self, command: Command) -> None:
+    def _obey(self, answer: WorkerAnswer) -> None:
+        for report in answer.reports:
+            self.outbox.post(report)
+        for deed in answer.deeds:
+            self._deeds[type(deed)](deed)
+
+    # The deeds
+
+    def _welcomed(self, welcome: Welcome) -> None:
         assert self._welcome is not None
-        if command.incarnation != self._boot.incarnation:
-            return
-        if isinstance(command, Welcome):
-            if not self._welcome.done():
-                self._newest_tick = max(self._newest_tick, command.seq)
-                self._welcome.set_result(command)
-        elif not self._started:
-            self._early.append(command)
-        else:
-            self._obey(command)
+        self._newest_tick = max(self._newest_tick, welcome.seq)
+        self._welcome.set_result(welcome)
 
-    def _obey(self, command: Command) -> None:
-        if isinstance(command, Configure):
-            if command.id > self._settings_id:
-                self._settings_id = command.id
-                self._apply(command.settings)
-            self._done(command.id)
-        elif isinstance(command, Stop):
-            self._done(STOP_ID)
-            if self._stopping is None:
-                self._begin_stop(command.seq)
-        elif isinstance(command, Rehearse):
-            importlib.import_module(FAULTS).inflict(command.fault, command.amount, self)
+    def _configure(self, command: Configure) -> None:
+        self._set_network(command.settings)
+        self._set_paused(command.settings.paused)
 
-    def _done(self, command: int) -> None:
-        self.outbox.post(
-            CommandDone(worker=self._boot.worker, incarnation=self._boot.incarnation, id=command)
-        )
+    def _stop_ordered(self, command: Stop) -> None:
+        if self._stopping is None:
+            self._begin_stop(command.seq)
 
-    def _apply(self, settings: WorkerSettings) -> None:
-        self._set_network(settings)
-        self._set_paused(settings.paused)
+    def _rehearse(self, command: Rehearse) -> None:
+        importlib.import_module(FAULTS_MODULE).inflict(command.fault, command.amount, self)
 
     def _set_network(self, settings: WorkerSettings) -> None:
         processor = self._processor
@@ -385,10 +372,10 @@ class WorkerHost:
 
     def _begin_stop(self, seq: int) -> None:
         self._stopping = asyncio.get_running_loop().create_task(
-            self._stop_in_order(seq), name=f"stop of {self._boot.worker}"
+            self._stop_gracefully(seq), name=f"stop of {self._boot.worker}"
         )
 
-    async def _stop_in_order(self, seq: int) -> None:
+    async def _stop_gracefully(self, seq: int) -> None:
         """Run the last tick, stop the processor, clean up, say bye."""
         assert self._end is not None
         processor, dispatcher = self._processor, self._dispatcher
@@ -415,12 +402,12 @@ class WorkerHost:
         dispatcher = self._dispatcher
         assert dispatcher is not None
         self.outbox.post(
-            Bye(
-                worker=self._boot.worker,
-                incarnation=self._boot.incarnation,
+            self._boot.report(
+                Bye,
                 account=dispatcher.account if self._started else None,
                 counters=self._recorder.counters,
                 largest_gap=dispatcher.largest_gap,
+                stopped_at=self._session.stopped_at,
             )
         )
 
@@ -436,16 +423,21 @@ class WorkerHost:
             self.beat()
 
     def _post_beat(self, lag: float) -> None:
-        assert self._dispatcher is not None
+        if not self._started or self._dispatcher is None:
+            return
         rss, cpu = self._usage()
+        self._beats += 1
         self.outbox.post_if_free(
-            Beat(
-                worker=self._boot.worker,
-                incarnation=self._boot.incarnation,
+            self._boot.report(
+                Beat,
+                serial=self._beats,
                 account=self._dispatcher.account,
                 counters=self._recorder.counters,
                 largest_gap=self._dispatcher.largest_gap,
                 lag=lag,
+                network=self._shown_status,
+                revision=self._status_changes,
+                last_connected=self._last_connected(),
                 rss=rss,
                 cpu=cpu,
                 reports_lost=self.outbox.lost,
@@ -462,14 +454,17 @@ class WorkerHost:
             self._hook_stuck("async_tick")
 
     def _ticks_ended(self, ticks: asyncio.Task[None]) -> None:
-        """End the process: what ends the execution of ticks must not do so silently."""
+        self._task_ended("async_tick", ticks, "a tick cancelled its own task")
+
+    def _beats_ended(self, beats: asyncio.Task[None]) -> None:
+        self._task_ended("beat", beats, "the task of the beats was cancelled")
+
+    def _task_ended(self, hook: str, task: asyncio.Task[None], cancelled: str) -> None:
+        """End the process with a report: a permanent task has ended."""
         if self._over:
-            return  # cancelled with all the rest, by a SystemExit that ended the loop
-        error = None if ticks.cancelled() else ticks.exception()
-        self._report(
-            "async_tick", error or RuntimeError("a tick cancelled its own task"), fatal=True
-        )
-        self._finish(EXIT_FAILED)
+            return
+        error = None if task.cancelled() else task.exception()
+        self.fail(hook, error or RuntimeError(cancelled))
 
     def _network_changed(self, error: str | None) -> None:
         processor = self._processor
@@ -478,17 +473,23 @@ class WorkerHost:
         if status is self._shown_status:
             return
         self._shown_status = status
-        last = processor.last_connected_timestamp
+        self._status_changes += 1
         self.outbox.post(
-            Status(
-                worker=self._boot.worker,
-                incarnation=self._boot.incarnation,
+            self._boot.report(
+                Status,
                 network=status,
-                at=wall(),
+                revision=self._status_changes,
                 error=error,
-                last_connected=None if math.isnan(last) else last,
+                last_connected=self._last_connected(),
             )
         )
+
+    def _last_connected(self) -> float | None:
+        processor = self._processor
+        if not isinstance(processor, NetworkProcessor):
+            return None
+        last = processor.last_connected_timestamp
+        return None if math.isnan(last) else last
 
     def _hook_failed(self, hook: str, error: BaseException) -> None:
         self._report(hook, error)
@@ -521,9 +522,8 @@ class WorkerHost:
         if self._keep_exception is not None:
             self._keep_exception(self._failures, error)
         self.outbox.post(
-            Failure(
-                worker=self._boot.worker,
-                incarnation=self._boot.incarnation,
+            self._boot.report(
+                Failure,
                 hook=hook,
                 serial=self._failures,
                 type_name=type(error).__name__,

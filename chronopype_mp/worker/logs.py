@@ -79,9 +79,8 @@ class LogForwarder(logging.Handler):
         if len(message) > LONGEST_LOG_MESSAGE:
             left_out = len(message) - LONGEST_LOG_MESSAGE
             message = f"{message[:LONGEST_LOG_MESSAGE]}… ({left_out} more characters)"
-        return LogLine(
-            worker=self._boot.worker,
-            incarnation=self._boot.incarnation,
+        return self._boot.report(
+            LogLine,
             logger=str(record.name),
             level=int(record.levelno),
             message=message,

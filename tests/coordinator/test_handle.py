@@ -115,10 +115,10 @@ def test_a_worker_that_is_stopped_while_it_is_waited_for_gets_no_more_ready() ->
             waiting = asyncio.create_task(handle.wait_ready())
             await asyncio.sleep(0)  # yields, so that it waits
             bench.clock.remove_processor(handle)
-            with pytest.raises(WorkerError, match="it is STOPPED and will not get READY"):
+            with pytest.raises(WorkerError, match="it is STOPPED and will not become READY"):
                 await waiting
             await handle.wait_stopped()
-            with pytest.raises(WorkerError, match="STOPPED"):
+            with pytest.raises(WorkerError, match="it was removed from its clock"):
                 await handle.restart()
 
     run(scenario())

@@ -18,7 +18,7 @@ GARBAGE = b"\xc1 is no msgpack"
 
 
 def frame(worker: str, incarnation: int = 1) -> bytes:
-    return encode_report(GuardBeat(worker=worker, incarnation=incarnation, stalled=0.0))
+    return encode_report(GuardBeat(worker=worker, incarnation=incarnation, token=5, stalled=0.0))
 
 
 class Rig:
@@ -43,7 +43,7 @@ class Rig:
 
 def test_reports_are_delivered_in_order() -> None:
     rig = Rig()
-    reports = [GuardBeat(worker="a", incarnation=1, stalled=float(n)) for n in range(5)]
+    reports = [GuardBeat(worker="a", incarnation=1, token=5, stalled=float(n)) for n in range(5)]
     for report in reports:
         rig.link.send(encode_report(report))
     rig.inbox.drain()

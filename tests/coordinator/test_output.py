@@ -60,7 +60,8 @@ class Rig:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._stdout, self.stdout = os.pipe()
         self._stderr, self.stderr = os.pipe()
-        self.pump = OutputPump(clock)
+        self.failures: list[BaseException] = []
+        self.pump = OutputPump(self.failures.append, clock)
         self.output = self.pump.watch("w", (self._stdout, self._stderr))
         self.pump.start()
 
@@ -391,7 +392,7 @@ def test_in_one_turn_each_worker_is_read_once_however_much_another_has_printed()
     fcntl.fcntl(much_in, fcntl.F_SETPIPE_SZ, 8 * CHUNK)
     _write_all(much_in, b"x\n" * (4 * CHUNK))
     os.write(little_in, b"hello\n")
-    pump = OutputPump()  # its threads come later
+    pump = OutputPump(lambda error: None)  # its threads come later
     loud, quiet = pump.watch("loud", (much, no)), pump.watch("quiet", (little, none))
     assert pump._turn(0.0) == {loud}
     assert (loud.lines, quiet.lines) == (CHUNK // 2, 1)
@@ -517,7 +518,7 @@ def test_what_waits_for_a_stdout_that_is_stuck_is_bounded_and_the_rest_is_counte
 
 
 def test_a_process_that_comes_after_the_pump_was_closed_is_read_in_the_end() -> None:
-    pump = OutputPump()
+    pump = OutputPump(lambda error: None)
     pump.start()
     pump.close()
     ends = [os.pipe() for _ in range(2)]

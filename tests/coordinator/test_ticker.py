@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chronopype_mp.coordinator.ticker import ROUNDING, Position, Run, Ticker
-from chronopype_mp.core.codec import TICK_TOPIC, decode_command, decode_tick
-from chronopype_mp.core.messages import Command, Stop, Tick
+from chronopype_mp.core.codec import TICK_TOPIC, command_topic, decode_command, decode_tick
+from chronopype_mp.core.messages import Downlink, Stop, Tick
 from chronopype_mp.core.schedule import SETTLED, Schedule
 from chronopype_mp.exceptions import ClockError
 from chronopype_mp.testing import ManualClock
@@ -32,12 +32,15 @@ class Hub(MemoryHub):
     def __init__(self) -> None:
         super().__init__()
         self.failure: BaseException | None = None
+        self.settled = threading.Semaphore(0)
         self.closed_in: str | None = None
 
     def publish(self, frame: bytes) -> None:
         if self.failure is not None:
             raise self.failure
         super().publish(frame)
+        if frame.startswith(command_topic("nobody")):
+            self.settled.release()
 
     def close_publisher(self) -> None:
         self.closed_in = threading.current_thread().name
@@ -51,7 +54,8 @@ class Rig:
         self.schedule = Schedule(tick_size, WALL - MONOTONIC)
         self.hub = Hub()
         self.link = self.hub.connect("w")
-        self.ticker = Ticker(self.hub, self.time, WALL)
+        self.failures: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+        self.ticker = Ticker(self.hub, self.time, WALL, self.failures.put)
         self.ends: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
     def begin(self, first: int | None = None, until: float | None = None) -> None:
@@ -63,20 +67,14 @@ class Rig:
 
     def settle(self) -> None:
         """Return when the thread has done all that is due."""
-        done = threading.Event()
-
-        def make(position: Position) -> Command:
-            done.set()
-            return Stop(0, position.seq)
-
-        self.ticker.send("nobody", make)
-        assert done.wait(BOUND)
+        self.ticker.send("nobody", Stop())
+        assert self.hub.settled.acquire(timeout=BOUND)
 
     def advance(self, seconds: float) -> None:
         self.time.advance(seconds)
         self.settle()
 
-    def received(self) -> list[Tick | Command]:
+    def received(self) -> list[Tick | Downlink]:
         """Return what has come since the last call, in order."""
         return [
             decode_tick(frame) if frame.startswith(TICK_TOPIC) else decode_command(frame)
@@ -245,24 +243,29 @@ def test_setting_the_wall_clock_moves_no_tick() -> None:
             assert rig.timestamps() == [WALL + number]
 
 
+def stop_at(seq: int) -> Stop:
+    """The command as it arrives when it was sent after tick ``seq``."""
+    return Stop(incarnation=1, seq=seq, timestamp=WALL + seq)
+
+
 def test_commands_keep_their_place_among_the_ticks() -> None:
     with started() as rig:
         rig.begin()
         for _ in range(2):
-            rig.ticker.send("w", lambda position: Stop(1, position.seq))
+            rig.ticker.send("w", Stop(incarnation=1))
             rig.settle()
             rig.advance(1.0)
-        rig.ticker.send("w", lambda position: Stop(1, position.seq))
+        rig.ticker.send("w", Stop(incarnation=1))
         rig.settle()
         first, second = Tick(1, WALL + 1), Tick(2, WALL + 2)
-        assert rig.received() == [Stop(1, 0), first, Stop(1, 1), second, Stop(1, 2)]
+        assert rig.received() == [stop_at(0), first, stop_at(1), second, stop_at(2)]
 
 
 def test_a_command_knows_how_many_ticks_came_before_it_however_they_race() -> None:
     with started() as rig:
         rig.begin()
         for _ in range(50):
-            rig.ticker.send("w", lambda position: Stop(1, position.seq))
+            rig.ticker.send("w", Stop(incarnation=1))
             rig.time.advance(1.0)
         rig.settle()
         ticks = 0
@@ -308,8 +311,16 @@ def test_what_goes_wrong_in_the_thread_ends_the_run_with_it() -> None:
         rig.hub.failure = OSError("no more sockets")
         rig.time.advance(1.0)
         assert rig.ended() is rig.hub.failure
+        assert rig.failures.get(timeout=BOUND) is rig.hub.failure
         # Nothing waits for a thread that is gone.
         rig.ticker.end()
+
+
+def test_what_goes_wrong_between_two_runs_is_reported_at_once() -> None:
+    with started() as rig:
+        rig.hub.failure = OSError("no more sockets")
+        rig.ticker.send("w", Stop())
+        assert rig.failures.get(timeout=BOUND) is rig.hub.failure
 
 
 def test_after_a_failure_no_run_can_begin_and_says_why() -> None:
@@ -327,8 +338,8 @@ def test_after_a_failure_no_run_can_begin_and_says_why() -> None:
 def test_closing_publishes_what_is_queued_and_gives_the_socket_back_in_the_thread() -> None:
     rig = Rig()
     for _ in range(2):
-        rig.ticker.send("w", lambda position: Stop(1, position.seq))
+        rig.ticker.send("w", Stop(incarnation=1))
     rig.ticker.start()
     rig.ticker.close()
-    assert rig.received() == [Stop(1, 0), Stop(1, 0)]
+    assert rig.received() == [stop_at(0), stop_at(0)]
     assert rig.hub.closed_in == "chronopype_mp ticker"

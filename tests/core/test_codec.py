@@ -26,8 +26,8 @@ from chronopype_mp.core.codec import (
     encode_tick,
 )
 from chronopype_mp.core.messages import (
-    Command,
     Configure,
+    Downlink,
     Hello,
     LogLine,
     Tick,
@@ -78,10 +78,10 @@ def test_every_report_arrives_as_it_was_sent(kind: type[Uplink], data: st.DataOb
     assert arrived == report
 
 
-@pytest.mark.parametrize("kind", typing.get_args(Command), ids=lambda kind: str(kind.__name__))
+@pytest.mark.parametrize("kind", typing.get_args(Downlink), ids=lambda kind: str(kind.__name__))
 @given(data=st.data(), worker=NAMES)
 def test_every_command_arrives_as_it_was_sent_under_any_name(
-    kind: type[Command], data: st.DataObject, worker: str
+    kind: type[Downlink], data: st.DataObject, worker: str
 ) -> None:
     command = data.draw(of_type(kind))
     frame = encode_command(worker, command)
@@ -117,7 +117,9 @@ def test_no_topic_is_the_start_of_another(one: str, other: str) -> None:
 @example("caf\udce9.txt")
 def test_text_that_is_no_utf8_travels_escaped(text: str) -> None:
     """A file name that is not UTF-8 is in many an error's message."""
-    log = LogLine(worker="a", incarnation=1, logger=text, level=10, message=text, created=1.5)
+    log = LogLine(
+        worker="a", incarnation=1, token=5, logger=text, level=10, message=text, created=1.5
+    )
     arrived = decode_report(encode_report(log))
     escaped = text.encode(errors="backslashreplace").decode()
     assert arrived == msgspec.structs.replace(log, logger=escaped, message=escaped)
@@ -151,7 +153,7 @@ def refused_or_decoded(frame: bytes) -> None:
 FRAMES = st.one_of(
     of_type(Uplink).map(encode_report),
     of_type(Tick).map(encode_tick),
-    of_type(Command).map(lambda command: encode_command("a", command)),
+    of_type(Downlink).map(lambda command: encode_command("a", command)),
 )
 
 # Map keys and tags of the protocol, so that generated objects get past the first field.
@@ -206,18 +208,25 @@ def test_a_real_frame_with_bytes_changed_decodes_or_raises_a_frame_error(
 
 
 def hello(**changed: object) -> bytes:
-    fields = {"type": 1, "worker": "a", "incarnation": 1, "pid": 1, "protocol": 1}
+    fields = {"type": 1, "worker": "a", "incarnation": 1, "token": 5, "pid": 1, "protocol": 1}
     return msgspec.msgpack.encode({**fields, **changed})
 
 
 def status(network: object) -> bytes:
     return msgspec.msgpack.encode(
-        {"type": 3, "worker": "a", "incarnation": 1, "network": network, "at": 1.0}
+        {
+            "type": 3,
+            "worker": "a",
+            "incarnation": 1,
+            "token": 5,
+            "network": network,
+            "revision": 1,
+        }
     )
 
 
 def test_the_frames_that_the_next_test_spoils_are_sound() -> None:
-    assert decode_report(hello()) == Hello(worker="a", incarnation=1, pid=1, protocol=1)
+    assert decode_report(hello()) == Hello(worker="a", incarnation=1, token=5, pid=1, protocol=1)
     decode_report(status(3))
 
 
@@ -232,6 +241,7 @@ def test_the_frames_that_the_next_test_spoils_are_sound() -> None:
         pytest.param(hello(pid="1"), id="text for a number"),
         pytest.param(hello(pid=1.5), id="fraction for a whole number"),
         pytest.param(hello(worker=None), id="nothing for a name"),
+        pytest.param(hello(token=None), id="nothing for a token"),
         pytest.param(status(6), id="unknown enum value"),
         pytest.param(status("CONNECTED"), id="enum by name"),
         pytest.param(hello(worker=b"\xff"), id="bytes for text"),
@@ -269,7 +279,9 @@ def test_a_spoilt_tick_raises_a_frame_error(body: bytes) -> None:
     [
         pytest.param(b"wa", id="no end of the topic"),
         pytest.param(b"wa\0", id="no body"),
-        pytest.param(b"xa\0" + encode_command("a", Configure(1, 1, WorkerSettings()))[3:], id="x"),
+        pytest.param(
+            b"xa\0" + encode_command("a", Configure(settings=WorkerSettings()))[3:], id="x"
+        ),
         pytest.param(command_topic("a") + b"\x81\xa1a" * 100_000, id="nested without end"),
     ],
 )
@@ -288,6 +300,8 @@ def test_a_frame_error_is_a_value_error_and_says_what_is_wrong() -> None:
 
 
 def test_not_a_number_travels_as_itself() -> None:
-    arrived = decode_command(encode_command("a", Welcome(1, 1, math.nan, WorkerSettings())))
+    arrived = decode_command(
+        encode_command("a", Welcome(timestamp=math.nan, settings=WorkerSettings()))
+    )
     assert isinstance(arrived, Welcome)
     assert math.isnan(arrived.timestamp)

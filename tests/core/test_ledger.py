@@ -38,39 +38,42 @@ def test_what_a_process_that_died_did_not_report_is_lost() -> None:
 def test_what_is_published_after_a_stop_is_not_the_workers() -> None:
     ledger = Ledger()
     ledger.open(0)
-    ledger.stop_sent(4)
     ledger.report(TickAccount(0, run=4))
-    assert ledger.close(9, stopped=True) == 0
+    assert ledger.totals(9, stopped_at=4) == TickTotals(published=4, run=4)
+    assert ledger.close(9, stopped_at=4) == 0
     assert ledger.totals(9) == TickTotals(published=4, run=4)
 
 
-def test_of_a_repeated_stop_the_one_that_the_worker_saw_ends_its_account() -> None:
-    ledger = Ledger()
-    ledger.open(0)
-    ledger.stop_sent(4)
-    ledger.stop_sent(6)
-    ledger.report(TickAccount(0, run=6))
-    assert ledger.close(9, stopped=True) == 0
-    assert ledger.totals(9) == TickTotals(published=6, run=6)
-
-
-def test_a_process_killed_while_stopping_loses_what_came_before_the_first_stop() -> None:
+def test_a_process_killed_while_stopping_loses_what_came_before_the_stop_it_confirmed() -> None:
     ledger = Ledger()
     ledger.open(0)
     ledger.report(TickAccount(0, run=1))
-    ledger.stop_sent(4)
-    ledger.stop_sent(6)
-    assert ledger.close(9, stopped=True) == 3
+    assert ledger.close(9, stopped_at=4) == 3
     assert ledger.totals(9) == TickTotals(published=4, run=1, lost=3)
 
 
-def test_a_process_that_died_before_it_saw_a_stop_took_ticks_until_its_end() -> None:
+def test_a_process_that_died_before_it_confirmed_a_stop_took_ticks_until_its_end() -> None:
     ledger = Ledger()
     ledger.open(0)
-    ledger.stop_sent(4)
     ledger.report(TickAccount(0, run=6))
     assert ledger.close(9) == 3
     assert ledger.totals(9) == TickTotals(published=9, run=6, lost=3)
+
+
+def test_a_tick_that_was_run_before_the_ticker_noted_its_publication_counts_as_published() -> None:
+    ledger = Ledger()
+    ledger.open(0)
+    ledger.report(TickAccount(0, run=6))
+    assert ledger.close(4) == 0
+    assert ledger.totals(4) == TickTotals(published=6, run=6)
+
+
+def test_a_report_that_was_overtaken_by_a_newer_one_changes_nothing() -> None:
+    ledger = Ledger()
+    ledger.open(0)
+    ledger.report(TickAccount(0, run=6))
+    ledger.report(TickAccount(0, run=4))
+    assert ledger.close(6) == 0
 
 
 def test_the_account_of_another_incarnation_changes_nothing() -> None:
@@ -92,7 +95,7 @@ class Incarnations(RuleBasedStateMachine):
         self.base: int | None = None
         self.fates = {"run": 0, "missed": 0, "skipped": 0}
         self.told = dict(self.fates)
-        self.stops: list[int] = []
+        self.stop: int | None = None
         self.settled = dict(self.fates)
         self.lost = 0
         self.published = 0
@@ -113,10 +116,12 @@ class Incarnations(RuleBasedStateMachine):
         self.base = self.seq
         self.fates = dict.fromkeys(self.fates, 0)
         self.told = dict(self.fates)
-        self.stops = []
+        self.stop = None
         self.ledger.open(self.base)
 
-    @precondition(lambda self: self.base is not None and self.through < self.seq)
+    @precondition(
+        lambda self: self.base is not None and self.stop is None and self.through < self.seq
+    )
     @rule(fate=st.sampled_from(["run", "missed", "skipped"]))
     def deal_with_a_tick(self, fate: str) -> None:
         self.fates[fate] += 1
@@ -128,39 +133,24 @@ class Incarnations(RuleBasedStateMachine):
         self.told = dict(self.fates)
         self.ledger.report(TickAccount(self.base, **self.told))
 
+    @precondition(lambda self: self.base is not None and self.stop is None)
+    @rule()
+    def stop_gracefully(self) -> None:
+        self.stop = self.seq
+        self.fates["missed"] += self.seq - self.through
+        self.report()
+
     @precondition(lambda self: self.base is not None)
     @rule()
-    def send_stop(self) -> None:
-        self.stops.append(self.seq)
-        self.ledger.stop_sent(self.seq)
-
-    @precondition(lambda self: self.base is not None and any(s >= self.through for s in self.stops))
-    @rule(data=st.data())
-    def stop_in_order(self, data: st.DataObject) -> None:
-        seen = data.draw(st.sampled_from([s for s in self.stops if s >= self.through]))
-        self.fates["missed"] += seen - self.through
-        self.report()
-        assert self._end(stopped=True) == 0
-
-    @precondition(lambda self: self.base is not None)
-    @rule(stopped=st.booleans())
-    def die(self, stopped: bool) -> None:
+    def end(self) -> None:
         assert self.base is not None
         reported = self.base + sum(self.told.values())
-        stopped = stopped and bool(self.stops)
-        lost = self._end(stopped)
-        if stopped:
-            assert lost == max(0, self.stops[0] - reported)
-        else:
-            assert lost == self.seq - reported
-
-    def _end(self, stopped: bool) -> int:
-        lost = self.ledger.close(self.seq, stopped)
-        assert lost >= 0
+        lost = self.ledger.close(self.seq, self.stop)
+        assert lost == (self.seq if self.stop is None else self.stop) - reported
+        assert self.stop is None or lost == 0
         self.base = None
         self.settled = {fate: self.settled[fate] + self.told[fate] for fate in self.settled}
         self.lost += lost
-        return lost
 
     @invariant()
     def the_totals_add_up_what_was_reported(self) -> None:

@@ -22,16 +22,17 @@ from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.stimuli import (
     Action,
     Added,
-    Beaten,
+    BeatReceived,
     Begun,
     CheckDeadlines,
     Deferred,
     Evidence,
     Exited,
     GotReady,
-    GuardBeaten,
+    GuardBeatReceived,
     Kill,
     Launch,
+    Launched,
     LaunchFailed,
     Probe,
     Probed,
@@ -179,7 +180,7 @@ class AnyHistory(RuleBasedStateMachine):
             return None if asked_for else action.worker
         assert process is not None, "an action on what is gone"
         assert process.incarnation == action.incarnation
-        on_its_own_account = isinstance(stimulus, Beaten | Probed | CheckDeadlines)
+        on_its_own_account = isinstance(stimulus, BeatReceived | Probed | CheckDeadlines)
         match action:
             case Kill():
                 assert not process.killed, "a second kill"
@@ -313,7 +314,8 @@ class AnyHistory(RuleBasedStateMachine):
 
     def make_ready(self, name: str) -> None:
         self.process(name).ready = True
-        self.tell(GotReady(name, self.process(name).incarnation, 1))
+        self.tell(Launched(name, self.process(name).incarnation, 1))
+        self.tell(GotReady(name, self.process(name).incarnation))
 
     @rule()
     def all_get_ready(self) -> None:
@@ -324,13 +326,13 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(data=st.data(), rss=st.sampled_from([1, 1, 1, MAX_RSS + 1]))
     def beat(self, data: st.DataObject, rss: int) -> None:
         name = data.draw(st.sampled_from(self.processes()))
-        self.tell(Beaten(name, self.process(name).incarnation, rss, 0.1))
+        self.tell(BeatReceived(name, self.process(name).incarnation, rss, 0.1))
 
     @precondition(lambda self: self.processes())
     @rule(data=st.data(), stalled=st.sampled_from([0.0, 5.0]))
     def guard_beats(self, data: st.DataObject, stalled: float) -> None:
         name = data.draw(st.sampled_from(self.processes()))
-        events = self.tell(GuardBeaten(name, self.process(name).incarnation, stalled))
+        events = self.tell(GuardBeatReceived(name, self.process(name).incarnation, stalled))
         assert events == []
 
     @precondition(lambda self: any(self.process(name).probed for name in self.processes()))
@@ -373,8 +375,10 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(data=st.data())
     def fail_to_launch(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(self.unborn()))
-        events = self.tell(LaunchFailed(name, self.bury(name).incarnation, "no"))
-        assert [event for event in events if isinstance(event, WorkerDied)] == events[:1]
+        process = self.bury(name)
+        events = self.tell(LaunchFailed(name, process.incarnation, "no"))
+        died = [event for event in events if isinstance(event, WorkerDied)]
+        assert died == ([] if process.killed_on_request else events[:1])
 
     @rule(name=names)
     def ask_to_stop(self, name: str) -> None:
@@ -403,9 +407,10 @@ class AnyHistory(RuleBasedStateMachine):
         old = data.draw(st.integers(min_value=1, max_value=self.known[name].launches - 1))
         before = self.supervisor.view(name)
         for stimulus in (
-            GotReady(name, old, 1),
-            Beaten(name, old, MAX_RSS + 1),
-            GuardBeaten(name, old, 9.0),
+            Launched(name, old, 5),
+            GotReady(name, old),
+            BeatReceived(name, old, MAX_RSS + 1),
+            GuardBeatReceived(name, old, 9.0),
             Probed(name, old, True, True, True),
             Exited(name, old, Evidence(pid=1, exitcode=1)),
             LaunchFailed(name, old, "no"),
@@ -485,7 +490,7 @@ class AnyHistory(RuleBasedStateMachine):
                 elif not process.ready:
                     self.make_ready(name)
                 else:
-                    self.tell(Beaten(name, process.incarnation, 1, 0.1))
+                    self.tell(BeatReceived(name, process.incarnation, 1, 0.1))
             unsettled -= {name for name in unsettled if self.is_settled(name)}
         assert not unsettled, "waits for ever"
 

@@ -19,13 +19,14 @@ from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.stimuli import (
     Action,
     Added,
-    Beaten,
+    BeatReceived,
     CheckDeadlines,
     Evidence,
     Exited,
     GotReady,
     Kill,
     Launch,
+    Launched,
     LaunchFailed,
     Probe,
     Probed,
@@ -79,7 +80,8 @@ class Family:
         return self.supervisor.view(name).incarnation
 
     def ready(self, name: str, now: float) -> None:
-        self.tell(GotReady(name, self.incarnation(name), 1), now)
+        self.tell(Launched(name, self.incarnation(name), 1), now)
+        self.tell(GotReady(name, self.incarnation(name)), now)
 
     def dies(self, name: str, now: float) -> list[Action]:
         return self.ends(name, now, -9)
@@ -172,8 +174,8 @@ def test_a_follower_that_ends_after_the_backoff_is_still_waited_for() -> None:
     family = Family(REST_FOR_ONE, c=slow)
     family.dies("b", 2.0)
     for now in (3.0, 10.0, 50.0):
-        family.tell(Beaten("a", 1), now)
-        family.tell(Beaten("x", 1), now)
+        family.tell(BeatReceived("a", 1), now)
+        family.tell(BeatReceived("x", 1), now)
         assert family.passes(now) == []
     assert family.status("b") == "BACKOFF"
     assert family.ends("c", 50.5) == [Launch("b", 2), Launch("c", 2)]
@@ -209,7 +211,7 @@ def test_a_member_that_is_being_stopped_for_a_limit_joins_its_group() -> None:
     """It would start while others of the group still run otherwise, and a second time with them."""
     limited = POLICY.model_copy(update={"limits": Limits(max_rss=1000)})
     family = Family(ONE_FOR_ALL, limited)
-    assert family.tell(Beaten("a", 1, rss=1001), 2.0) == [SendStop("a", 1)]
+    assert family.tell(BeatReceived("a", 1, rss=1001), 2.0) == [SendStop("a", 1)]
     assert family.dies("b", 2.1) == [SendStop("c", 1)]
     assert family.ends("a", 2.2) == []
     assert family.of(WorkerDied) == ["a"]
@@ -327,7 +329,7 @@ def test_members_whose_member_is_quarantined_are_so_too_and_come_back_with_any(
 
 def test_a_probation_is_a_try_of_the_whole_group() -> None:
     family = quarantined(NO_RESTARTS.model_copy(update={"probation_interval": 100.0}))
-    family.tell(Beaten("x", 1), 101.0)
+    family.tell(BeatReceived("x", 1), 101.0)
     assert family.passes(101.9) == []
     assert family.passes(102.0) == [Launch("a", 2), Launch("b", 2), Launch("c", 2)]
     assert family.dies("b", 103.0) == [Kill("a", 2), Kill("c", 2)]

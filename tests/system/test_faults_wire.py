@@ -39,7 +39,7 @@ from chronopype_mp.core.messages import (
 )
 from chronopype_mp.core.state import TickAccount, TickCounters
 from chronopype_mp.events import FramesDropped, ProcessorFailed, WorkerReady
-from chronopype_mp.testing import faults
+from chronopype_mp.testing import Wire, faults
 from tests.system.clocks import eventually, run
 from tests.system.neighbours import SHORT, Neighbourhood, row
 from tests.system.processors import Scribe, ticks_in
@@ -59,14 +59,14 @@ HUGE = b"x" * (MAX_FRAME + 1)
 ACCOUNT, STATE = TickAccount(0, 5000, 0, 0), TickCounters(success_count=77, is_active=True)
 
 
-def reports_as(worker: str, incarnation: int) -> list[Uplink]:
+def reports_as(worker: str, incarnation: int, token: int = 5) -> list[Uplink]:
     """Return a report of each kind that would change what is known of a worker."""
-    who = {"worker": worker, "incarnation": incarnation}
+    who = {"worker": worker, "incarnation": incarnation, "token": token}
     return [
         Hello(**who, pid=1),
         Ready(**who, base=0),
-        Status(**who, network=NetworkStatus.ERROR, at=0.0),
-        Beat(**who, account=ACCOUNT, counters=STATE, largest_gap=9.0, lag=9.0),
+        Status(**who, network=NetworkStatus.ERROR, revision=99),
+        Beat(**who, serial=10**6, account=ACCOUNT, counters=STATE, largest_gap=9.0, lag=9.0),
         GuardBeat(**who, stalled=9.0),
         Failure(**who, hook="x", serial=1, type_name="E", message="m", traceback=""),
         LogLine(**who, logger="tests.forged", level=50, message="forged", created=0.0),
@@ -90,10 +90,8 @@ class Forger:
     """Sends frames to the coordinator's sockets."""
 
     def __init__(self, n: Neighbourhood) -> None:
-        coordinator = n.clock._coordinator
-        assert coordinator is not None
-        self.coordinator = coordinator
-        self.up, self.down = coordinator._hub.up, coordinator._hub.down
+        self.wire = Wire(n.clock)
+        self.up, self.down = self.wire.up, self.wire.down
 
     def push(self, *frames: bytes) -> None:
         with zmq.Context() as context, context.socket(zmq.PUSH) as push:
@@ -123,9 +121,7 @@ class Forger:
                     raw.sendall(junk)
 
     def publish(self, *frames: bytes) -> None:
-        hub = self.coordinator._hub
-        for frame in frames:
-            self.coordinator.ticker._jobs.put(lambda frame=frame: hub.publish(frame))
+        self.wire.publish(*frames)
 
     async def counted(self, look: Callable[[], int], count: int) -> None:
         await eventually(lambda: look() >= count)
@@ -147,19 +143,19 @@ def test_garbage_truncated_and_huge_frames_to_the_coordinator_are_counted_and_dr
             ]
             forger.push(*GARBAGE, *truncated)
             expected = len(GARBAGE) + len(truncated)
-            await forger.counted(lambda: forger.coordinator.dropped.garbage, expected)
-            assert forger.coordinator.dropped.garbage == expected
+            await forger.counted(lambda: forger.wire.dropped.garbage, expected)
+            assert forger.wire.dropped.garbage == expected
             forger.push_huge()
             forger.subscribe_huge()
             forger.junk_on_both()
             await n.ticks(5)
             # The listener lives: it goes on counting.
-            before = forger.coordinator.dropped.garbage
+            before = forger.wire.dropped.garbage
             forger.push(b"\xc1")
-            await forger.counted(lambda: forger.coordinator.dropped.garbage, before + 1)
+            await forger.counted(lambda: forger.wire.dropped.garbage, before + 1)
             await n.ticks(15)
             told = sum(event.garbage for event in n.events.of(FramesDropped))
-            assert told == forger.coordinator.dropped.garbage
+            assert told == forger.wire.dropped.garbage
             assert (victim.pid, victim.restarts) == (pid, 0)
             assert not n.events.of(ProcessorFailed)
         assert victim.statistics().missed == 0
@@ -168,7 +164,7 @@ def test_garbage_truncated_and_huge_frames_to_the_coordinator_are_counted_and_dr
 
 
 @row(19)
-def test_a_forged_worker_id_and_a_forged_incarnation_are_counted_and_change_nothing(
+def test_a_forged_worker_id_incarnation_or_token_is_counted_and_changes_nothing(
     tmp_path: Path, launcher: str
 ) -> None:
     async def scenario() -> None:
@@ -177,9 +173,12 @@ def test_a_forged_worker_id_and_a_forged_incarnation_are_counted_and_change_noth
             forger = Forger(n)
             foreign = [encode_report(r) for r in reports_as("nobody", 1)]
             stale = [encode_report(r) for r in reports_as("victim", 99)]
-            forger.push(*foreign, *stale)
+            token = forger.wire.token(victim) ^ 1
+            forged = [encode_report(r) for r in reports_as("victim", 1, token)]
+            forger.push(*foreign, *stale, *forged)
             dropped = await n.events.wait_for(FramesDropped)
             assert (dropped.foreign, dropped.stale) == (len(foreign), len(stale))
+            assert dropped.forged == len(forged)
             assert dropped.garbage == 0
             assert victim.network_status is NetworkStatus.STOPPED
             assert victim.state.success_count != 77
@@ -199,11 +198,17 @@ def test_a_hello_of_another_version_is_told_of_once_counted_and_dropped(
             victim = await n.add(Scribe(tmp_path / "victim"), name="victim")
             pid = victim.pid
             forger = Forger(n)
-            hello = Hello(worker="victim", incarnation=1, pid=1, protocol=PROTOCOL + 1)
+            hello = Hello(
+                worker="victim",
+                incarnation=1,
+                token=forger.wire.token(victim),
+                pid=1,
+                protocol=PROTOCOL + 1,
+            )
             forger.push(*[encode_report(hello)] * 20)
-            await forger.counted(lambda: forger.coordinator.dropped.garbage, 20)
+            await forger.counted(lambda: forger.wire.dropped.garbage, 20)
             await n.ticks(5)
-            assert forger.coordinator.dropped.garbage == 20
+            assert forger.wire.dropped.garbage == 20
             assert (victim.pid, victim.restarts) == (pid, 0)
 
     with caplog.at_level(logging.ERROR, logger="chronopype_mp.coordinator"):
@@ -222,12 +227,18 @@ def test_garbage_and_truncated_frames_to_a_worker_are_counted_and_dropped(
             pid = victim.pid
             forger = Forger(n)
             topic = command_topic("victim")
-            command = encode_command("victim", Configure(1, 7, WorkerSettings(paused=True)))
+            command = encode_command(
+                "victim", Configure(incarnation=1, id=7, settings=WorkerSettings(paused=True))
+            )
             frames = [part for part in prefixes(command) if part.startswith(topic)]
             frames += [topic + body for body in (*GARBAGE, HUGE)]
             forger.publish(*frames)
             # Another incarnation's command is not for this one, and no garbage either.
-            forger.publish(encode_command("victim", Configure(9, 7, WorkerSettings(paused=True))))
+            forger.publish(
+                encode_command(
+                    "victim", Configure(incarnation=9, id=7, settings=WorkerSettings(paused=True))
+                )
+            )
             await forger.counted(lambda: victim.statistics().frames_dropped, len(frames))
             await n.ticks(5)
             assert victim.statistics().frames_dropped == len(frames)

@@ -12,6 +12,7 @@ import zmq
 from chronopype_mp.core.codec import TICK_TOPIC, command_topic, encode_report
 from chronopype_mp.core.messages import GuardBeat
 from chronopype_mp.events import FramesDropped
+from chronopype_mp.testing import Wire
 from tests.system.clocks import Watched, closes, run
 from tests.system.processors import Scribe, ticks_in
 
@@ -35,29 +36,29 @@ async def _garbage(path: Path) -> None:
     async with watched.clock as clock:
         handle = clock.add_processor(Scribe(path), name="a")
         await handle.wait_ready()
-        coordinator = clock._coordinator
-        assert coordinator is not None
-        hub = coordinator._hub
-        directory = os.path.dirname(hub.up.removeprefix("ipc://"))
+        wire = Wire(clock)
+        directory = os.path.dirname(wire.up.removeprefix("ipc://"))
         assert stat.S_IMODE(os.stat(directory).st_mode) == 0o700
 
         with zmq.Context() as context, context.socket(zmq.PUSH) as push:
-            push.connect(hub.up)
+            push.connect(wire.up)
             for frame in GARBAGE:
                 push.send(frame)
             push.send_multipart([b"two", b"parts"])
-            push.send(encode_report(GuardBeat(worker="nobody", incarnation=1, stalled=0.0)))
-            push.send(encode_report(GuardBeat(worker="a", incarnation=99, stalled=0.0)))
-        for address in (hub.up, hub.down):
+            push.send(
+                encode_report(GuardBeat(worker="nobody", incarnation=1, token=5, stalled=0.0))
+            )
+            push.send(encode_report(GuardBeat(worker="a", incarnation=99, token=5, stalled=0.0)))
+        for address in (wire.up, wire.down):
             with socket.socket(socket.AF_UNIX) as raw:
                 raw.connect(address.removeprefix("ipc://"))
                 raw.sendall(os.urandom(1000))
         for body in GARBAGE:
             for topic in (TICK_TOPIC, command_topic("a")):
-                coordinator.ticker._jobs.put(lambda frame=topic + body: hub.publish(frame))
+                wire.publish(topic + body)
         await watched.run_for(1.0)
         await watched.events.wait_for(FramesDropped)
-        dropped = coordinator.dropped
+        dropped = wire.dropped
         # To libzmq the junk on the bare socket may look like frames of its oldest protocol.
         assert dropped.garbage >= len(GARBAGE) + 1
         assert (dropped.foreign, dropped.stale) == (1, 1)

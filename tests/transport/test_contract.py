@@ -64,8 +64,8 @@ class Ends:
 
     def _wait_for_subscription(self, link: Link, worker: str) -> None:
         """Repeat the welcome until it arrives, like the coordinator. Then read the rest."""
-        welcome = encode_command(worker, Welcome(1, 0, 0.0, WorkerSettings()))
-        last = encode_command(worker, Stop(1, 0))
+        welcome = encode_command(worker, Welcome(settings=WorkerSettings()))
+        last = encode_command(worker, Stop())
         deadline = time.monotonic() + BOUND
         while not link.receive(1):
             assert time.monotonic() < deadline, "the subscription did not become active"
@@ -110,7 +110,7 @@ def sockets(request: pytest.FixtureRequest) -> Iterator[Ends]:
 
 
 def beat(number: int) -> bytes:
-    return encode_report(GuardBeat(worker="a", incarnation=number, stalled=0.0))
+    return encode_report(GuardBeat(worker="a", incarnation=number, token=5, stalled=0.0))
 
 
 def number_of(frame: bytes) -> int:
@@ -135,12 +135,12 @@ def test_a_tick_reaches_every_worker(ends: Ends) -> None:
 def test_a_command_reaches_its_worker_and_no_other(ends: Ends, one: str, other: str) -> None:
     links = {worker: ends.link(worker) for worker in (one, other)}
     for worker in links:
-        ends.hub.publish(encode_command(worker, Stop(len(worker.encode()), 7)))
+        ends.hub.publish(encode_command(worker, Stop(id=len(worker.encode()), seq=7)))
     end = encode_tick(Tick(1, 1.0))
     ends.hub.publish(end)
     for worker, link in links.items():
         command, last = receive(link.receive, 2)
-        assert decode_command(command) == Stop(len(worker.encode()), 7)
+        assert decode_command(command) == Stop(id=len(worker.encode()), seq=7)
         assert last == end
 
 

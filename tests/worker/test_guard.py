@@ -65,6 +65,7 @@ class Rig:
             WorkerBoot(
                 worker="a",
                 incarnation=3,
+                token=5,
                 payload=b"",
                 down="",
                 up="",
@@ -162,7 +163,7 @@ def test_it_reports_a_loop_that_turns_and_asks_nothing_of_it(make_rig: Callable[
     rig = make_rig()
     rig.guard.start()
     for _ in range(3):
-        assert rig.beat() == GuardBeat(worker="a", incarnation=3, stalled=0.0)
+        assert rig.beat() == GuardBeat(worker="a", incarnation=3, token=5, stalled=0.0)
     rig.end()
     assert rig.watchdog.looks >= 3
     assert rig.watchdog.written == 0

@@ -20,6 +20,7 @@ from tests.waiting import Noticeboard, run, turns
 BOOT = WorkerBoot(
     worker="a",
     incarnation=3,
+    token=5,
     payload=b"",
     down="",
     up="",

@@ -35,7 +35,7 @@ class Pipe:
 
 
 def report(number: int) -> CommandDone:
-    return CommandDone(worker="a", incarnation=1, id=number)
+    return CommandDone(worker="a", incarnation=1, token=5, id=number, seq=0)
 
 
 def test_a_report_leaves_at_once_where_there_is_room() -> None:

@@ -1,25 +1,31 @@
-"""What a new worker process is told: its place, its rules, and the coordinator's surroundings."""
+"""What a new worker process is told: its name, its rules, and the coordinator's environment."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+from typing import TYPE_CHECKING
 
-from chronopype_mp.coordinator.record import Life, WorkerRecord
+from chronopype_mp.coordinator.record import WorkerRecord
 from chronopype_mp.core.boot import TickRules, WorkerBoot
 from chronopype_mp.transport.base import Hub
+
+if TYPE_CHECKING:
+    from chronopype_mp.coordinator.incarnation import Incarnation
 
 __all__ = ["boot_of"]
 
 
 def boot_of(
-    record: WorkerRecord, life: Life, hub: Hub, rules: TickRules, event_loop: str
+    incarnation: Incarnation, token: int, hub: Hub, rules: TickRules, event_loop: str
 ) -> WorkerBoot:
-    """Return what one incarnation starts with, as things are now."""
+    """Return what an incarnation starts with, from the present state of this process."""
+    record = incarnation.record
     return WorkerBoot(
         worker=record.name,
-        incarnation=life.incarnation,
+        incarnation=incarnation.number,
+        token=token,
         payload=record.payload,
         down=hub.down,
         up=hub.up,
@@ -42,7 +48,7 @@ def boot_of(
 
 
 def _cores_of(record: WorkerRecord) -> list[int]:
-    """Return the cores that a worker may run on; none is no restriction."""
+    """Return the cores that a worker may run on; an empty list is no restriction."""
     cores = record.policy.resources.cpu_affinity
     if cores is None:
         return []
@@ -53,7 +59,7 @@ def _cores_of(record: WorkerRecord) -> list[int]:
 
 
 def _log_levels() -> dict[str, int]:
-    """Return the levels that were set, by logger name; "" is the root logger's."""
+    """Return the log levels that were set, by logger name; "" is the root logger."""
     levels = {"": logging.getLogger().level}
     for name, known in logging.getLogger().manager.loggerDict.items():
         if isinstance(known, logging.Logger) and known.level != logging.NOTSET:

@@ -1,0 +1,469 @@
+"""One process of a worker, from the order to launch it to its reaping.
+
+::
+
+    wait for a place ─▶ launcher.start ─▶ process.wait ─▶ clean up, last reports, evidence
+          │ not wanted       │ raises, or gets stuck           │
+          ▼                  ▼                                 ▼
+       Exited            LaunchFailed                       Exited
+
+Its twin is `chronopype_mp.core.session`, which decides what is said to the worker. Whatever the
+launcher raises in here ends in one of these three stimuli: the error is logged, becomes part of the
+dossier, and the worker's policy goes on. A launcher that gets stuck after a kill is given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import traceback
+from collections.abc import Callable, Coroutine
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from chronopype_mp.coordinator.evidence import gather
+from chronopype_mp.coordinator.inbox import Inbox
+from chronopype_mp.coordinator.output import OutputPump, WorkerOutput
+from chronopype_mp.coordinator.record import WorkerRecord
+from chronopype_mp.coordinator.starts import Starts
+from chronopype_mp.coordinator.ticker import Ticker
+from chronopype_mp.coordinator.worker_boot import boot_of
+from chronopype_mp.coordinator.worker_logs import relay
+from chronopype_mp.core.boot import TickRules
+from chronopype_mp.core.events import Event, ProcessorFailed
+from chronopype_mp.core.messages import (
+    PROTOCOL,
+    Downlink,
+    Failure,
+    Hello,
+    LogLine,
+    Stop,
+    Uplink,
+)
+from chronopype_mp.core.session import Answer, CoordinatorSession, Due, SessionState
+from chronopype_mp.core.stimuli import (
+    BeatReceived,
+    Begun,
+    Deferred,
+    Evidence,
+    Exited,
+    GotReady,
+    Launched,
+    LaunchFailed,
+    Probed,
+    Stimulus,
+)
+from chronopype_mp.launchers import Launcher, Look, ProcessEnd, WorkerProcess
+from chronopype_mp.timing import TimeSource
+from chronopype_mp.transport.base import Hub
+
+__all__ = ["Incarnation", "Machinery"]
+
+T = TypeVar("T")
+
+logger = logging.getLogger("chronopype_mp.coordinator")
+
+STACKS_WITHIN = 0.5
+"""Seconds that a process has to write its stacks when asked before it is killed."""
+
+LOOKS_MISSED = 2
+"""Looks that the guard may be late until Python counts as not running."""
+
+LAST_REPORTS = 0.25
+"""Seconds, at most, for what an ended process had sent to come out of the socket."""
+
+PATIENCE = 2.0
+"""Seconds after a kill until it is repeated, and until a launcher that is stuck is given up."""
+
+LOOK_AGAIN = 0.05
+"""Seconds between two looks at a process whose end the launcher cannot report."""
+
+
+class Machinery(NamedTuple):
+    """What all incarnations of a coordinator share."""
+
+    launcher: Launcher
+    hub: Hub
+    ticker: Ticker
+    inbox: Inbox
+    output: OutputPump
+    starts: Starts
+    timing: TimeSource
+    rules: TickRules
+    event_loop: str
+
+
+class Incarnation:
+    """One process and the conversation with it. Making one asks for its launch.
+
+    Args:
+        record: of which worker.
+        number: the incarnation, from 1.
+        machinery: what it shares with the others.
+        stimulate: hands a stimulus to the supervisor.
+        emit: publishes an event.
+
+    Attributes:
+        is_killed: the coordinator has killed it, or will as soon as it exists.
+        fatal: the failure that it reported as its end.
+        token: what its reports must carry.
+        ended: a task that is done once the supervisor knows of its end.
+    """
+
+    def __init__(
+        self,
+        record: WorkerRecord,
+        number: int,
+        machinery: Machinery,
+        stimulate: Callable[[Stimulus], None],
+        emit: Callable[[Event], None],
+    ) -> None:
+        self.record = record
+        self.number = number
+        self.is_killed = False
+        self.fatal: Failure | None = None
+        self._machinery = machinery
+        self._stimulate = stimulate
+        self._emit = emit
+        self.token = secrets.randbits(63)
+        self._session = CoordinatorSession(record.name, number, record.settings)
+        self._process: WorkerProcess | None = None
+        self._output: WorkerOutput | None = None
+        self._place = machinery.starts.ask()
+        self._early_ready: GotReady | None = None
+        self._trouble: list[str] = []
+        self._operation: asyncio.Task[object] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._insisting = False
+        self.ended = asyncio.create_task(self._run(), name=f"incarnation of {record.name}")
+
+    @property
+    def pid(self) -> int | None:
+        """The process id; None while there is no process."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether the worker has reported that it is ready."""
+        return self._session.was_ready
+
+    @property
+    def is_inline(self) -> bool:
+        """Whether it runs in the owner's process and event loop."""
+        return self._process is not None and self._process.inline
+
+    @property
+    def stopped_at(self) -> int | None:
+        """The last tick before the stop that the worker has confirmed; None before that."""
+        return self._session.stopped_at
+
+    @property
+    def progress(self) -> int | None:
+        """The last tick that it has finished in a free run; None if it is not READY."""
+        ready = self._session.state is SessionState.READY
+        return self._session.through if ready else None
+
+    @property
+    def output_lines(self) -> int:
+        """Lines that it has printed."""
+        return 0 if self._output is None else self._output.lines
+
+    def exception(self, serial: int) -> BaseException | None:
+        """Return the exception of failure ``serial``, if it never left this process."""
+        kept: list[BaseException | None] = [None]
+        process = self._process
+        if process is not None:
+            self._try("exception()", lambda: kept.append(process.exception(serial)))
+        return kept[-1]
+
+    def start_is_over(self) -> None:
+        """Let the next start begin."""
+        self._place.leave()
+
+    # The conversation
+
+    def take(self, report: Uplink) -> str | None:
+        """Take a report of this incarnation; return why it is dropped, or None."""
+        if report.token != self.token:
+            return "forged"
+        self._follow(self._session.handle(report, self._now()))
+        is_foreign = isinstance(report, Hello) and report.protocol != PROTOCOL
+        return "garbage" if is_foreign else None
+
+    def order(self, command: Downlink) -> None:
+        """Give a READY worker an order; it is repeated until acknowledged."""
+        self._send(self._session.order(command, self._now()))
+
+    def configure(self) -> None:
+        """Bring the present settings to the worker."""
+        self._send(self._session.configure(self.record.settings, self._now()))
+
+    def stop(self) -> None:
+        """Ask for a graceful stop."""
+        self.order(Stop())
+
+    def look_at_the_time(self) -> None:
+        """Repeat what is not acknowledged; ask for a stop that is not heard by a signal, too."""
+        now = self._now()
+        self._follow(self._session.handle(Due(), now))
+        if self._process is not None and self._session.stop_is_unheard(now):
+            self._try("terminate()", self._process.terminate)
+        if self.is_inline and self.was_ready:
+            # The loop turns, since this runs in it; the worker's own beats come in real time.
+            self._stimulate(BeatReceived(self.record.name, self.number))
+
+    def _now(self) -> float:
+        return self._machinery.timing.monotonic()
+
+    def _send(self, commands: list[Downlink]) -> None:
+        for command in commands:
+            self._machinery.ticker.send(self.record.name, command)
+
+    def _follow(self, answer: Answer) -> None:
+        self._send(answer.commands)
+        for fact in answer.facts:
+            self._note(fact)
+        for stimulus in answer.stimuli:
+            if isinstance(stimulus, GotReady) and self._process is None:
+                self._early_ready = stimulus  # faster than the thread that started it
+            else:
+                self._stimulate(stimulus)
+
+    def _note(self, fact: Uplink) -> None:
+        if isinstance(fact, LogLine):
+            relay(fact)
+        elif isinstance(fact, Hello):
+            self._tell_versions(fact)
+        elif isinstance(fact, Failure) and fact.fatal:
+            self.fatal = fact  # it comes again in the event of the process' end
+        else:
+            event = self.record.take(fact)
+            if isinstance(event, ProcessorFailed) and isinstance(fact, Failure):
+                exception = self.exception(fact.serial)
+                event = msgspec.structs.replace(event, exception=exception)
+            if event is not None:
+                self._emit(event)
+
+    def _tell_versions(self, hello: Hello) -> None:
+        logger.error(
+            "worker %r speaks version %d of the protocol (chronopype_mp %s, Python %s), the "
+            "coordinator version %d; both processes must run the same chronopype_mp",
+            self.record.name,
+            hello.protocol,
+            hello.package,
+            hello.python,
+            PROTOCOL,
+        )
+
+    # The process
+
+    def kill(self, *, stacks: bool = False) -> None:
+        """Kill the process; one that is being started, as soon as it exists.
+
+        Args:
+            stacks: let it write its stacks first.
+        """
+        self.is_killed = True
+        process = self._process
+        if process is not None:
+            self._try("kill()", lambda: process.kill(STACKS_WITHIN if stacks else 0.0))
+        elif not self._place.granted.done():
+            self._place.leave()
+        self._insist()
+
+    def probe(self) -> None:
+        """Look at the process and tell the supervisor; an end that the launcher missed counts."""
+        self._spawn(self._probe())
+
+    async def _probe(self) -> None:
+        look = await self._look()
+        if look is None:
+            return  # the supervisor does without
+        if look.gone:
+            self._insist()
+            return
+        silence = LOOKS_MISSED * self.record.policy.guard_interval
+        self._stimulate(
+            Probed(
+                self.record.name,
+                self.number,
+                process_stopped=look.stopped,
+                stacks_written=look.stacks_written,
+                python_runs=look.silent_for is None or look.silent_for < silence,
+            )
+        )
+
+    async def _look(self) -> Look | None:
+        """Return what can be seen of the process; None if the launcher fails."""
+        if self._process is None:
+            return Look()
+        try:
+            return await self._process.look()
+        except Exception as error:
+            self._log("look()", error)
+            return None
+
+    def _insist(self) -> None:
+        if not self._insisting:
+            self._insisting = True
+            self._spawn(self._kill_again())
+
+    async def _kill_again(self) -> None:
+        """Repeat the kill until the launcher reports the end; give up one that is stuck."""
+        while True:
+            await self._machinery.timing.sleep_until(self._now() + PATIENCE)
+            process = self._process
+            if process is None:
+                break
+            look = await self._look()
+            if look is not None and look.gone:
+                break
+            if self.is_killed:
+                self._try("kill()", process.kill)
+        if self._operation is not None:
+            self._operation.cancel()
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work, name=f"watch of {self.record.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self) -> None:
+        try:
+            end = await self._live()
+        finally:
+            self._place.leave()
+            for task in self._tasks:
+                task.cancel()
+            if self._output is not None:
+                self._try("output", self._output.finish)
+        self.record.incarnation = None
+        self._stimulate(end)
+
+    async def _live(self) -> Exited | LaunchFailed:
+        """Start the process and see it to its end."""
+        if not await self._may_start():
+            never = Evidence(pid=None, exitcode=None)
+            return Exited(self.record.name, self.number, never)
+        try:
+            process = self._process = await self._of_launcher("start()", self._start())
+        except (KeyboardInterrupt, SystemExit, asyncio.CancelledError):
+            raise
+        except BaseException as error:
+            logger.debug("worker %r cannot be launched", self.record.name, exc_info=True)
+            return LaunchFailed(self.record.name, self.number, _brief(error))
+        self._stimulate(Launched(self.record.name, self.number, process.pid))
+        self._try("output", self._watch_output)
+        if self.is_killed:
+            self._try("kill()", process.kill)
+        if self._early_ready is not None:
+            self._stimulate(self._early_ready)
+        end = await self._end_of(process)
+        self.start_is_over()
+        self._try("clean_up()", process.clean_up)
+        await self._machinery.inbox.catch_up(LAST_REPORTS)
+        return Exited(self.record.name, self.number, self._evidence(end))
+
+    async def _may_start(self) -> bool:
+        """Wait for a place; return False if the process was to be killed before it had one."""
+        if self._place.granted.done():
+            return self._place.granted.result()
+        self._stimulate(Deferred(self.record.name, self.number))
+        granted = await self._place.granted
+        if granted:
+            self._stimulate(Begun(self.record.name, self.number))
+        return granted
+
+    async def _start(self) -> WorkerProcess:
+        machinery, record = self._machinery, self.record
+        original, record.launched = None if record.launched else record.original, True
+        boot = boot_of(self, self.token, machinery.hub, machinery.rules, machinery.event_loop)
+        return await machinery.launcher.start(
+            boot, machinery.hub, original, machinery.ticker.wait_for_gap
+        )
+
+    async def _of_launcher(self, what: str, work: Coroutine[object, object, T]) -> T:
+        """Await a launcher, which may be given up meanwhile."""
+        operation = asyncio.ensure_future(work)
+        self._operation = operation
+        try:
+            return await operation
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise RuntimeError(f"the launcher's {what} did not return and was given up") from None
+        finally:
+            self._operation = None
+
+    async def _end_of(self, process: WorkerProcess) -> ProcessEnd:
+        """Wait for the end of the process, even if the launcher cannot."""
+        try:
+            return await self._of_launcher("wait()", process.wait())
+        except (KeyboardInterrupt, SystemExit, asyncio.CancelledError):
+            raise
+        except BaseException as error:
+            self._log("wait()", error)
+            self._try("kill()", process.kill)
+        await self._seen_gone()
+        return ProcessEnd(exitcode=None)
+
+    async def _seen_gone(self) -> None:
+        """Look at a killed process until it is gone, for a while."""
+        give_up_at = self._now() + PATIENCE
+        while self._now() < give_up_at:
+            look = await self._look()
+            if look is None or look.gone:
+                return
+            await self._machinery.timing.sleep_until(self._now() + LOOK_AGAIN)
+
+    def _watch_output(self) -> None:
+        assert self._process is not None
+        if self._process.pipes is not None:
+            pump = self._machinery.output
+            self._output = pump.watch(self.record.name, self._process.pipes)
+
+    def _evidence(self, end: ProcessEnd) -> Evidence:
+        record = self.record
+        lost = record.ledger.close(self._machinery.ticker.position.seq, self.stopped_at)
+        output: tuple[str, ...] = ()
+        if self._output is not None:
+            try:
+                output = self._output.finish()
+            except Exception as error:
+                self._log("output", error)
+            record.output_lines += self._output.lines
+            self._output = None
+        evidence = gather(self, end, output, lost)
+        event = record.process_ended(self.number)
+        if event is not None:
+            self._emit(event)
+        trouble = "; ".join(self._trouble) or None
+        return msgspec.structs.replace(evidence, trouble=trouble)
+
+    def _try(self, what: str, work: Callable[[], object]) -> None:
+        """Do something that the launcher may fail in; an error goes into the dossier."""
+        try:
+            work()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            self._log(what, error)
+
+    def _log(self, what: str, error: BaseException) -> None:
+        logger.error(
+            "%s of worker %r (incarnation %d) failed",
+            what,
+            self.record.name,
+            self.number,
+            exc_info=error,
+        )
+        trouble = f"{what} failed: {_brief(error)}"
+        if trouble not in self._trouble:
+            self._trouble.append(trouble)
+
+
+def _brief(error: BaseException) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()

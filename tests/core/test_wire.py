@@ -1,0 +1,170 @@
+"""The bytes on the wire: whoever changes them needs a new version of the protocol.
+
+A golden file has one frame of each message. After a change of the wire raise `PROTOCOL`, then write
+the file again::
+
+    python -m tests.core.test_wire
+"""
+
+from __future__ import annotations
+
+import typing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from chronopype_mp.core.codec import (
+    decode_command,
+    decode_report,
+    decode_tick,
+    decode_ticks,
+    encode_command,
+    encode_report,
+    encode_tick,
+    encode_ticks,
+)
+from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.messages import (
+    PROTOCOL,
+    Beat,
+    Bye,
+    CommandDone,
+    Configure,
+    Downlink,
+    Failure,
+    GuardBeat,
+    Hello,
+    LogLine,
+    Ready,
+    Rehearse,
+    Status,
+    Stop,
+    Tick,
+    TickDone,
+    Ticks,
+    Uplink,
+    Welcome,
+    WorkerSettings,
+)
+from chronopype_mp.core.state import TickAccount, TickCounters
+
+GOLDEN = Path(__file__).with_name("wire.json")
+
+REPORT = {"worker": "feed", "incarnation": 3, "token": 2**62 + 1}
+COMMAND = {"incarnation": 3, "id": 7, "oldest": 5, "seq": 41, "timestamp": 1.5}
+SETTINGS = WorkerSettings(
+    paused=True,
+    check_network_interval=1.0,
+    check_network_timeout=2.0,
+    network_error_wait_time=3.0,
+)
+COUNTERS = TickCounters(is_active=True, last_error="boom")
+ACCOUNT = TickAccount(10, run=20, missed=3, skipped=1)
+
+MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
+    Tick(41, 1.5),
+    Ticks(41, [1.5, 2.5]),
+    Welcome(**COMMAND, settings=SETTINGS),
+    Configure(**COMMAND, settings=SETTINGS),
+    Stop(**COMMAND),
+    Rehearse(**COMMAND, fault="spin", amount=0.5),
+    Hello(**REPORT, pid=77, package="1.2.3", python="3.13.1"),
+    Ready(**REPORT, base=10),
+    Status(**REPORT, network=NetworkStatus.ERROR, revision=4, error="refused", last_connected=9.5),
+    Beat(
+        **REPORT,
+        serial=6,
+        account=ACCOUNT,
+        counters=COUNTERS,
+        largest_gap=2.5,
+        lag=0.25,
+        network=NetworkStatus.CONNECTED,
+        revision=4,
+        last_connected=9.5,
+        rss=1_000_000,
+        cpu=1.25,
+        reports_lost=2,
+        frames_dropped=1,
+    ),
+    GuardBeat(**REPORT, stalled=0.5),
+    CommandDone(**REPORT, id=7, seq=41),
+    Failure(
+        **REPORT,
+        hook="async_tick",
+        serial=1,
+        type_name="ValueError",
+        message="boom",
+        traceback="Traceback",
+        fatal=True,
+        timeout=True,
+        timestamp=1.5,
+    ),
+    LogLine(
+        **REPORT,
+        logger="app",
+        level=20,
+        message="hello",
+        created=1.5,
+        pathname="/a/b.py",
+        lineno=3,
+        function="f",
+        thread="MainThread",
+    ),
+    Bye(**REPORT, account=ACCOUNT, counters=COUNTERS, largest_gap=2.5, stopped_at=41),
+    TickDone(**REPORT, seq=41),
+]
+
+
+def encoded(message: Tick | Ticks | Downlink | Uplink) -> bytes:
+    if isinstance(message, Tick):
+        return encode_tick(message)
+    if isinstance(message, Ticks):
+        return encode_ticks(message)
+    if isinstance(message, Downlink):
+        return encode_command("feed", message)
+    return encode_report(message)
+
+
+def decoded(kind: type, frame: bytes) -> object:
+    if kind is Tick:
+        return decode_tick(frame)
+    if kind is Ticks:
+        return decode_ticks(frame)
+    return decode_command(frame) if issubclass(kind, Downlink) else decode_report(frame)
+
+
+def golden() -> dict[str, str]:
+    content = msgspec.json.decode(GOLDEN.read_bytes(), type=dict[str, dict[str, str]])
+    assert list(content) == [f"protocol {PROTOCOL}"], "write the golden file again"
+    return content[f"protocol {PROTOCOL}"]
+
+
+def test_every_message_is_in_the_golden_file() -> None:
+    kinds = {Tick, Ticks, *typing.get_args(Downlink), *typing.get_args(Uplink)}
+    assert {type(message) for message in MESSAGES} == kinds
+    assert set(golden()) == {kind.__name__ for kind in kinds}
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_the_bytes_of_a_message_are_those_of_its_version(
+    message: Tick | Ticks | Downlink | Uplink,
+) -> None:
+    frame = bytes.fromhex(golden()[type(message).__name__])
+    assert encoded(message) == frame, "the wire has changed: raise PROTOCOL"
+    assert decoded(type(message), frame) == message
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_the_golden_message_leaves_no_field_at_its_default(
+    message: Tick | Ticks | Downlink | Uplink,
+) -> None:
+    defaults = msgspec.structs.fields(type(message))
+    same = [each.name for each in defaults if getattr(message, each.name) == each.default]
+    assert same in ([], ["protocol"])
+
+
+if __name__ == "__main__":
+    frames = {type(message).__name__: encoded(message).hex() for message in MESSAGES}
+    text = msgspec.json.encode({f"protocol {PROTOCOL}": frames})
+    GOLDEN.write_bytes(msgspec.json.format(text) + b"\n")
