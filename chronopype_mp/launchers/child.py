@@ -10,6 +10,7 @@ import logging
 import os
 import select
 import signal
+import socket
 import tempfile
 import termios
 import weakref
@@ -18,7 +19,6 @@ from typing import IO, Any
 
 import msgspec
 import multiprocess.forkserver
-import multiprocess.reduction
 import psutil
 
 from chronopype_mp.core.boot import WorkerBoot
@@ -89,7 +89,9 @@ class ChildProcess:
         with self._boot, _open_file() as file:
             file.write(msgspec.msgpack.encode(boot))
             file.flush()
-            multiprocess.reduction.send_handle(self._boot, file.fileno(), self.pid)
+            # Not by multiprocess: since Python 3.14 it waits until the descriptor was received.
+            with socket.socket(fileno=os.dup(self._boot.fileno())) as connection:
+                socket.send_fds(connection, [b"\0"], [file.fileno()])
 
     def discard(self) -> None:
         """Kill and reap a process that nobody waits for; blocks for some seconds at most."""

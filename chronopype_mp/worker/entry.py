@@ -9,6 +9,7 @@ import importlib
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -19,7 +20,6 @@ import msgspec
 import multiprocess.connection
 import multiprocess.forkserver
 import multiprocess.process
-import multiprocess.reduction
 
 from chronopype_mp.core.boot import WORKER_MARK, WorkerBoot
 from chronopype_mp.processors import ProcessorSpec, TickProcessor
@@ -157,9 +157,11 @@ def _redirect(stdout: Connection, stderr: Connection) -> None:
 def _wait_for_boot(told: Connection) -> WorkerBoot:
     """Return what this process is told; exit if it is not needed, or the coordinator dies."""
     coordinator = multiprocess.process.parent_process().sentinel
-    with told, contextlib.suppress(EOFError):
-        if told in multiprocess.connection.wait([told, coordinator]):
-            with os.fdopen(multiprocess.reduction.recv_handle(told), "rb") as file:
+    if told in multiprocess.connection.wait([told, coordinator]):
+        with told, socket.socket(fileno=os.dup(told.fileno())) as connection:
+            _, fds, _, _ = socket.recv_fds(connection, 1, 1)
+        for fd in fds:  # none if the coordinator has closed its end
+            with os.fdopen(fd, "rb") as file:
                 file.seek(0)
                 return _boots.decode(file.read())
     os._exit(EXIT_OK)
