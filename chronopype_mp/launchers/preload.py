@@ -1,12 +1,12 @@
-"""Loaded once in the forkserver, so that every worker has it for nothing.
+"""Loaded once in the forkserver, so that workers inherit what it imports.
 
-When the coordinator is gone, the forkserver waits until its workers have stopped in order, at most
-`LAST_GRACE`; those that cannot run any Python to do so (the GIL held by C code) get SIGKILL then,
-and so do their children. It also removes the directory of its own socket, which multiprocess leaves
+When the coordinator is gone, the forkserver waits at most `LAST_GRACE` until its workers have
+stopped gracefully. Then it kills those that cannot run any Python to do so (the GIL held by C code)
+and their children. It also removes the directory of its own socket, which multiprocess leaves
 behind when the coordinator is killed.
 
-multiprocess' forkserver ends, and all workers with it, when one fork fails or one client goes away
-before it has said what it wants. Here it drops that request; ECONNABORTED is the one error after
+multiprocess' forkserver ends, and all workers with it, when a fork fails or a client disconnects
+before it has sent its request. Here it drops that request: ECONNABORTED is the only error after
 which it goes on.
 """
 
@@ -22,9 +22,10 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from multiprocess import reduction
+from multiprocess import AuthenticationError, connection, reduction
 
 from chronopype_mp.launchers.leftovers import kill_marked
 from chronopype_mp.timing import monotonic, sleep
@@ -32,14 +33,14 @@ from chronopype_mp.timing import monotonic, sleep
 __all__ = ["LAST_GRACE"]
 
 LAST_GRACE = 3.5
-"""Seconds; a little more than the worker's own grace for a loop that does not turn."""
+"""Seconds; a little more than a worker's own grace for an event loop that does not turn."""
 
 MULTIPROCESS_PREFIX = "pymp-"
 
 importlib.import_module("chronopype_mp.worker.entry")
-# So that a fault which is rehearsed takes no import, as the real one does not.
+# A rehearsed fault must not need an import, because a real one needs none.
 importlib.import_module("chronopype_mp.testing.inflict")
-asyncio.new_event_loop().close()  # what that imports and makes once
+asyncio.new_event_loop().close()  # imports and caches what the first loop needs
 
 
 def _socket_directory() -> str | None:
@@ -48,7 +49,7 @@ def _socket_directory() -> str | None:
         try:
             candidate = socket.socket(fileno=int(name))
         except OSError:
-            continue  # no socket
+            continue  # not a socket
         try:
             path = (
                 os.fsdecode(candidate.getsockname()) if candidate.family == socket.AF_UNIX else ""
@@ -80,27 +81,34 @@ def _finish(server: int, directory: str | None) -> None:
 
 
 def _children_of(parent: int) -> Iterator[bytes]:
-    """Find the processes that a process has started; their ids in digits."""
+    """Yield the ids of the children of a process, in digits."""
     for entry in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
         if not entry.isdigit():
             continue
         with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", "rb") as stat:
-            # Behind the name in brackets, which may hold anything, come the state and the parent.
+            # The name is in brackets and may hold anything. The state and the parent follow it.
             if int(stat.read().rpartition(b")")[2].split()[1]) == parent:
                 yield entry.encode()
 
 
 def _drop_requests_that_fail(server: int) -> None:
+    """Turn every error of a request into ECONNABORTED; in the forkserver alone."""
     receive, fork = reduction.recvfds, os.fork
     received: list[int] = []
 
+    def or_drop(call: Callable[..., Any]) -> Callable[..., Any]:
+        def call_or_drop(*arguments: Any) -> Any:
+            try:
+                return call(*arguments)
+            except (EOFError, OSError, RuntimeError, AuthenticationError) as error:
+                if os.getpid() != server:
+                    raise
+                raise OSError(errno.ECONNABORTED, str(error)) from error
+
+        return call_or_drop
+
     def recvfds(client: socket.socket, size: int) -> list[int]:
-        try:
-            received[:] = receive(client, size)
-        except (EOFError, RuntimeError) as error:
-            if os.getpid() != server:
-                raise
-            raise OSError(errno.ECONNABORTED, str(error)) from error
+        received[:] = receive(client, size)
         return list(received)
 
     def fork_or_drop() -> int:
@@ -109,20 +117,23 @@ def _drop_requests_that_fail(server: int) -> None:
         except OSError as error:
             if os.getpid() != server:
                 raise
-            # The coordinator sees the end of its pipe.
+            # The coordinator sees its pipe close.
             for fd in received:
                 os.close(fd)
             raise OSError(errno.ECONNABORTED, str(error)) from error
 
-    reduction.recvfds, os.fork = recvfds, fork_or_drop
+    reduction.recvfds, os.fork = or_drop(recvfds), fork_or_drop
+    # Since Python 3.14 the two ends authenticate each other first.
+    connection.deliver_challenge = or_drop(connection.deliver_challenge)
+    connection.answer_challenge = or_drop(connection.answer_challenge)
 
 
-# What is loaded by now is every worker's for good; a collector that looked at it there would only
-# copy its pages.
+# What is loaded by now stays in every worker. A garbage collector that scanned it there would copy
+# its memory pages.
 gc.collect()
 gc.freeze()
 _drop_requests_that_fail(os.getpid())
-# A forked process has the forkserver's handler until it leads a session of its own; a Ctrl-C in
-# these milliseconds is not for it either.
+# A forked process has the forkserver's handler until it leads a session of its own. A Ctrl-C in
+# these milliseconds is not meant for it either.
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 atexit.register(_finish, os.getpid(), _socket_directory())

@@ -7,13 +7,16 @@ import contextlib
 import ctypes
 import logging
 import os
+import select
 import signal
+import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import dill
+import multiprocess.forkserver
 import psutil
 import pytest
 
@@ -366,6 +369,29 @@ def test_a_start_that_hangs_does_not_hold_up_closing_for_ever(
 
     with caplog.at_level(logging.ERROR):
         run(scenario())
+
+
+def test_clients_of_the_forkserver_that_disconnect_early_do_it_no_harm() -> None:
+    async def scenario() -> None:
+        async with bench(ForkserverLauncher()) as b:
+            first = await b.start()
+            server = multiprocess.forkserver._forkserver
+            pid = server._forkserver_pid
+            for words in (b"", b"x", b"x" * 100):
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect(server._forkserver_address)
+                    client.sendall(words)
+                    if sys.version_info >= (3, 14):
+                        # A challenge comes, and leaving it unread resets the connection.
+                        await asyncio.to_thread(select.select, [client], [], [])
+            second = await b.start()
+            assert server._forkserver_pid == pid
+            for process in (first, second):
+                assert not (await process.look()).gone
+                process.kill()
+                await process.wait()
+
+    run(scenario())
 
 
 def test_an_inline_worker_is_this_process() -> None:
