@@ -1,4 +1,4 @@
-"""How long to wait before the next try: exponential, bounded, spread by jitter."""
+"""The wait before the next attempt: exponential, bounded, with jitter."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class BackoffPolicy(Settings, frozen=True):
 
     Args:
         minimum: the first wait, seconds.
-        factor: each further wait is this many times the one before, at least 1.
-        maximum: no wait is longer than this before jitter, seconds.
-        jitter: share of the wait, 0 to 1, by which it varies to both sides, so that processors
-            that failed together do not come back together.
+        factor: multiplies the wait after each failure; at least 1.
+        maximum: the longest wait, without jitter, seconds.
+        jitter: fraction of the wait, 0 to 1, by which it varies up or down. Processors that failed
+            together then do not retry together.
 
     Raises:
         ConfigError: a value is out of range.
@@ -39,13 +39,13 @@ class BackoffPolicy(Settings, frozen=True):
             raise ConfigError(owner, "jitter", self.jitter, "must be between 0 and 1")
 
     def base_delay(self, failures: int) -> float:
-        """Return the wait in seconds after the ``failures``-th failure in a row, without jitter.
+        """Return the wait after ``failures`` consecutive failures, without jitter, in seconds.
 
         Raises:
             ValueError: ``failures`` is below 1.
         """
         if failures < 1:
-            raise ValueError(f"failures = {failures}: counts from 1")
+            raise ValueError(f"failures = {failures}: must be at least 1")
         try:
             delay = self.minimum * self.factor ** (failures - 1)
         except OverflowError:
@@ -53,11 +53,11 @@ class BackoffPolicy(Settings, frozen=True):
         return min(delay, self.maximum)
 
     def delay(self, failures: int, rng: random.Random) -> float:
-        """Return the wait in seconds after the ``failures``-th failure in a row, jitter included.
+        """Return the wait after ``failures`` consecutive failures, with jitter, in seconds.
 
         Args:
-            failures: how many tries have failed in a row, from 1.
-            rng: the source of jitter; one per worker, seeded differently.
+            failures: consecutive failed attempts, at least 1.
+            rng: the source of jitter; one per worker, each with its own seed.
 
         Raises:
             ValueError: ``failures`` is below 1.

@@ -1,4 +1,4 @@
-"""Checks that settings make of themselves; a failure names owner, field and value."""
+"""Validation of single settings. A ConfigError names the owner, the field and the value."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def finite(owner: str, field: str, value: object) -> float:
     """Return ``value`` as a float.
 
     Raises:
-        ConfigError: it is not a number, or it is nan or infinite.
+        ConfigError: it is not a number, or not finite.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(owner, field, value, "must be a number")
     try:
         number = float(value)
-    except OverflowError:  # an int beyond any float
+    except OverflowError:  # an int that is too large for a float
         number = math.inf
     if not math.isfinite(number):
         raise ConfigError(owner, field, value, "must be finite")

@@ -1,7 +1,7 @@
-"""The account of every tick that was published for a worker, over all its incarnations.
+"""The account of every tick published for a worker, over all its incarnations.
 
-A tick counts as published for a worker when it was published while the worker was READY. Each is
-in the end run, missed, skipped or lost; `TickTotals.closes` says whether the sum is right.
+A tick counts as published for a worker if the worker was READY at that time. In the end it is run,
+missed, skipped or lost. `TickTotals.closes` says whether the sum is right.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ __all__ = ["Ledger", "TickTotals"]
 
 
 class TickTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a worker's ticks.
+    """The totals of a worker's ticks.
 
     Attributes:
-        published: ticks published while the worker was READY, as the coordinator counted them.
-        run: executed, successfully or not.
-        missed: replaced by a newer one, or dropped by the socket, as the worker counted them.
+        published: ticks published while the worker was READY, counted by the coordinator.
+        run: executed, successfully or not; counted by the worker, like the next two.
+        missed: replaced by a newer one, or dropped by the socket.
         skipped: held back while paused or not connected.
         lost: not accounted for by a process that died.
     """
@@ -32,19 +32,19 @@ class TickTotals(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def closes(self) -> bool:
-        """Whether every published tick is accounted for; while a worker runs, some are open."""
+        """Whether every published tick is accounted for. While a worker runs, some are not yet."""
         return self.published == self.run + self.missed + self.skipped + self.lost
 
 
 class Ledger:
-    """Adds up the accounts of one worker's incarnations."""
+    """Adds up the accounts of a worker's incarnations."""
 
     def __init__(self) -> None:
         self._closed = TickTotals()
         self._open: TickAccount | None = None
 
     def open(self, base: int) -> None:
-        """Begin the account of an incarnation after tick ``base``."""
+        """Open the account of an incarnation after tick ``base``."""
         self._open = TickAccount(base)
 
     def report(self, account: TickAccount) -> None:

@@ -1,4 +1,4 @@
-"""What a worker may use. One that uses more is restarted in order, with the reason."""
+"""Limits on what a worker may use. A worker that exceeds one is restarted gracefully."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["Excess", "LimitWatch", "Limits"]
 
 
 class Limits(Settings, frozen=True):
-    """Limits of one worker; None is no limit.
+    """Limits of one worker; None means no limit.
 
     Args:
-        max_rss: resident memory, bytes (circus' and celery's way with leaks).
-        max_cpu: share of one core over ``cpu_window``, 0.5 for half of it; more than 1 takes
-            threads.
+        max_rss: resident memory, bytes (as circus and celery have it against leaks).
+        max_cpu: average use of cores over ``cpu_window``: 0.5 is half a core, and only threads get
+            above 1.
         cpu_window: seconds.
-        max_lifetime: seconds READY; restarts for it are not charged to the budget.
-        lifetime_jitter: share of ``max_lifetime``, 0 to 1, by which it varies to both sides, so
-            that workers started together are not restarted together.
+        max_lifetime: seconds in READY; these restarts are not charged to the budget.
+        lifetime_jitter: fraction of ``max_lifetime``, 0 to 1, by which it varies up or down.
+            Workers started together are then not restarted together.
 
     Raises:
         ConfigError: a value is out of range.
@@ -50,18 +50,18 @@ class Limits(Settings, frozen=True):
 
 
 class Excess(Settings, frozen=True):
-    """A limit that was exceeded: what to tell, and whether the restart is charged."""
+    """An exceeded limit: what to report, and whether the restart is charged to the budget."""
 
     detail: str
     charged: bool
 
 
 class LimitWatch:
-    """Watches one incarnation from its READY on.
+    """Watches the limits of one incarnation, starting when it is READY.
 
     Args:
         limits: its limits.
-        now: when it became READY, seconds on the clock of all that follows.
+        now: when it became READY, seconds; on the same clock as all later calls.
         rng: the source of jitter.
     """
 
@@ -74,7 +74,7 @@ class LimitWatch:
             self._expires = now + limits.max_lifetime * (1.0 + spread)
 
     def expired(self, now: float) -> Excess | None:
-        """Return the excess if the lifetime is over."""
+        """Return an excess if the lifetime is over."""
         if self._expires is None or now < self._expires:
             return None
         return Excess(
@@ -85,7 +85,7 @@ class LimitWatch:
         """Take a sample; return the excess if there is one.
 
         Args:
-            now: when.
+            now: when it was taken, seconds.
             rss: resident memory, bytes.
             cpu: CPU time used since the start of the process, seconds.
         """

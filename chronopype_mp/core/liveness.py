@@ -1,12 +1,12 @@
-"""Why a worker is not heard of: from its two channels and the state of its process.
+"""Why a worker sends no beats: classified from its guard and the state of its process.
 
-The loop's beats come from the worker's event loop, the guard's from a thread beside it. That one
-also notes in a file that Python runs, and writes all stacks there when the loop stands still. ::
+A worker's beats come from its event loop, the guard's from a thread of their own. The guard also
+notes in a file that Python runs, and writes all stacks to it when the loop stalls. ::
 
-    process stopped                                      → STOPPED
-    guard does not run                                   → GIL_STUCK
-    guard says or has written that the loop stands still → LOOP_BLOCKED
-    otherwise                                            → UNREACHABLE: it lives, reports are lost
+    process stopped                           → STOPPED
+    guard does not run                        → GIL_STUCK
+    guard reports a stall or wrote the stacks → LOOP_BLOCKED
+    otherwise                                 → UNREACHABLE: it is alive, its reports get lost
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ __all__ = ["Signs", "classify"]
 
 
 class Signs(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a worker whose beats stay away.
+    """What is known about a worker whose beats are missing.
 
     Attributes:
         process_stopped: by SIGSTOP or a debugger.
-        stacks_written: the guard has seen the loop stand still.
-        python_runs: it has noted so not long ago.
-        guard_silent: since the guard was heard last, seconds.
-        guard_interval: how often it beats, seconds.
-        stalled: for how long the loop stood still when the guard was heard last, seconds.
+        stacks_written: the guard has written stacks because the loop stalls.
+        python_runs: the guard has recently noted so.
+        guard_silent: seconds since the last beat of the guard.
+        guard_interval: how often the guard beats, seconds.
+        stalled: how long the loop had stalled at the guard's last beat, seconds.
     """
 
     process_stopped: bool
@@ -39,11 +39,11 @@ class Signs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 GUARD_MISSES = 3
-"""Beats of the guard that may be missing before it counts as not heard."""
+"""Beats of the guard that may be missing before it counts as silent."""
 
 
 def classify(signs: Signs) -> DeathReason:
-    """Return why the worker is not heard of."""
+    """Return why the worker sends no beats."""
     if signs.process_stopped:
         return DeathReason.STOPPED
     if not signs.python_runs:

@@ -17,23 +17,23 @@ from chronopype_mp.exceptions import ConfigError
 __all__ = ["GroupStrategy", "RestartType", "Supervision"]
 
 BEATS_PER_STALL = 4
-"""A worker beats this often within a stall deadline, so that one lost beat is no stall."""
+"""Beats of a worker per ``loop_stall_timeout``, so that one lost beat is not a stall."""
 
 LOOKS_PER_DEADLINE = 5
-"""Its guard looks this often within the shortest deadline."""
+"""Looks of a worker's guard per shortest deadline."""
 
 SHORTEST_LOOK = 0.02
-"""Seconds between two looks, at the least."""
+"""The least interval between two looks, seconds."""
 
 STACKS_AT = 0.6
-"""Share of a deadline after which stacks are written: before the coordinator looks."""
+"""Fraction of a deadline after which stacks are written, before the coordinator looks."""
 
 
 class RestartType(enum.Enum):
-    """When a worker that ended is started anew (OTP's).
+    """When a worker that ended is restarted (from OTP).
 
-    PERMANENT: always. TRANSIENT: after an abnormal end, that is, any exit status but 0, and any end
-    before it was READY. TEMPORARY: never.
+    PERMANENT: always. TRANSIENT: after an abnormal end, which is any exit status except 0, or an
+    end before READY. TEMPORARY: never.
     """
 
     PERMANENT = "permanent"
@@ -42,10 +42,10 @@ class RestartType(enum.Enum):
 
 
 class GroupStrategy(enum.Enum):
-    """Who is restarted when a worker of a group dies (OTP's).
+    """Which workers are restarted when one of a group dies (from OTP).
 
-    ONE_FOR_ONE: itself. ONE_FOR_ALL: all of the group. REST_FOR_ONE: itself and those that were
-    added to the group after it.
+    ONE_FOR_ONE: that one. ONE_FOR_ALL: the whole group. REST_FOR_ONE: that one and those added to
+    the group after it.
     """
 
     ONE_FOR_ONE = "one_for_one"
@@ -57,23 +57,23 @@ class Supervision(Settings, frozen=True):
     """How one worker is supervised. All times in seconds.
 
     Args:
-        restart: when a worker that ended is started anew.
-        no_restart_exit_codes: exit statuses after which it is not, whatever ``restart`` says
-            (systemd's ``RestartPreventExitStatus``).
-        backoff: the wait before a restart (Kubernetes' shape: the first is immediate, then
-            exponential and bounded, with jitter).
-        healthy_after: so long READY makes the next failure the first again.
-        budget: the restarts allowed within a window (OTP's intensity); a worker that needs more
-            is QUARANTINED. A restart that an operator asks for does not count.
-        probation_interval: a quarantined worker gets another try this often; None is never.
-        start_timeout: from the start of the process to READY; after that it is killed.
-        loop_stall_timeout: a worker whose event loop is not heard of for so long is looked into,
-            and killed with its children if it stands still (systemd's ``WatchdogSec``).
-        stop_grace: from the request to stop to the end of the process; after that it is killed.
-        start_network_timeout, stop_network_timeout: bounds of these hooks of a
-            `NetworkProcessor`; None leaves what its class says.
+        restart: when a worker that ended is restarted.
+        no_restart_exit_codes: exit statuses after which it is not restarted, whatever ``restart``
+            says (systemd's ``RestartPreventExitStatus``).
+        backoff: the wait before a restart (like Kubernetes: the first restart is immediate, further
+            waits are exponential and bounded, with jitter).
+        healthy_after: READY for this long resets the failure count.
+        budget: the restarts allowed within a window (OTP's intensity). A worker that needs more is
+            QUARANTINED. A restart that an operator requests does not count.
+        probation_interval: how often a quarantined worker is tried again; None: never.
+        start_timeout: from the start of the process to READY; then it is killed.
+        loop_stall_timeout: after this long without a beat from its event loop, a worker is
+            examined, and killed with its children if the loop stalls (systemd's ``WatchdogSec``).
+        stop_grace: from the request to stop to the end of the process; then it is killed.
+        start_network_timeout, stop_network_timeout: timeouts of these hooks of a
+            `NetworkProcessor`; None keeps those of its class.
         limits: what the worker may use.
-        resources: what its process sets for itself.
+        resources: priority, cores and resource limits of its process.
 
     Raises:
         ConfigError: a name is unknown or a value out of range.
@@ -132,17 +132,17 @@ class Supervision(Settings, frozen=True):
 
     @property
     def _shortest_deadline(self) -> float:
-        """The one that a loop that stands still misses first, seconds."""
+        """The deadline that a stalled loop misses first, seconds."""
         deadlines = (self.loop_stall_timeout, self.start_timeout, self.stop_grace)
         return min(deadline for deadline in deadlines if deadline)
 
     @property
     def guard_interval(self) -> float:
-        """How often a worker's guard looks whether the event loop turns, seconds."""
+        """How often a worker's guard checks that the event loop turns, seconds."""
         shortest = self._shortest_deadline / LOOKS_PER_DEADLINE
         return min(self.beat_interval, max(SHORTEST_LOOK, shortest))
 
     @property
     def stacks_after(self) -> float:
-        """For how long the event loop may stand still before stacks are written, seconds."""
+        """How long the event loop may stall before stacks are written, seconds."""
         return STACKS_AT * self._shortest_deadline

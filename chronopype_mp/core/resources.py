@@ -1,4 +1,4 @@
-"""What a worker process sets for itself before anything of the user's runs in it."""
+"""What a worker process sets for itself before any user code runs in it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from chronopype_mp.exceptions import ConfigError
 __all__ = ["RLIMITS", "Resources"]
 
 RLIMITS = frozenset({"AS", "CORE", "CPU", "DATA", "FSIZE", "MEMLOCK", "NOFILE", "NPROC", "STACK"})
-"""Names of ``setrlimit(2)``, without ``RLIMIT_``."""
+"""Names of resource limits, as in ``setrlimit(2)`` without ``RLIMIT_``."""
 
 
 class Resources(Settings, frozen=True):
-    """Priority, cores and resource limits of a worker process; the defaults change nothing.
+    """Priority, cores and resource limits of a worker process. The defaults change nothing.
 
     Args:
-        nice: niceness added, 0 to 19.
-        cpu_affinity: the cores it may run on, or ``"spread"``: one core each, in turn.
+        nice: niceness to add, 0 to 19.
+        cpu_affinity: the cores that it may run on, or ``"spread"``: one core per worker, in turn.
         rlimits: soft limits by name, such as ``{"NOFILE": 256}``; see ``setrlimit(2)``.
 
     Raises:
-        ConfigError: a value is out of range, or a limit unknown.
+        ConfigError: a value is out of range, or a limit is unknown.
     """
 
     nice: int = 0

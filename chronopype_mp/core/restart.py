@@ -1,4 +1,4 @@
-"""The restart budget: arithmetic on a history of restarts, as in OTP's supervisor."""
+"""The restart budget: arithmetic on the history of restarts, as in OTP's supervisor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class RestartBudget(Settings, frozen=True):
     """At most ``max_restarts`` restarts within any ``window`` seconds.
 
     Args:
-        max_restarts: how many restarts a window holds, at least 0.
+        max_restarts: restarts allowed in a window, at least 0.
         window: its length, seconds.
 
     Raises:
@@ -30,12 +30,12 @@ class RestartBudget(Settings, frozen=True):
     def spend(
         self, history: tuple[float, ...], now: float, count: int = 1
     ) -> tuple[float, ...] | None:
-        """Return the history with restarts at ``now`` added, or None when the budget is spent.
+        """Return the history with restarts at ``now`` added, or None if the budget is spent.
 
         Args:
-            history: the times of earlier restarts, rising, seconds on the clock of ``now``.
+            history: the times of earlier restarts, ascending, seconds on the clock of ``now``.
             now: the time of these restarts.
-            count: how many there are, all or none.
+            count: how many there are. Either all of them are within the budget or none is.
         """
         recent = self._recent(history, now)
         if len(recent) + count > self.max_restarts:
@@ -43,7 +43,7 @@ class RestartBudget(Settings, frozen=True):
         return recent + (now,) * count
 
     def room_at(self, history: tuple[float, ...], now: float, count: int = 1) -> float:
-        """Return when `spend` has room for what it refused ``now``; a window later if never."""
+        """Return when `spend` will accept what it refused ``now``; a window later if never."""
         recent = self._recent(history, now)
         excess = len(recent) + count - self.max_restarts
         return (recent[excess - 1] if excess <= len(recent) else now) + self.window

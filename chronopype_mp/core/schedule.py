@@ -1,12 +1,12 @@
-"""When ticks are due. The ticker thread is this module's edge.
+"""When ticks are due. Its edge is the ticker thread.
 
-A boundary is a whole multiple of ``tick_size``. Boundaries are numbered: number k lies at
-k·tick_size exactly rounded, so that timestamps do not drift, however many have passed (a running
-sum of 0.1 is off by a tick after 10,000). A boundary that nobody was awake for is skipped and
-counted; ticks never come in a burst.
+A boundary is a whole multiple of ``tick_size``. Boundary number k lies at k·tick_size, correctly
+rounded, so timestamps do not drift. (A running sum of 0.1 is off by a tick after 10,000.)
+Boundaries that were missed, for instance while the machine was suspended, are skipped and counted.
+Ticks never come in a burst.
 
-Deadlines are on the monotonic clock. The distance between that and the time scale of the
-timestamps is taken once, when a run begins: setting the wall clock moves no tick.
+Deadlines are on the monotonic clock. Its offset to the timestamps' scale is determined once, when a
+run begins, so setting the wall clock moves no tick.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from chronopype_mp.core.checks import positive
 __all__ = ["SETTLED", "Schedule", "on_loop_time"]
 
 SETTLED = 0.002
-"""Seconds after a deadline in which its tick is on the way to the workers, and run by them."""
+"""Seconds after a deadline during which workers receive and run its tick."""
 
 
 def on_loop_time(start_time: float, wall: float, loop_time: float) -> bool:
-    """Say whether a clock's times are meant on the event loop's time and not on wall time.
+    """Return whether a clock runs on the event loop's time instead of wall time.
 
-    Programs set ``start_time`` from either; it is the one that it lies nearer to. 0.0, the
-    default, is wall time.
+    Programs set ``start_time`` from either, so the nearer one is chosen. 0.0, the default, means
+    wall time.
 
     Args:
         start_time: as configured, seconds.
@@ -40,9 +40,9 @@ class Schedule:
     """The boundaries of one run.
 
     Args:
-        tick_size: distance of two boundaries, seconds; the decimal number as written is meant,
-            so 0.1 is a tenth.
-        offset: what to add to a reading of the monotonic clock to get a timestamp, seconds.
+        tick_size: distance between boundaries, seconds. It is taken as the decimal number that it
+            is written as, so 0.1 is exactly a tenth.
+        offset: timestamp minus monotonic clock, seconds.
 
     Raises:
         ConfigError: ``tick_size`` is not a finite number above 0.
@@ -65,13 +65,13 @@ class Schedule:
         """Return the number of the last boundary at or before ``timestamp``."""
         exact = Fraction(timestamp)
         number = (exact.numerator * self._denominator) // (exact.denominator * self._numerator)
-        # The boundary's own timestamp is rounded, so it may lie a hair above its exact place.
+        # A boundary's timestamp is rounded, so it may be slightly below its exact place.
         return number + 1 if self.timestamp(number + 1) <= timestamp else number
 
     def snap(self, timestamp: float) -> float:
-        """Return the boundary that ``timestamp`` is but for rounding, or else ``timestamp``.
+        """Return the boundary that ``timestamp`` equals up to rounding, else ``timestamp``.
 
-        A sum like ``boundary + 3 * tick_size`` may miss the boundary that it means by a bit.
+        A sum like ``boundary + 3 * tick_size`` may be off by a rounding error.
         """
         rounding = 4 * math.ulp(timestamp)
         boundary = self.timestamp(self.number_at(timestamp + rounding))
@@ -87,14 +87,15 @@ class Schedule:
         return number if self.deadline(number) >= now else number + 1
 
     def wait_for_gap(self, now: float, work: float) -> float:
-        """Return how long to put off work that should fall between two boundaries, seconds.
+        """Return how long to delay work so that it falls between two boundaries, seconds.
 
         Args:
             now: on the monotonic clock, seconds.
             work: how long the work takes, seconds.
 
         Returns:
-            0.0 if it fits in now, or into no gap at all. `SETTLED` after a boundary counts as busy.
+            0.0 if it fits now, or fits no gap at all. The first `SETTLED` seconds after a boundary
+            count as busy.
         """
         if work + SETTLED > self.tick_size:
             return 0.0
@@ -108,11 +109,11 @@ class Schedule:
 
         Args:
             number: the boundary published last.
-            now: the monotonic clock.
+            now: on the monotonic clock, seconds.
 
         Returns:
-            The number of the next boundary that is not yet in the past, at least ``number + 1``,
-            and the count of those between that were missed.
+            The number of the next boundary that is not in the past, at least ``number + 1``, and
+            how many boundaries lie between the two.
         """
         after = max(number + 1, self.first(now))
         return after, after - number - 1

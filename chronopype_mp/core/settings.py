@@ -1,4 +1,4 @@
-"""The base of every settings struct: frozen, keyword-only, and strict about names."""
+"""The base class of all settings: frozen, keyword-only, and strict about names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Settings"]
 class _StrictMeta(msgspec.StructMeta):
     def __call__(cls, *args: Any, **values: Any) -> Any:
         if args:
-            raise ConfigError(cls.__name__, "(positional)", args[0], "settings are given by name")
+            raise ConfigError(cls.__name__, "(positional)", args[0], "must be given by name")
         known = cls.__struct_fields__
         for name, value in values.items():
             if name not in known:
@@ -31,15 +31,15 @@ class _StrictMeta(msgspec.StructMeta):
 
 
 def _restore(kind: type[Settings], values: dict[str, Any]) -> Settings:
-    """Make settings anew from their pickled values."""
+    """Make settings from their pickled values."""
     return kind(**values)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_StrictMeta):
-    """Frozen settings. Unknown names are refused with the nearest known one."""
+    """Frozen settings. The error for an unknown name suggests the nearest known one."""
 
     def model_copy(self, *, update: dict[str, Any] | None = None) -> Self:
-        """Return a copy with some values changed; the copy is validated like a new one.
+        """Return a copy with some values changed. It is validated.
 
         Args:
             update: the new values by name.

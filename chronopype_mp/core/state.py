@@ -1,4 +1,4 @@
-"""What is known of a processor's ticks: counters, the last error, execution times."""
+"""The state of a processor's ticks: counters, the last error, execution times."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["TickAccount", "TickCounters", "TickRecorder", "TickState", "local_ti
 
 
 def local_time(timestamp: float) -> datetime | None:
-    """Return a timestamp as naive local time, or None where no calendar reaches it.
+    """Return a timestamp as naive local time, or None if it is outside the calendar's range.
 
-    Not every clock's timestamps are seconds since 1970: a backtest may run on milliseconds.
+    Timestamps need not be seconds since 1970: a backtest may use milliseconds.
     """
     try:
         return datetime.fromtimestamp(timestamp)
@@ -27,12 +27,12 @@ def local_time(timestamp: float) -> datetime | None:
 
 
 class TickAccount(msgspec.Struct, frozen=True, array_like=True):
-    """What became of the ticks that were published while one incarnation was READY.
+    """The account of the ticks published while one incarnation was READY.
 
     Attributes:
-        base: the sequence number of the last tick before the account opened.
+        base: the sequence number of the last tick before the account.
         run: ticks executed, successfully or not.
-        missed: ticks that a newer one replaced, or that the socket dropped.
+        missed: ticks replaced by a newer one, or dropped by the socket.
         skipped: ticks held back while the processor was paused or not connected.
     """
 
@@ -51,14 +51,14 @@ class TickState(msgspec.Struct, frozen=True, kw_only=True):
     """A processor's state at one moment.
 
     Attributes:
-        last_timestamp: of the last tick executed, or of the start; None before that.
+        last_timestamp: of the last tick executed, or of the start before any tick; else None.
         is_active: started and not paused.
         retry_count: failed attempts of the last tick.
         max_consecutive_retries: the most failed attempts seen in one tick.
         execution_times: of the last successful ticks, seconds, oldest first.
         success_count: ticks that succeeded, ever.
         error_count: ticks that failed for good, ever.
-        consecutive_errors: ticks failed in a row.
+        consecutive_errors: ticks that failed since the last success.
         last_error: the last failure's message.
         last_error_time: its tick's timestamp, as naive local time.
         last_success_time: when the last successful tick ended, as naive local time.
@@ -98,22 +98,22 @@ class TickState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def avg_execution_time(self) -> float:
-        """Mean of the execution times in the window, seconds; 0.0 when there are none."""
+        """Mean of the execution times in the window, seconds; 0.0 without any."""
         return statistics.fmean(self.execution_times) if self.execution_times else 0.0
 
     @property
     def max_execution_time(self) -> float:
-        """Largest execution time in the window, seconds; 0.0 when there are none."""
+        """Largest execution time in the window, seconds; 0.0 without any."""
         return max(self.execution_times, default=0.0)
 
     @property
     def std_dev_execution_time(self) -> float:
-        """Sample deviation of the execution times, seconds; 0.0 below two samples."""
+        """Standard deviation of the execution times, seconds; 0.0 with fewer than two samples."""
         return statistics.stdev(self.execution_times) if len(self.execution_times) > 1 else 0.0
 
     @property
     def error_rate(self) -> float:
-        """Failed ticks in percent of all; 0.0 when there are none."""
+        """Failed ticks in percent of all; 0.0 without any."""
         return 100.0 * self.error_count / self.total_ticks if self.total_ticks else 0.0
 
     def get_execution_percentile(self, percentile: float) -> float:
@@ -123,7 +123,7 @@ class TickState(msgspec.Struct, frozen=True, kw_only=True):
             percentile: 0 to 100.
 
         Returns:
-            Seconds; 0.0 when there are no samples.
+            Seconds; 0.0 without samples.
 
         Raises:
             ValueError: ``percentile`` is out of range.
@@ -140,16 +140,16 @@ class TickState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TickCounters(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker tells of its processor's ticks; a `TickState` on the wire, and more.
+    """What a worker reports about its processor's ticks: a `TickState` on the wire, and more.
 
     Attributes:
         recent: the execution times of the last successful ticks, nanoseconds, oldest first, as
-            unsigned 64-bit integers of the machine.
-        executions: those of all successful ticks of the incarnation.
+            unsigned 64-bit integers in native byte order.
+        executions: the execution times of all successful ticks of the incarnation.
         last_error_at: the timestamp of the tick that failed last.
         last_success_at: when the last successful tick ended, wall clock, seconds.
 
-    The others are those of `TickState`.
+    The other attributes are those of `TickState`.
     """
 
     last_timestamp: float | None = None
@@ -166,7 +166,7 @@ class TickCounters(msgspec.Struct, frozen=True, kw_only=True):
     last_success_at: float | None = None
 
     def values(self) -> dict[str, object]:
-        """Return the fields of the `TickState` that this tells of."""
+        """Return the fields of the corresponding `TickState`."""
         recent = array("Q")
         recent.frombytes(self.recent[: len(self.recent) // recent.itemsize * recent.itemsize])
         error_at, success_at = self.last_error_at, self.last_success_at
@@ -186,7 +186,7 @@ class TickCounters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TickRecorder:
-    """Counts what becomes of ticks, in the process that executes them, at a fixed price each.
+    """Counts ticks in the process that executes them, in constant time per tick.
 
     Args:
         window: how many execution times are kept.
@@ -194,8 +194,8 @@ class TickRecorder:
 
     Attributes:
         last_timestamp: of the last tick that ended, seconds.
-        unrecorded: the durations of ticks that have succeeded at the first attempt since the last
-            look at the counters, nanoseconds; who executes many in a row appends them here.
+        unrecorded: durations of ticks that succeeded at the first attempt and are not in the
+            counters yet, nanoseconds. Code that executes ticks in batches appends to it.
         is_active: started and not paused.
     """
 
@@ -233,7 +233,7 @@ class TickRecorder:
         self.record()
 
     def record(self) -> None:
-        """Take what is `unrecorded` into the statistics; they are of ticks that ended just now."""
+        """Add what is `unrecorded` to the counters. Those ticks count as having ended now."""
         if not self.unrecorded:
             return
         recent, window, counts = self._recent, self._window, self._counts

@@ -49,5 +49,5 @@ def test_a_value_out_of_range_is_refused_by_name(field: str, value: object) -> N
 
 
 def test_failures_count_from_one() -> None:
-    with pytest.raises(ValueError, match="counts from 1"):
+    with pytest.raises(ValueError, match="at least 1"):
         BackoffPolicy().base_delay(0)
