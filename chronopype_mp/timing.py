@@ -1,8 +1,8 @@
-"""The only module that reads time; `tests/test_time_is_read_in_timing.py` keeps it so.
+"""The only module that reads time. `tests/test_time_is_read_in_timing.py` checks that.
 
 A clock and its coordinator are given a `TimeSource`, whose twin for tests is
-`chronopype_mp.testing.ManualClock`. Code that is given none calls the functions of this module.
-They are the standard library's own, because one of them is called twice in every tick.
+`chronopype_mp.testing.ManualClock`. Other code calls the functions of this module. Most are the
+standard library's own functions, because every tick calls one of them twice.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ __all__ = [
 T = TypeVar("T")
 
 LONGEST_WAIT = 3600.0
-"""Seconds; a thread that waits for longer looks at the clock again in between."""
+"""Seconds; a thread that waits longer than this checks the clock in between."""
 
 monotonic = time.monotonic
-"""Return seconds on a clock that nobody can set."""
+"""Return seconds on the monotonic clock, which cannot be set."""
 
 monotonic_ns = time.monotonic_ns
-"""Return nanoseconds on the same clock."""
+"""Return nanoseconds on the monotonic clock."""
 
 wall = time.time
 """Return seconds since the epoch."""
 
 cpu_time = time.process_time
-"""Return the CPU time that this process has used, seconds."""
+"""Return the CPU time used by this process, seconds."""
 
 sleep = time.sleep
 """Block this thread for a number of seconds."""
@@ -55,10 +55,10 @@ def loop_time() -> float:
 
 
 class TimeSource(Protocol):
-    """Clocks, and the two ways of waiting for one: in a thread and in an event loop."""
+    """The clocks, and two ways to wait: in a thread and in an event loop."""
 
     def monotonic(self) -> float:
-        """Return seconds on a clock that nobody can set."""
+        """Return seconds on the monotonic clock, which cannot be set."""
         ...
 
     def wall(self) -> float:
@@ -66,16 +66,16 @@ class TimeSource(Protocol):
         ...
 
     def get(self, items: queue.Queue[T], deadline: float | None) -> T | None:
-        """Block this thread until an item is there, and return it, or None at the deadline.
+        """Block this thread until there is an item; return it, or None at the deadline.
 
         Args:
-            items: where items arrive, from any thread.
-            deadline: on the monotonic clock; None for none.
+            items: the queue; any thread may fill it.
+            deadline: on the monotonic clock, seconds; None for no deadline.
         """
         ...
 
     async def sleep_until(self, deadline: float) -> None:
-        """Return at ``deadline`` on the monotonic clock. Cancelling it has no further effect."""
+        """Return at ``deadline`` on the monotonic clock, seconds. It may be cancelled."""
         ...
 
 
@@ -91,10 +91,10 @@ class SystemTime:
         return wall()
 
     def get(self, items: queue.Queue[T], deadline: float | None) -> T | None:
-        """Block on the queue's own lock, whose resolution is microseconds.
+        """Block on the queue's lock, whose resolution is microseconds.
 
-        A SimpleQueue would not do: where a signal, or SIGSTOP and SIGCONT, interrupts its ``get``
-        and the timeout is over by then, it waits for ever (CPython 3.11).
+        A SimpleQueue cannot be used: if a signal, or SIGSTOP and SIGCONT, interrupts its ``get``
+        when the timeout is already over, it waits for ever (CPython 3.11).
         """
         while True:
             wait = LONGEST_WAIT if deadline is None else deadline - monotonic()

@@ -1,4 +1,4 @@
-"""The text of an exception, bounded: it travels, and the last message travels in every beat."""
+"""The text of an exception, for reports. It is bounded, because every beat has the last message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONGEST_TRACEBACK = 65536
 
 
 def message_of(error: BaseException) -> str:
-    """Return the message of an exception. Its ``__str__`` is the user's, so it may raise itself."""
+    """Return the message of an exception; its ``__str__`` may be a user's, and raise."""
     try:
         return shortened(str(error), LONGEST_MESSAGE)
     except BaseException as second:
@@ -19,7 +19,7 @@ def message_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Return an exception as Python prints it. Its attributes are the user's, as above."""
+    """Return the traceback of an exception as text; its attributes may be a user's, and raise."""
     try:
         return "".join(traceback.format_exception(error))
     except BaseException as second:
@@ -27,7 +27,7 @@ def traceback_of(error: BaseException) -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """Return a text, without its middle if it has more than ``longest`` characters."""
+    """Return a text, with its middle left out if it has more than ``longest`` characters."""
     if len(text) <= longest:
         return text
     half = longest // 2

@@ -1,4 +1,4 @@
-"""ProcessorState: chronopype's record of how a processor's ticks went."""
+"""ProcessorState: chronopype's record of a processor's ticks."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class ProcessorState(TickState, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, counters: TickCounters, **others: object) -> ProcessorState:
-        """Return what a worker has counted as a ProcessorState.
+        """Return a worker's counters as a ProcessorState.
 
         Args:
             counters: the worker's.
-            others: fields that are known better here.
+            others: fields to replace.
         """
         return cls(**(counters.values() | others))  # type: ignore[arg-type]
 
@@ -47,7 +47,7 @@ class ProcessorState(TickState, frozen=True, kw_only=True):
 
         Args:
             error: what it failed with.
-            timestamp: the tick's, seconds; kept as naive local time, where it is one.
+            timestamp: the tick's, seconds; kept as naive local time if the calendar has it.
         """
         return msgspec.structs.replace(
             self,

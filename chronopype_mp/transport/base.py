@@ -1,8 +1,8 @@
-"""What a transport offers, whichever it is.
+"""The interface of a transport.
 
-The coordinator's end is used from two threads: `Hub.publish` from the ticker thread alone, the
-rest from the event loop's. A worker's link belongs to its event loop's thread, but for
-`Link.guard_sender`, which makes a sender for the guard thread.
+The coordinator's end is used from two threads: `Hub.publish` only from the ticker thread, the rest
+from the event loop's thread. A worker's link belongs to its event loop's thread. The sender that
+`Link.guard_sender` returns is for the guard thread.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Hub(Protocol):
     up: str
 
     def file(self, name: str) -> str:
-        """Return a path that a worker may write to, gone with the hub; "" if there is none."""
+        """Return a path for a worker to write to, removed with the hub; "" if there is none."""
         ...
 
     def publish(self, frame: bytes) -> None:
@@ -38,56 +38,56 @@ class Hub(Protocol):
         ...
 
     def receive(self, most: int) -> list[bytes]:
-        """Return up to ``most`` frames that have come in; never blocks."""
+        """Return up to ``most`` frames that have arrived; never blocks."""
         ...
 
     def echo(self, frame: bytes) -> bool:
         """Send a frame to `receive`; never blocks.
 
-        Once it has come, what workers had sent before, and had left them, can be received without
-        waiting; but for what was more than some kilobytes of one worker.
+        When it arrives, all frames that had left the workers before can be received without
+        waiting, except for those beyond the first kilobytes of a worker.
 
         Returns:
-            Whether it was taken.
+            Whether it was accepted.
         """
         ...
 
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
-        """Call ``on_readable`` in the loop, and in this context, when frames may have come in."""
+        """Call ``on_readable`` in the loop, and in this context, when frames may have arrived."""
         ...
 
     def close_publisher(self) -> None:
-        """Close what the ticker thread owns; called in that thread."""
+        """Close what the ticker thread owns. Call it in that thread."""
         ...
 
     def close(self) -> None:
-        """Close the rest and remove all files; called in the event loop's thread."""
+        """Close the rest and remove all files. Call it in the event loop's thread."""
         ...
 
 
 class Sender(Protocol):
-    """A way to send reports."""
+    """Sends reports."""
 
     def send(self, frame: bytes) -> bool:
-        """Send a frame without blocking; return whether it was taken."""
+        """Send a frame without blocking; return whether it was accepted."""
         ...
 
     def close(self, linger: float) -> None:
-        """Close, after giving what was taken ``linger`` seconds to leave the process."""
+        """Close. Accepted frames have ``linger`` seconds to leave the process."""
         ...
 
 
 class Link(Sender, Protocol):
-    """A worker's end: receives ticks and its own commands, sends reports."""
+    """A worker's end: receives ticks and the worker's commands, sends reports."""
 
     def receive(self, most: int) -> list[bytes]:
-        """Return up to ``most`` frames that have come in, oldest first; never blocks."""
+        """Return up to ``most`` frames that have arrived, oldest first; never blocks."""
         ...
 
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
-        """Call ``on_readable`` in the loop, and in this context, when frames may have come in."""
+        """Call ``on_readable`` in the loop, and in this context, when frames may have arrived."""
         ...
 
     def guard_sender(self) -> Sender:
-        """Return a further sender, to be used by one other thread."""
+        """Return another sender, for one other thread."""
         ...

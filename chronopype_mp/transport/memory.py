@@ -1,6 +1,6 @@
-"""The in-memory twin of the ZeroMQ transport, for workers in the coordinator's own process.
+"""The in-memory twin of the ZeroMQ transport, for workers in the coordinator's process.
 
-Same frames, same topics, same bounds: a link that is not read drops the newest ticks.
+It has the same frames, topics and bounds. A link that is not read drops the newest ticks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["MemoryHub", "MemoryLink"]
 
 
 class _Queue:
-    """A bounded queue that one thread at a time fills and one event loop reads."""
+    """A bounded queue, filled by one thread at a time and read by one event loop."""
 
     def __init__(self, bound: int) -> None:
         self._frames: deque[bytes] = deque()
@@ -38,7 +38,7 @@ class _Queue:
         return True
 
     def _tell(self) -> None:
-        """Make the loop read, once for all that has come in until it does."""
+        """Schedule a read in the loop, unless one is scheduled already."""
         if self._loop is not None and not self._told and not self._loop.is_closed():
             self._told = True
             self._loop.call_soon_threadsafe(self._ready, context=self._context)
@@ -59,7 +59,7 @@ class _Queue:
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
         with self._lock:
             self._loop, self._on_readable = loop, on_readable
-            # The reader's, not that of whoever sends: as with a file descriptor that is watched.
+            # The reader's context, not the sender's, as with a watched file descriptor.
             self._context = contextvars.copy_context()
             self._tell()
 
@@ -84,7 +84,7 @@ class MemoryHub:
         self._inbox = _Queue(100 * FRAMES_QUEUED)
 
     def file(self, name: str) -> str:
-        """Return "": there is no directory."""
+        """Return "", because there is no directory."""
         return ""
 
     def connect(self, worker: str) -> MemoryLink:
@@ -104,7 +104,7 @@ class MemoryHub:
         return MemoryLink(queue, self._inbox, disconnect)
 
     def publish(self, frame: bytes) -> None:
-        """Put a frame in the queue of every link subscribed to its topic."""
+        """Put a frame into the queue of every link that has subscribed to its topic."""
         with self._lock:
             topic = frame[: len(TICK_TOPIC)]
             if topic not in (TICK_TOPIC, TICKS_TOPIC):
@@ -114,7 +114,7 @@ class MemoryHub:
             queue.put(frame)
 
     def receive(self, most: int) -> list[bytes]:
-        """Return up to ``most`` frames that have come in."""
+        """Return up to ``most`` frames that have arrived."""
         return self._inbox.get(most)
 
     def echo(self, frame: bytes) -> bool:
@@ -122,7 +122,7 @@ class MemoryHub:
         return self._inbox.put(frame)
 
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
-        """Call ``on_readable`` in the loop when frames may have come in."""
+        """Call ``on_readable`` in the loop, and in this context, when frames may have arrived."""
         self._inbox.attach(loop, on_readable)
 
     def close_publisher(self) -> None:
@@ -142,11 +142,11 @@ class MemoryLink:
         self._disconnect = disconnect
 
     def receive(self, most: int) -> list[bytes]:
-        """Return up to ``most`` frames that have come in, oldest first."""
+        """Return up to ``most`` frames that have arrived, oldest first."""
         return self._queue.get(most)
 
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
-        """Call ``on_readable`` in the loop when frames may have come in."""
+        """Call ``on_readable`` in the loop, and in this context, when frames may have arrived."""
         self._queue.attach(loop, on_readable)
 
     def send(self, frame: bytes) -> bool:
@@ -154,10 +154,10 @@ class MemoryLink:
         return self._inbox.put(frame)
 
     def guard_sender(self) -> MemoryLink:
-        """Return this link: its send may be called from any thread."""
+        """Return this link, whose `send` may be called from any thread."""
         return self
 
     def close(self, linger: float) -> None:
-        """Stop receiving; what was sent has arrived already."""
+        """Stop receiving. What was sent has already arrived."""
         self._queue.detach()
         self._disconnect()

@@ -1,12 +1,12 @@
-"""From a tick that has arrived to the processor's hook, and the account of every tick.
+"""Runs the processor's hook for the ticks that arrive, and accounts for every tick.
 
-One tick runs at a time. A tick that arrives while another waits replaces it: the newest wins, the
-other counts as missed. (Where every tick is to run, it waits its turn.) Of a batch of ticks only
-those that will run are decoded; sequence numbers tell how many there were.
+One tick runs at a time. A tick that arrives while another waits replaces it: the newest wins, and
+the other counts as missed. (In modes where every tick runs, it waits its turn.) Sequence numbers
+show how many ticks there were, so ticks that will not run need not be decoded.
 
-A processor that has no ``async_tick`` of its own is ticked where the tick arrives: no task has to
-wake up for it. An ``async_tick`` runs in the dispatcher's one task; a timer for its timeout is made
-only once it suspends.
+A processor without an ``async_tick`` of its own is ticked where the tick arrives, without a task
+switch. An ``async_tick`` runs in the dispatcher's one task. A timer for its timeout is only created
+once it suspends.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from chronopype_mp.timing import monotonic_ns
 __all__ = ["FIRST_RETRY_PAUSE", "TickDispatcher"]
 
 FIRST_RETRY_PAUSE = 0.1
-"""Seconds before the first retry of a tick; each further pause is twice as long (chronopype)."""
+"""Seconds before the first retry of a tick; each further pause doubles (as in chronopype)."""
 
 
 class _Failed(NamedTuple):
-    """An attempt that failed: the exception, as printed, and whether it is the timeout's."""
+    """A failed attempt: its exception, the traceback as text, and whether it timed out."""
 
     error: Exception
     printed: str
@@ -37,7 +37,7 @@ class _Failed(NamedTuple):
 
 
 class _Begun:
-    """The rest of an awaitable that has suspended once already."""
+    """The rest of an awaitable that has already suspended once."""
 
     def __init__(self, steps: Generator[Any, Any, Any], waits_for: object) -> None:
         self._steps = steps
@@ -64,17 +64,17 @@ class TickDispatcher:
     """Executes ticks on one processor.
 
     Args:
-        processor: whose ``async_tick`` to call.
+        processor: whose ``tick`` or ``async_tick`` to call.
         rules: timeout and retries.
-        recorder: counts what happens.
-        on_failure: called with the exception, its printed traceback, the tick's timestamp and
-            whether it was the timeout, when a tick has failed for good.
-        on_settled: called when no tick waits any more for a task.
+        recorder: counts the ticks and their durations.
+        on_failure: called when the last attempt of a tick has failed, with the exception, its
+            traceback as text, the tick's timestamp, and whether it timed out.
+        on_settled: called when no more ticks wait for the task.
 
     Attributes:
-        largest_gap: between the timestamps of two ticks run in a row, seconds.
-        paused: no tick is let through.
-        attempt_started: when an ``async_tick`` that has suspended began, monotonic seconds.
+        largest_gap: the largest difference between the timestamps of consecutive ticks, seconds.
+        paused: whether ticks are skipped.
+        attempt_started: when a suspended ``async_tick`` began, monotonic seconds; else None.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class TickDispatcher:
 
     @property
     def account(self) -> TickAccount:
-        """What became of the ticks so far; those waiting or running are not in it yet."""
+        """The account so far, without ticks that wait or run."""
         return TickAccount(self._base, self._run, self._missed, self._skipped)
 
     @property
@@ -122,15 +122,15 @@ class TickDispatcher:
         return self.account.through
 
     def open(self, base: int) -> None:
-        """Begin the account after tick ``base``."""
+        """Open the account after tick ``base``."""
         self._base = self._last_seen = base
 
     def offer(self, seq: int, timestamps: Sequence[float]) -> None:
-        """Take ticks; what was published between them and the last one seen is accounted for.
+        """Take ticks, and account for those between the last one seen and these.
 
         Args:
-            seq: the number of the first; the others follow in a row.
-            timestamps: of each, seconds. Where not every tick is to run, the newest will do.
+            seq: the number of the first; the numbers of the others follow it.
+            timestamps: of each, seconds. Where not every tick runs, the newest one is enough.
         """
         missing = seq - self._last_seen - 1
         if missing < 0:
@@ -151,7 +151,7 @@ class TickDispatcher:
                 first += 1
 
     def _put_off(self, timestamp: float) -> None:
-        """Have a tick wait for the task, or skip it."""
+        """Let a tick wait for the task, or skip it."""
         if not self._lets_through:
             self._skipped += 1
             self._before = None
@@ -167,22 +167,22 @@ class TickDispatcher:
         return not self.paused and (not self._choosy or self._processor._wants_ticks)
 
     def close(self, seq: int) -> None:
-        """Account for what was published up to ``seq`` and has not arrived."""
+        """Account for ticks up to ``seq`` that have not arrived."""
         if seq > self._last_seen:
             self._missed += seq - self._last_seen
             self._last_seen = seq
 
     def pause(self) -> None:
-        """Let no tick through until `resume`; those that wait are skipped."""
+        """Skip ticks until `resume`, including those that wait."""
         self.paused = True
         self._skip_pending()
 
     def resume(self) -> None:
-        """Let ticks through again."""
+        """Run ticks again."""
         self.paused = False
 
     def drop_pending(self) -> None:
-        """Count ticks that wait as missed: there is no time left to run them."""
+        """Count the ticks that wait as missed, because no time is left to run them."""
         self._missed += len(self._pending)
         self._pending.clear()
 
@@ -209,12 +209,12 @@ class TickDispatcher:
     # Ticks that are plain calls
 
     def _run_here(self, hook: Callable[[float], object], timestamps: Sequence[float]) -> int:
-        """Run ticks now, one after the other, until one fails or lets no more through.
+        """Run ticks now, one after the other, until one fails or no more are wanted.
 
-        What one raises is left to the task, which has the time for retries.
+        A failed tick is passed to the task, which can wait between retries.
 
         Returns:
-            How many were begun, 1 or more.
+            How many ticks were begun, at least 1.
         """
         clock, recorder = monotonic_ns, self._recorder
         took = recorder.unrecorded.append
@@ -254,14 +254,14 @@ class TickDispatcher:
 
     def _fail_here(self, timestamp: float, failed: _Failed | BaseException) -> None:
         if isinstance(failed, _Failed) and self._attempts == 1:
-            # At once: what has failed may be about to end the process.
+            # Report at once: the failure may be about to end the process.
             self._give_up(timestamp, failed)
             self._run += 1
         else:
             self._failed = (timestamp, failed)
             self._wake_up()
 
-    # Ticks that may take their time
+    # Ticks that run in the task
 
     async def run(self) -> None:
         """Execute ticks until cancelled."""
@@ -285,7 +285,7 @@ class TickDispatcher:
             self._on_settled()
 
     async def _go_on_after(self, timestamp: float, failed: _Failed | BaseException) -> None:
-        """Retry a tick that failed where it arrived."""
+        """Go on with a tick that failed where it arrived."""
         self._failed = None
         if not isinstance(failed, _Failed):
             raise failed
@@ -306,7 +306,7 @@ class TickDispatcher:
         self._on_failure(failed.error, failed.printed, timestamp, failed.timeout)
 
     async def _attempt(self, timestamp: float, retries: int) -> _Failed | None:
-        """Run the hook once; return how it failed, if it did."""
+        """Run the hook once; return the failure, or None."""
         began = monotonic_ns()
         limit: asyncio.Timeout | None = None
         try:
@@ -338,7 +338,7 @@ class TickDispatcher:
 
 
 def _cancelled_from_within(error: asyncio.CancelledError) -> _Failed:
-    """The processor awaited something that was cancelled; the tick failed, no more."""
+    """Return the failure of a tick that awaited something cancelled, or raised CancelledError."""
     return _Failed(
         RuntimeError(f"the tick was cancelled from within: {error!r}"), traceback_of(error)
     )

@@ -1,4 +1,4 @@
-"""Reports on their way out. Nothing here ever blocks the worker."""
+"""Sends reports to the coordinator. Nothing here ever blocks the worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REPORTS_KEPT = 1000
 
 
 class Outbox:
-    """Sends reports in order; keeps up to `REPORTS_KEPT` of them while the socket is full.
+    """Sends reports in order, and keeps up to `REPORTS_KEPT` while the socket is full.
 
     Args:
         sender: where to.
@@ -30,7 +30,7 @@ class Outbox:
         self.lost = 0
 
     def post(self, report: Uplink) -> None:
-        """Send a report, or keep it for later; past the bound the oldest kept one is dropped."""
+        """Send a report, or keep it. If too many are kept, the oldest is dropped."""
         self.flush()
         frame = encode_report(report)
         if self._kept or not self._sender.send(frame):
@@ -40,12 +40,12 @@ class Outbox:
             self._kept.append(frame)
 
     def post_if_free(self, report: Uplink) -> None:
-        """Send a report that can be spared (a beat, a log line), or drop and count it."""
+        """Send an expendable report (a beat, a log line), or drop and count it."""
         self.flush()
         if self._kept or not self._sender.send(encode_report(report)):
             self.lost += 1
 
     def flush(self) -> None:
-        """Send what was kept, as far as the socket takes it."""
+        """Send kept reports until the socket is full."""
         while self._kept and self._sender.send(self._kept[0]):
             self._kept.popleft()

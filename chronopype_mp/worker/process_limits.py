@@ -1,4 +1,4 @@
-"""What a worker process uses, and what it sets for itself."""
+"""Sets a worker process's priority, cores and limits, and measures what it uses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def apply_resources(boot: WorkerBoot) -> None:
     """Set niceness, cores and soft limits.
 
     Raises:
-        OSError: the system refuses one of them.
+        OSError: the system refuses one.
         ValueError: a soft limit is above the hard one.
     """
     if boot.nice:
@@ -31,7 +31,7 @@ def apply_resources(boot: WorkerBoot) -> None:
 
 
 class Usage:
-    """Tells what this process uses; keeps open where the kernel tells it."""
+    """Measures what this process uses. It keeps the kernel's file open."""
 
     def __init__(self) -> None:
         self._statm = os.open("/proc/self/statm", os.O_RDONLY) if sys.platform == "linux" else None
@@ -41,6 +41,6 @@ class Usage:
         if self._statm is not None:
             rss = int(os.pread(self._statm, 100, 0).split()[1]) * PAGE
         else:
-            # The peak, in bytes on macOS: the nearest thing without a dependency.
+            # The peak, in bytes on macOS: the closest figure without a dependency.
             rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return rss, cpu_time()
