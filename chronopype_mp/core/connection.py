@@ -143,7 +143,7 @@ class Connection:
     """One processor's network loop.
 
     Args:
-        policy: the settings; assign `policy` to change them for what follows.
+        policy: the settings; assign `policy` to change them.
         rng: the source of jitter.
 
     Attributes:

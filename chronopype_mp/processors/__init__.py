@@ -1,4 +1,4 @@
-"""What users subclass."""
+"""The classes that users subclass."""
 
 from chronopype_mp.processors.base import TickProcessor
 from chronopype_mp.processors.models import ProcessorState

@@ -1,4 +1,4 @@
-"""TickProcessor, the base of everything that a clock ticks."""
+"""TickProcessor, the base class of everything that a clock ticks."""
 
 from __future__ import annotations
 
@@ -18,63 +18,64 @@ class Hosting(Protocol):
     """What a worker's host keeps for the processor that it hosts.
 
     Attributes:
-        network_settings: by name, seconds; those that differ from the processor's own.
+        network_settings: those set in this incarnation, by name, seconds; the others are the
+            processor's own.
     """
 
     network_settings: dict[str, float]
 
     @property
     def state(self) -> ProcessorState:
-        """The state, as counted by the host."""
+        """The state, from the host's counters."""
         ...
 
 
 HOSTED_BY: ContextVar[Hosting | None] = ContextVar("HOSTED_BY", default=None)
-"""The host in whose tasks code runs.
+"""The host to whose tasks the running code belongs.
 
-An inline worker hosts the owner's very object. This tells the processor's code in the worker from
-the owner's code outside.
+An inline worker hosts the owner's own object. This distinguishes code in the worker from the
+owner's code outside.
 """
 
 
 class Mirror(Protocol):
-    """What a clock keeps for a registered processor: what its worker reported last."""
+    """What a clock keeps for a registered processor: the last reports of its worker."""
 
     @property
     def state(self) -> ProcessorState:
-        """The state last seen."""
+        """The state last reported."""
         ...
 
     @property
     def network_status(self) -> NetworkStatus:
-        """The network status last seen."""
+        """The network status last reported."""
         ...
 
     @property
     def last_connected_timestamp(self) -> float:
-        """When the network was last connected, wall clock; nan if never."""
+        """When the network was last connected, wall clock in seconds; nan if never."""
         ...
 
     def network_setting_changed(self, name: str, value: float) -> None:
-        """Take note that the owner set one of the network settings."""
+        """Called when the owner has set a network setting; ``value`` is in seconds."""
         ...
 
 
 class TickProcessor:
-    """Something that is ticked. Subclass it and override what is needed.
+    """The base class of processors. Subclass it and override what you need.
 
-    `start`, `tick` or `async_tick`, and `stop` run in the worker process. The object that was
-    given to ``clock.add_processor`` stays behind in the owner's process, where `state` shows what
-    the worker reported last.
+    `start`, `tick` or `async_tick`, and `stop` run in the worker process. The object given to
+    ``clock.add_processor`` stays in the owner's process, where `state` shows the worker's last
+    report.
 
     Args:
-        stats_window_size: how many execution times are kept, 1 to 10,000; a clock sets its own.
+        stats_window_size: how many execution times are kept, 1 to 10,000. A clock overrides it.
 
     Raises:
         ConfigError: ``stats_window_size`` is out of range.
     """
 
-    # Class-level defaults, so that a subclass whose __init__ does not call this one still works.
+    # Class-level defaults, so that a subclass need not call __init__.
     _own_state: ProcessorState = ProcessorState()
     _stats_window_size: int = 100
     _mirror: Mirror | None = None
@@ -88,13 +89,13 @@ class TickProcessor:
 
     @property
     def state(self) -> ProcessorState:
-        """The host's state in a worker, the clock's while registered, else this object's own."""
+        """The host's state in a worker, the last reported one while registered, else its own."""
         source: Hosting | Mirror | None = self._host or self._mirror
         return self._own_state if source is None else source.state
 
     @property
     def current_timestamp(self) -> float:
-        """Timestamp of the last tick that ended (the start's before the first), else 0.0."""
+        """Timestamp of the last finished tick, or of the start before any tick; else 0.0."""
         return self.state.last_timestamp or 0.0
 
     def start(self, timestamp: float) -> None:
@@ -133,21 +134,21 @@ class TickProcessor:
         """Run in the worker when the processor is resumed."""
 
     def record_execution(self, seconds: float) -> None:
-        """Add an execution time to this object's own state; a clock does not call this."""
+        """Add an execution time in seconds to this object's own state. Clocks do not call this."""
         self._own_state = self._own_state.update_execution_time(seconds, self._stats_window_size)
 
     def record_error(self, error: Exception, timestamp: float) -> None:
-        """Add an error to this object's own state; a clock does not call this."""
+        """Add an error to this object's own state. Clocks do not call this."""
         self._own_state = self._own_state.record_error(error, timestamp)
 
     @property
     def _hosting(self) -> Hosting | None:
-        """The host for code that runs in the worker, None for the owner's code."""
+        """The host, for code that runs in the worker; None for the owner's code."""
         if self._is_hosted_in_place and HOSTED_BY.get() is not self._host:
             return None
         return self._host
 
     @property
     def _wants_ticks(self) -> bool:
-        """Whether the host lets ticks through now."""
+        """Whether ticks reach the processor now."""
         return True

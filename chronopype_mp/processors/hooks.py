@@ -1,4 +1,4 @@
-"""Running a user's coroutine within a bound that it cannot escape."""
+"""Awaits a user's coroutine with a timeout that it cannot evade."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 T = TypeVar("T")
 
 CANCEL_GRACE = 1.0
-"""Seconds that a cancelled hook has to end before it counts as stuck."""
+"""Seconds that a cancelled hook has to end; then it counts as stuck."""
 
 
 class HookTimeout(Exception):
@@ -26,7 +26,7 @@ class HookTimeout(Exception):
 
 
 class HookCancelled(Exception):
-    """A hook awaited something that was cancelled, and let that pass."""
+    """A hook ended as cancelled, but was not cancelled by `bounded`."""
 
 
 class HookInterrupted(Exception):
@@ -34,13 +34,13 @@ class HookInterrupted(Exception):
 
 
 class HookStuck(Exception):
-    """A hook did not end within its timeout, and swallowed its cancellation too."""
+    """A hook did not end within its timeout and swallowed its cancellation."""
 
 
 async def bounded(
     hook: Awaitable[T], timeout: float | None, interrupt: asyncio.Future[None] | None = None
 ) -> T:
-    """Await a hook in a task of its own; whatever it does, return in time.
+    """Await a hook in a task of its own, and return in time whatever it does.
 
     Cancelling this cancels the hook, and leaves it behind if it does not end within
     `CANCEL_GRACE`.
@@ -86,6 +86,6 @@ async def bounded(
 
 
 def _retrieve(task: asyncio.Future[T]) -> None:
-    """Mark the exception as retrieved: what a hook raised while it was cancelled is of no use."""
+    """Mark an exception raised during cancellation as retrieved; nobody needs it."""
     if task.done() and not task.cancelled():
         task.exception()

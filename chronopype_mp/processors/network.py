@@ -1,6 +1,6 @@
 """NetworkProcessor: a processor that keeps its own connection alive.
 
-The rules are in `chronopype_mp.core.connection`; this is its edge, which calls the hooks.
+`chronopype_mp.core.connection` decides; this module is its edge, which calls the hooks.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from chronopype_mp.timing import wall
 __all__ = ["NetworkListener", "NetworkProcessor", "NetworkStatus", "StartWhen"]
 
 SHORTEST_SETTING = 0.1
-"""Seconds; shorter settings are raised to this, as in chronopype."""
+"""Seconds; shorter settings are set to this, as in chronopype."""
 
 
 def _no_change(error: str | None) -> None:
@@ -73,8 +73,8 @@ class NetworkListener(NamedTuple):
     Attributes:
         changed: called with the error text, or None, after the status changed.
         failed: called with the hook's name and its exception.
-        stuck: called with the hook's name when a hook cannot be ended; only a new process helps.
-        ended: called with the reason when the network loop has ended though nobody stopped it.
+        stuck: called with the hook's name when a hook cannot be ended; only a restart helps.
+        ended: called with the reason when the network loop has ended without a `stop`.
     """
 
     changed: Callable[[str | None], None]
@@ -87,17 +87,17 @@ NOBODY = NetworkListener(_no_change, _no_failure, _no_stuck, _no_end)
 
 
 class NetworkProcessor(TickProcessor):
-    """A processor with a connection. Override `logger` and `check_network`, and what is needed.
+    """A processor with a connection. Override `logger`, `check_network` and what else you need.
 
     Its network loop checks the connection, starts the network when a check needs it, backs off
-    and retries; see `chronopype_mp.core.connection` for the rules. Ticks come only while the
-    status is CONNECTED and after `start_network` has returned.
+    and retries; `chronopype_mp.core.connection` has the rules. Ticks come only while the status is
+    CONNECTED and after `start_network` has returned.
 
     Class attributes:
         LOGGER_NAME: a name for `logger` to use.
-        ticks_while_disconnected: True lets ticks through whatever the status.
-        start_network_when: `StartWhen.NEEDED` calls `start_network` when a check says not
-            connected (the default), `StartWhen.CONNECTED` only after a successful check.
+        ticks_while_disconnected: True: ticks come whatever the status.
+        start_network_when: `StartWhen.NEEDED` (default) calls `start_network` when a check says not
+            connected, `StartWhen.CONNECTED` only after a successful check.
         start_network_timeout, stop_network_timeout: seconds.
         network_backoff: the wait after a failed attempt.
     """
@@ -130,28 +130,28 @@ class NetworkProcessor(TickProcessor):
     async def check_network(self) -> NetworkStatus:
         """Return the status now: CONNECTED, NOT_CONNECTED or ERROR. Must be overridden.
 
-        Cancelled after ``check_network_timeout``, which counts as NOT_CONNECTED. An exception
-        counts as ERROR and is tried again after ``network_error_wait_time``.
+        It is cancelled after ``check_network_timeout``, which counts as NOT_CONNECTED. An exception
+        counts as ERROR and is retried after ``network_error_wait_time``.
         """
         raise NotImplementedError(f"{type(self).__name__} must override check_network()")
 
     async def start_network(self) -> None:
-        """Make the connection. An exception, or `start_network_timeout`, is followed by a retry."""
+        """Make the connection. It is retried after an exception or a timeout."""
 
     async def stop_network(self) -> None:
-        """Take the connection down; called after a loss, a failed start, and at the end."""
+        """Close the connection. Called after a loss, after a failed start, and at the end."""
 
     def on_connected(self) -> None:
-        """Run when the status has become CONNECTED."""
+        """Called when the status has become CONNECTED."""
         self.logger().info("Network connected")
 
     def on_disconnected(self) -> None:
-        """Run when a connection is lost or given up."""
+        """Called when the connection is lost or given up."""
         self.logger().info("Stopping networking")
 
     @property
     def network_status(self) -> NetworkStatus:
-        """The status; in the owner's process the one that the worker reported last."""
+        """The status; in the owner's process, the one last reported by the worker."""
         if self._host is None and self._mirror is not None:
             return self._mirror.network_status
         return NetworkStatus.STOPPED if self._connection is None else self._connection.status
@@ -165,7 +165,10 @@ class NetworkProcessor(TickProcessor):
 
     @property
     def check_network_interval(self) -> float:
-        """Seconds between two checks while connected; at least 0.1. Reaches a running worker."""
+        """Seconds between two checks while connected; at least 0.1.
+
+        Set outside, it reaches the worker. Set in the worker, it holds until its process ends.
+        """
         return self._setting("check_network_interval")
 
     @check_network_interval.setter
@@ -174,7 +177,7 @@ class NetworkProcessor(TickProcessor):
 
     @property
     def check_network_timeout(self) -> float:
-        """Seconds that a check may take; at least 0.1. Reaches a running worker."""
+        """Seconds that a check may take; at least 0.1. See `check_network_interval`."""
         return self._setting("check_network_timeout")
 
     @check_network_timeout.setter
@@ -183,7 +186,7 @@ class NetworkProcessor(TickProcessor):
 
     @property
     def network_error_wait_time(self) -> float:
-        """Seconds to wait after a check raised; at least 0.1. Reaches a running worker."""
+        """Seconds to wait after a check raised; at least 0.1. See `check_network_interval`."""
         return self._setting("network_error_wait_time")
 
     @network_error_wait_time.setter
@@ -196,7 +199,7 @@ class NetworkProcessor(TickProcessor):
         return own if hosting is None else hosting.network_settings.get(name, own)
 
     def _set(self, name: str, value: float) -> None:
-        """Set it for this incarnation in a worker, else for this object and its worker."""
+        """In a worker set it for this incarnation, else for this object and its worker."""
         seconds = max(SHORTEST_SETTING, finite(type(self).__name__, name, value))
         hosting = self._hosting
         if hosting is not None:
@@ -206,7 +209,7 @@ class NetworkProcessor(TickProcessor):
             if self._mirror is not None:
                 self._mirror.network_setting_changed(name, seconds)
             if self._host is not None:
-                return  # it reaches the network loop by way of the host
+                return  # the clock sends it to the host
         if self._connection is not None:
             self._connection.policy = self._connection_policy()
         if self._wake is not None:
@@ -227,7 +230,7 @@ class NetworkProcessor(TickProcessor):
         )
 
     def start(self, timestamp: float) -> None:
-        """Start the network loop; a second call while it runs does nothing more.
+        """Start the network loop, unless it runs.
 
         While a `stop` is under way, the loop starts again as soon as that has ended.
 
@@ -260,29 +263,29 @@ class NetworkProcessor(TickProcessor):
         return self._loop_task is not None and not self._loop_task.done()
 
     def _make_signals(self) -> None:
-        """Make what `stop`, `pause`, `resume` and the settings signal the network loop with."""
+        """Make what `stop`, `pause`, `resume` and changed settings signal the network loop with."""
         self._interrupt = asyncio.get_running_loop().create_future()
         self._wake = asyncio.Event()
         self._held = asyncio.Event()
         self._held.set()
 
     def pause(self) -> None:
-        """Hold the network loop before its next check; status and connection stay."""
+        """Hold the network loop before its next check. Status and connection stay."""
         if self._held is not None:
             self._held.clear()
 
     def resume(self) -> None:
-        """Let the network loop go on, with a check at once."""
+        """Continue the network loop, with a check at once."""
         if self._held is not None and not self._held.is_set():
             self._held.set()
             if self._wake is not None:
                 self._wake.set()
 
     def stop(self) -> None:
-        """Stop the network loop; when `await_cleanup` returns, `stop_network` has run.
+        """Stop the network loop. When `await_cleanup` returns, `stop_network` has run.
 
         A `check_network` or `start_network` under way is cancelled. An `on_disconnected` or
-        `stop_network` under way is left to end and not called again. So every hook may call this.
+        `stop_network` under way may finish and is not called again, so every hook may call `stop`.
         """
         super().stop()
         connection = self._connection
@@ -294,12 +297,11 @@ class NetworkProcessor(TickProcessor):
             self._interrupt.set_result(None)
 
     async def await_cleanup(self, timeout: float | None = None) -> None:
-        """Wait until a `stop` under way has ended; returns at once when there is none.
+        """Wait until a `stop` under way has ended; return at once if there is none.
 
         Args:
-            timeout: seconds, after which the hook under way is cancelled and no further one is
-                called; None for `stop_network_timeout` and the time that a cancelled hook has to
-                end.
+            timeout: seconds, after which the hook under way is cancelled and no further hook is
+                called. None: the timeouts of the hooks bound the wait.
         """
         stopped = self._stopped
         if stopped is None:
@@ -311,17 +313,17 @@ class NetworkProcessor(TickProcessor):
             self._drop()
 
     def _drop(self) -> None:
-        """Leave the network as a killed process would: no further hook is called."""
+        """Abandon the network as a killed process would: no further hook is called."""
         if self._loop_task is not None:
             self._loop_task.cancel()
         if self._stopped is not None:
             self._stopped.set()
-        # No trace of the event loop either, so that the object can be added to a clock again.
+        # Keep nothing of the event loop, so that the object can be added to a clock again.
         self._loop_task = self._connection = self._stopped = None
         self._interrupt = self._held = self._wake = None
 
     async def _network_loop(self, connection: Connection, operation: Operation) -> None:
-        """Ask the machine what to do, do it, hand the outcome back."""
+        """Ask the state machine what to do, do it, and hand the outcome back."""
         shown = connection.status
         while not isinstance(operation, Stopped):
             operation = connection.handle(await self._perform(operation))
@@ -334,7 +336,7 @@ class NetworkProcessor(TickProcessor):
                 self._changed(self._last_network_error if shown is NetworkStatus.ERROR else None)
 
     def _loop_ended(self, task: asyncio.Task[None]) -> None:
-        """Report an end that no `stop` has led to, such as a hook that cancels all tasks."""
+        """Report an end without a `stop`, for instance by a hook that cancels all tasks."""
         if task is not self._loop_task:
             return  # dropped
         if self._stopped is not None:
@@ -372,7 +374,7 @@ class NetworkProcessor(TickProcessor):
             case Wait():
                 return await self._wait(operation.seconds)
             case Stopped():
-                raise AssertionError("there is nothing to perform")
+                raise AssertionError("Stopped is not an operation to perform")
 
     async def _check(self) -> NetworkStatus:
         status = await self.check_network()
@@ -432,7 +434,7 @@ class NetworkProcessor(TickProcessor):
         except HookInterrupted:
             return Interrupted()
         except HookCancelled:
-            pass  # by a hook that cancels all tasks; the next check is due at once
+            pass  # a hook has cancelled all tasks: check at once
         return Returned()
 
 

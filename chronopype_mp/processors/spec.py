@@ -1,4 +1,4 @@
-"""ProcessorSpec: a processor that is made in the worker, so that it need not travel there."""
+"""ProcessorSpec: how to make a processor in the worker, so that it need not be pickled."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class ProcessorSpec(Settings, frozen=True, eq=False):
     """How to make a processor.
 
     Args:
-        target: ``"package.module:Class"``, or a class or function; called in the worker, it
+        target: ``"package.module:Class"``, or a class or function. It is called in the worker and
             returns the processor.
         options: its keyword arguments.
 
     Raises:
-        ConfigError: ``target`` is neither, or ``options`` is not a dict with names as keys.
+        ConfigError: ``target`` is none of these, or ``options`` is not a dict with names as keys.
     """
 
     target: str | Callable[..., TickProcessor]
@@ -50,7 +50,7 @@ class ProcessorSpec(Settings, frozen=True, eq=False):
 
     @property
     def default_name(self) -> str:
-        """The target's last part, from which a worker's name is made."""
+        """The last part of the target's name; a worker's name is made from it."""
         if isinstance(self.target, str):
             return self.target.rpartition(":")[2].rpartition(".")[2]
         return getattr(self.target, "__name__", type(self.target).__name__)
@@ -59,8 +59,8 @@ class ProcessorSpec(Settings, frozen=True, eq=False):
         """Import the target and make the processor.
 
         Raises:
-            TypeError: what the target returned is no TickProcessor.
-            Exception: whatever importing or calling the target raises.
+            TypeError: the target did not return a TickProcessor.
+            Exception: importing or calling the target failed.
         """
         made: object
         if isinstance(self.target, str):
