@@ -25,6 +25,7 @@ from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.launchers.base import STACKS_SIGNAL, Look, ProcessEnd
 from chronopype_mp.launchers.leftovers import Leftovers
 from chronopype_mp.launchers.stacks import StacksFile
+from chronopype_mp.timing import loop_time
 
 __all__ = ["STUCK_AFTER", "ChildProcess", "continue_forkserver"]
 
@@ -190,19 +191,19 @@ class ChildProcess:
         if not can_ask or self._has_ended():
             self._kill_now()
         elif self._kill_later is None:
-            loop = asyncio.get_running_loop()
             self._stacks_asked_at = self._stacks.size()
             self._signal(STACKS_SIGNAL)
-            self._kill_with_stacks(self._stacks_asked_at, loop.time() + stacks_within)
+            self._kill_with_stacks(self._stacks_asked_at, loop_time() + stacks_within)
 
     def _kill_with_stacks(self, before: int, deadline: float) -> None:
         """Kill once the stacks have been written or the deadline has passed; else look again."""
-        loop, size = asyncio.get_running_loop(), self._stacks.size()
-        remaining = deadline - loop.time()
+        size = self._stacks.size()
+        remaining = deadline - loop_time()
         if self._stacks_asked_at < size == before or remaining <= 0:
             self._kill_now()
         else:
             wait = min(STACKS_POLL, remaining)
+            loop = asyncio.get_running_loop()
             self._kill_later = loop.call_later(wait, self._kill_with_stacks, size, deadline)
 
     def _cancel_kill(self) -> None:
