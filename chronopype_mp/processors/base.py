@@ -149,6 +149,6 @@ class TickProcessor:
         return self._host
 
     @property
-    def _wants_ticks(self) -> bool:
+    def wants_ticks(self) -> bool:
         """Whether ticks reach the processor now."""
         return True

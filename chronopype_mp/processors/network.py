@@ -224,7 +224,8 @@ class NetworkProcessor(TickProcessor):
         )
 
     @property
-    def _wants_ticks(self) -> bool:
+    def wants_ticks(self) -> bool:
+        """Whether ticks reach the processor now: CONNECTED and started, or opted out of that."""
         return self.ticks_while_disconnected or (
             self._connection is not None and self._connection.ready
         )

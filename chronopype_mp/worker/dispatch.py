@@ -89,7 +89,7 @@ class TickDispatcher:
         self._on_settled = on_settled
         hook = getattr(processor.async_tick, "__func__", None)
         self._tick = processor.tick if hook is TickProcessor.async_tick else None
-        self._choosy = type(processor)._wants_ticks is not TickProcessor._wants_ticks
+        self._choosy = type(processor).wants_ticks is not TickProcessor.wants_ticks
         self._timeout = rules.processor_timeout
         self._attempts = rules.max_retries + 1
         self._every = rules.every_tick
@@ -164,7 +164,7 @@ class TickDispatcher:
 
     @property
     def _lets_through(self) -> bool:
-        return not self.paused and (not self._choosy or self._processor._wants_ticks)
+        return not self.paused and (not self._choosy or self._processor.wants_ticks)
 
     def close(self, seq: int) -> None:
         """Account for ticks up to ``seq`` that have not arrived."""
@@ -233,7 +233,7 @@ class TickDispatcher:
                 took(clock() - began)
                 recorder.last_timestamp = timestamp
                 ran += 1
-                if self.paused or (self._choosy and not self._processor._wants_ticks):
+                if self.paused or (self._choosy and not self._processor.wants_ticks):
                     break
         except SystemExit:
             raise

@@ -88,7 +88,7 @@ class Line(NetworkProcessor):
         """Wait for the connection, and let the loop come to its rest."""
         await self.board.until(lambda: self.network_status is CONNECTED)
         await turns()
-        assert self._wants_ticks
+        assert self.wants_ticks
 
     async def end(self) -> None:
         self.stop()

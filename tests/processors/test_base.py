@@ -128,5 +128,5 @@ def test_the_ends_of_the_windows_range_belong_to_it() -> None:
         TickProcessor(stats_window_size=size)
 
 
-def test_a_plain_processor_always_wants_ticks() -> None:
-    assert TickProcessor()._wants_ticks
+def test_a_plain_processor_alwayswants_ticks() -> None:
+    assert TickProcessor().wants_ticks

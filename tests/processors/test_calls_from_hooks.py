@@ -271,7 +271,7 @@ def test_a_stopping_processor_wants_no_more_ticks() -> None:
         line.start(1.0)
         await line.until_ready()
         line.stop()
-        assert not line._wants_ticks
+        assert not line.wants_ticks
         await line.await_cleanup()
 
     run(scenario())

@@ -93,16 +93,16 @@ def test_ticks_are_wanted_only_once_the_network_is_connected_and_started() -> No
 
     async def scenario() -> None:
         line = Slow()
-        assert not line._wants_ticks
+        assert not line.wants_ticks
         line.start(1.0)
         await line.until(lambda: "start" in line.calls)
         assert line.network_status is CONNECTED
-        assert not line._wants_ticks
+        assert not line.wants_ticks
         line.let_go.set()
         await turns()
-        assert line._wants_ticks
+        assert line.wants_ticks
         await line.end()
-        assert not line._wants_ticks
+        assert not line.wants_ticks
 
     run(scenario())
 
@@ -113,14 +113,14 @@ def test_no_tick_comes_before_on_connected_has_run() -> None:
 
         def on_connected(self) -> None:
             super().on_connected()
-            self.wanted = self._wants_ticks
+            self.wanted = self.wants_ticks
 
     async def scenario() -> None:
         line = Asking()
         line.start(1.0)
         await line.until_ready()
         assert line.wanted is False
-        assert line._wants_ticks
+        assert line.wants_ticks
         await line.end()
 
     run(scenario())
@@ -130,8 +130,8 @@ def test_a_processor_may_ask_for_ticks_while_disconnected() -> None:
     class Always(Line):
         ticks_while_disconnected = True
 
-    assert Always()._wants_ticks
-    assert not Line()._wants_ticks
+    assert Always().wants_ticks
+    assert not Line().wants_ticks
 
 
 def test_a_start_network_that_raises_is_cleared_away_shown_and_tried_again() -> None:

@@ -84,10 +84,13 @@ def test_a_soft_limit_above_the_hard_one_is_refused_at_once() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
     async def scenario() -> None:
-        clock = Watched(supervision=with_resources(rlimits={"NOFILE": hard + 1})).clock
+        too_much = with_resources(rlimits={"NOFILE": hard + 1})
         said = rf"rlimits\['NOFILE'\] = {hard + 1}.*hard limit here is {hard}"
         with pytest.raises(ConfigError, match=said):
-            clock.add_processor(TickProcessor())
+            Watched(supervision=too_much)
+        clock = Watched().clock
+        with pytest.raises(ConfigError, match=said):
+            clock.add_processor(TickProcessor(), supervision=too_much)
         assert clock.processors == []
 
     run(scenario())

@@ -49,7 +49,7 @@ class Ticked(TickProcessor):
         self.board.notify()
 
     @property
-    def _wants_ticks(self) -> bool:
+    def wants_ticks(self) -> bool:
         return self.connected
 
 
