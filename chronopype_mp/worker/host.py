@@ -130,6 +130,7 @@ class WorkerHost:
             Stop: self._stop_ordered,
             Rehearse: self._rehearse,
         }
+        self._settings = WorkerSettings()
         self._welcome: asyncio.Future[Welcome] | None = None
         self._end: asyncio.Future[int] | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -340,7 +341,9 @@ class WorkerHost:
         importlib.import_module(FAULTS_MODULE).inflict(command.fault, command.amount, self)
 
     def _set_network(self, settings: WorkerSettings) -> None:
-        processor = self._processor
+        """Set what the owner has changed; the rest may have been changed by the processor."""
+        processor, before = self._processor, self._settings
+        self._settings = settings
         if isinstance(processor, NetworkProcessor):
             for name in (
                 "check_network_interval",
@@ -348,7 +351,7 @@ class WorkerHost:
                 "network_error_wait_time",
             ):
                 value = getattr(settings, name)
-                if value is not None and value != getattr(processor, name):
+                if value is not None and value != getattr(before, name):
                     setattr(processor, name, value)
 
     def _set_paused(self, paused: bool) -> None:

@@ -57,6 +57,43 @@ def test_what_a_hook_sets_holds_for_its_incarnation_only(launcher: str, tmp_path
     run(scenario())
 
 
+class Pausing(Adjusting):
+    """Notes that it is paused, and its settings when it is resumed."""
+
+    def pause(self) -> None:
+        super().pause()
+        self.note("paused")
+
+    def resume(self) -> None:
+        super().resume()
+        self.note(f"resumed {values(self)}")
+
+
+@either_launcher
+def test_what_a_hook_sets_outlives_other_commands_of_the_owner(
+    launcher: str, tmp_path: Path
+) -> None:
+    """Settings travel whole, with those that the owner set long ago."""
+
+    async def scenario() -> None:
+        watched = Watched(launcher=launcher)
+        processor = Pausing(tmp_path / "calls")
+        async with watched.clock as clock:
+            handle = clock.add_processor(processor)
+            processor.check_network_interval = 7.0
+            await watched.events.wait_for(NetworkChanged, after=NetworkStatus.CONNECTED)
+            clock.pause_processor(handle)
+            await eventually(lambda: "paused" in (tmp_path / "calls").read_text())
+            clock.resume_processor(handle)
+            await eventually(lambda: "resumed" in (tmp_path / "calls").read_text())
+        lines = (tmp_path / "calls").read_text().splitlines()
+        assert "start [7.0, 5.0, 60.0]" in lines
+        assert "resumed [0.5, 0.25, 0.125]" in lines
+        assert processor.check_network_interval == 7.0
+
+    run(scenario())
+
+
 class Noting(Network):
     """Notes its check interval at every check."""
 
