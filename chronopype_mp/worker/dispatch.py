@@ -87,8 +87,7 @@ class TickDispatcher:
     ) -> None:
         self._processor = processor
         self._on_settled = on_settled
-        hook = getattr(processor.async_tick, "__func__", None)
-        self._tick = processor.tick if hook is TickProcessor.async_tick else None
+        self._plain = self._has_plain_tick()
         self._choosy = type(processor).wants_ticks is not TickProcessor.wants_ticks
         self._timeout = rules.processor_timeout
         self._attempts = rules.max_retries + 1
@@ -124,6 +123,12 @@ class TickDispatcher:
     def open(self, base: int) -> None:
         """Open the account after tick ``base``."""
         self._base = self._last_seen = base
+        self._plain = self._has_plain_tick()
+
+    def _has_plain_tick(self) -> bool:
+        """Whether ``async_tick`` is not overridden; a processor may assign one in its start."""
+        hook = getattr(self._processor.async_tick, "__func__", None)
+        return hook is TickProcessor.async_tick
 
     def offer(self, seq: int, timestamps: Sequence[float]) -> None:
         """Take ticks, and account for those between the last one seen and these.
@@ -144,8 +149,9 @@ class TickDispatcher:
             self._skipped += missing
         first = 0
         while first < len(timestamps):
-            if self._tick is not None and not self._busy and self._lets_through:
-                first += self._run_here(self._tick, timestamps[first:] if first else timestamps)
+            if self._plain and not self._busy and self._lets_through:
+                rest = timestamps[first:] if first else timestamps
+                first += self._run_here(self._processor.tick, rest)
             else:
                 self._put_off(timestamps[first])
                 first += 1

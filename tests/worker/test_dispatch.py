@@ -640,6 +640,31 @@ def test_a_plain_tick_runs_where_it_arrives_and_waits_for_no_task() -> None:
     run(scenario())
 
 
+def test_a_tick_that_is_assigned_after_the_dispatcher_was_made_is_the_one_that_runs() -> None:
+    """Processors assign one in their ``start``."""
+
+    async def scenario() -> None:
+        seen: list[object] = []
+        plain, suspends = TickProcessor(), TickProcessor()
+
+        async def later(timestamp: float) -> None:
+            await asyncio.sleep(0)  # suspends once
+            seen.append(("later", timestamp))
+
+        async with working(plain) as rig:
+            rig.dispatcher.open(0)
+            rig.offer(1)
+            plain.tick = lambda timestamp: seen.append(("tick", timestamp))  # type: ignore[method-assign]
+            rig.offer(2)
+        async with working(suspends) as rig:
+            suspends.async_tick = later  # type: ignore[method-assign]
+            rig.dispatcher.open(0)
+            await rig.tick(1)
+        assert seen == [("tick", 20.0), ("later", 10.0)]
+
+    run(scenario())
+
+
 def test_a_tick_of_the_instance_counts_and_so_does_an_async_tick_of_it() -> None:
     async def scenario() -> None:
         seen: list[object] = []
