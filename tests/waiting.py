@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["Noticeboard", "run", "turns"]
+from chronopype_mp.clocks.base import BaseClock
+
+__all__ = ["Noticeboard", "run", "running", "turns"]
 
 T = TypeVar("T")
 
@@ -33,6 +36,18 @@ async def turns(count: int = 20) -> None:
     """Let everything that is ready run, chains of a few callbacks included; no time passes."""
     for _ in range(count):
         await asyncio.sleep(0)  # yields; it waits for nothing
+
+
+@contextlib.asynccontextmanager
+async def running(clock: BaseClock) -> AsyncIterator[asyncio.Task[None]]:
+    """Run a clock in a task, which is cancelled at the exit."""
+    task = asyncio.create_task(clock.run())
+    await asyncio.sleep(0)  # yields, so that the run begins
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 class Noticeboard:

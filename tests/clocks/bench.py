@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 import weakref
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from chronopype_mp.clocks import ClockMode, ClockTickEvent, RealtimeClock
@@ -16,7 +15,7 @@ from chronopype_mp.clocks.registry import Member
 from chronopype_mp.core.policy import Supervision
 from chronopype_mp.processors import NetworkProcessor, NetworkStatus, ProcessorState, TickProcessor
 from chronopype_mp.testing import EventRecorder, ManualClock
-from tests.waiting import Noticeboard
+from tests.waiting import Noticeboard, running
 
 __all__ = ["WALL", "Bench", "Network", "Scribe", "alive"]
 
@@ -174,16 +173,9 @@ class Bench:
         # What is due comes before what is asked for.
         self.clock._coordinator.ticker.end()
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
-        """Run the clock in a task, which is cancelled in the end."""
-        task = asyncio.create_task(self.clock.run())
-        await asyncio.sleep(0)  # yields, so that the run begins
-        try:
-            yield task
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
+    def running(self) -> AbstractAsyncContextManager[asyncio.Task[None]]:
+        """Run the clock in a task, which is cancelled at the exit."""
+        return running(self.clock)
 
     def state(self, processor: Member) -> ProcessorState:
         """Return what the clock knows of a processor."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import psutil
@@ -13,6 +12,7 @@ from chronopype_mp.testing import faults
 from tests.system.clocks import Watched, closes, run
 from tests.system.neighbours import SHORT, Neighbourhood, row
 from tests.system.processors import Scribe, ticks_in
+from tests.waiting import running
 
 pytestmark = pytest.mark.quiet
 
@@ -58,18 +58,16 @@ def test_a_worker_that_does_not_read_for_10_000_ticks_takes_nothing_from_its_nei
             for handle in handles:
                 await handle.wait_ready()
             pids = [handle.pid for handle in handles]
-            running = asyncio.create_task(clock.run())
-            await watched.ticks(100)
-            faults.stop(victim)
-            await watched.ticks(2_500)  # the queues, which are bounded, fill up
-            before = me.memory_info().rss
-            await watched.ticks(10_000)
-            grown = me.memory_info().rss - before
-            faults.resume(victim)
-            await watched.ticks(200)
-            assert [handle.pid for handle in handles] == pids
-            running.cancel()
-            await asyncio.wait({running})
+            async with running(clock):
+                await watched.ticks(100)
+                faults.stop(victim)
+                await watched.ticks(2_500)  # the queues, which are bounded, fill up
+                before = me.memory_info().rss
+                await watched.ticks(10_000)
+                grown = me.memory_info().rss - before
+                faults.resume(victim)
+                await watched.ticks(200)
+                assert [handle.pid for handle in handles] == pids
         assert grown < 4 * MEGABYTE, grown
         published = len(watched.published)
         for handle in handles:

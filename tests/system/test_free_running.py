@@ -12,6 +12,7 @@ from chronopype_mp.testing import EventRecorder, faults
 from tests.system.clocks import eventually, run
 from tests.system.neighbours import QUICK
 from tests.system.processors import Scribe, ticks_in
+from tests.waiting import running
 
 COUNT = 20_000
 
@@ -64,14 +65,12 @@ def test_a_worker_that_dies_holds_up_nobody_and_its_ticks_are_accounted_for(
             other = clock.add_processor(TickProcessor(), name="other")
             for handle in (victim, other):
                 await handle.wait_ready()
-            running = asyncio.create_task(clock.run())
-            await eventually((tmp_path / "victim").exists)
-            faults.kill(victim)
-            await events.wait_for(WorkerReady, worker="victim", incarnation=2)
-            at = clock.position.seq
-            await eventually(lambda: clock.position.seq > at + 10_000)
-            running.cancel()
-            await asyncio.wait({running})
+            async with running(clock):
+                await eventually((tmp_path / "victim").exists)
+                faults.kill(victim)
+                await events.wait_for(WorkerReady, worker="victim", incarnation=2)
+                at = clock.position.seq
+                await eventually(lambda: clock.position.seq > at + 10_000)
         for handle in (victim, other):
             s = handle.statistics()
             assert s.published == s.run + s.missed + s.skipped + s.lost, handle.name

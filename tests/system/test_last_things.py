@@ -28,6 +28,7 @@ from tests.system.clocks import Watched, run
 from tests.system.neighbours import SHORT
 from tests.system.processors import Network
 from tests.system.victims import FOR_EVER
+from tests.waiting import running
 
 
 class HasThread(TickProcessor):
@@ -83,15 +84,13 @@ def test_a_thread_keeps_no_process_from_exiting_with_its_status(
         async with watched.clock as clock:
             handle = clock.add_processor(ExitsWithThread(status), name="a")
             await handle.wait_ready()
-            running = asyncio.create_task(clock.run())
-            death = await watched.events.wait_for(WorkerDied, worker="a")
-            assert (death.reason, death.exitcode) == (DeathReason.EXITED, status)
-            if restarted:
-                await watched.events.wait_for(WorkerReady, worker="a", incarnation=2)
-            else:
-                await watched.events.wait_for(WorkerStopped, worker="a")
-            running.cancel()
-            await asyncio.wait({running})
+            async with running(clock):
+                death = await watched.events.wait_for(WorkerDied, worker="a")
+                assert (death.reason, death.exitcode) == (DeathReason.EXITED, status)
+                if restarted:
+                    await watched.events.wait_for(WorkerReady, worker="a", incarnation=2)
+                else:
+                    await watched.events.wait_for(WorkerStopped, worker="a")
 
     run(scenario())
 
@@ -102,12 +101,10 @@ def test_an_interrupt_from_a_tick_is_explained() -> None:
         async with watched.clock as clock:
             handle = clock.add_processor(Interrupts(), name="a")
             await handle.wait_ready()
-            running = asyncio.create_task(clock.run())
-            death = await watched.events.wait_for(WorkerDied, worker="a")
-            assert (death.reason, death.error_type) == (DeathReason.EXITED, "KeyboardInterrupt")
-            assert "in tick" in (death.error or "")
-            running.cancel()
-            await asyncio.wait({running})
+            async with running(clock):
+                death = await watched.events.wait_for(WorkerDied, worker="a")
+                assert (death.reason, death.error_type) == (DeathReason.EXITED, "KeyboardInterrupt")
+                assert "in tick" in (death.error or "")
 
     run(scenario())
 

@@ -18,6 +18,7 @@ from chronopype_mp import (
 from chronopype_mp.events import DeathReason, WorkerDied, WorkerReady
 from chronopype_mp.worker.guard import Guard
 from tests.system.clocks import Watched, run
+from tests.waiting import running
 
 QUICK = Supervision(backoff=BackoffPolicy(minimum=0.01, maximum=0.05))
 
@@ -77,12 +78,10 @@ def test_what_ends_a_part_of_a_worker_ends_the_worker_with_a_report(
         watched = Watched(supervision=QUICK)
         async with watched.clock as clock:
             clock.add_processor(kind(), name="a")
-            running = asyncio.create_task(clock.run())
-            death = await watched.events.wait_for(WorkerDied, worker="a")
-            assert (death.reason, death.error_type) == (DeathReason.EXITED, error_type)
-            await watched.events.wait_for(WorkerReady, worker="a", incarnation=2)
-            running.cancel()
-            await asyncio.wait({running})
+            async with running(clock):
+                death = await watched.events.wait_for(WorkerDied, worker="a")
+                assert (death.reason, death.error_type) == (DeathReason.EXITED, error_type)
+                await watched.events.wait_for(WorkerReady, worker="a", incarnation=2)
 
     run(scenario())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import os
 import time
@@ -15,6 +14,7 @@ from chronopype_mp.testing import faults
 from tests.system.clocks import Watched, run
 from tests.system.processors import Scribe, ticks_in
 from tests.system.victims import FOR_EVER
+from tests.waiting import running
 
 
 class BlocksTwice(TickProcessor):
@@ -53,14 +53,12 @@ def test_what_blocks_last_is_blamed_not_what_blocked_before() -> None:
             for how in expected:
                 handle = clock.add_processor(BlocksTwice(how), name=how.__name__)
                 await handle.wait_ready()
-            running = asyncio.create_task(clock.run())
-            for how, reason in expected.items():
-                death = await watched.events.wait_for(WorkerDied, worker=how.__name__)
-                assert death.reason is reason
-                assert f"in {how.__name__}\n" in (death.stacks or "")
-                assert "in BlocksTwice.harmless\n" not in (death.stacks or "")
-            running.cancel()
-            await asyncio.wait({running})
+            async with running(clock):
+                for how, reason in expected.items():
+                    death = await watched.events.wait_for(WorkerDied, worker=how.__name__)
+                    assert death.reason is reason
+                    assert f"in {how.__name__}\n" in (death.stacks or "")
+                    assert "in BlocksTwice.harmless\n" not in (death.stacks or "")
 
     run(scenario())
 
@@ -81,10 +79,8 @@ def test_a_loop_that_turns_late_but_in_time_is_left_alone(tmp_path: Path) -> Non
         async with watched.clock as clock:
             handle = clock.add_processor(Slow(tmp_path / "ticks"), name="a")
             await handle.wait_ready()
-            running = asyncio.create_task(clock.run())
-            await watched.ticks(45)
-            running.cancel()
-            await asyncio.wait({running})
+            async with running(clock):
+                await watched.ticks(45)
         assert not watched.events.of(WorkerDied)
         assert len(ticks_in(tmp_path / "ticks")) >= 3
 

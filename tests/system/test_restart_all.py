@@ -13,6 +13,7 @@ from chronopype_mp.testing import faults
 from tests.system.clocks import Watched, closes, run
 from tests.system.neighbours import QUICK
 from tests.system.processors import Network, Scribe, ticks_in
+from tests.waiting import running
 
 POLICY = Supervision(
     backoff=QUICK,
@@ -79,27 +80,25 @@ def test_never_more_than_max_unavailable_are_down_and_a_network_counts_until_it_
                 )
             for handle in handles:
                 await handle.wait_ready()
-            running = asyncio.create_task(clock.run())
-            await watched.ticks(5)
-            pids = [handle.pid for handle in handles]
-            gauge = Gauge(watched, networks)
-            await clock.restart_all(max_unavailable=most)
-            assert (gauge.most, gauge.down) == (most, set())
-            assert all(handle.status is WorkerStatus.READY for handle in handles)
-            assert all(handle.incarnation == 2 for handle in handles)
-            assert not set(pids) & {handle.pid for handle in handles}
-            assert all(
-                handle.network_status is NetworkStatus.CONNECTED
-                for handle in handles
-                if handle.name in networks
-            )
-            # In the order of adding, as far as that can be seen.
-            order = [event.worker for event in watched.events.of(WorkerStopping)]
-            if most == 1:
-                assert order == [handle.name for handle in handles]
-            await watched.ticks(5)
-            running.cancel()
-            await asyncio.wait({running})
+            async with running(clock):
+                await watched.ticks(5)
+                pids = [handle.pid for handle in handles]
+                gauge = Gauge(watched, networks)
+                await clock.restart_all(max_unavailable=most)
+                assert (gauge.most, gauge.down) == (most, set())
+                assert all(handle.status is WorkerStatus.READY for handle in handles)
+                assert all(handle.incarnation == 2 for handle in handles)
+                assert not set(pids) & {handle.pid for handle in handles}
+                assert all(
+                    handle.network_status is NetworkStatus.CONNECTED
+                    for handle in handles
+                    if handle.name in networks
+                )
+                # In the order of adding, as far as that can be seen.
+                order = [event.worker for event in watched.events.of(WorkerStopping)]
+                if most == 1:
+                    assert order == [handle.name for handle in handles]
+                await watched.ticks(5)
         assert all(closes(handle) for handle in handles)
         # An orderly restart loses no tick that the worker was published.
         assert all(handle.statistics().lost == 0 for handle in handles)
@@ -120,19 +119,17 @@ def test_it_stops_rolling_when_one_does_not_come_back(tmp_path: Path) -> None:
             )
             for handle in (first, *rest):
                 await handle.wait_ready()
-            running = asyncio.create_task(clock.run())
-            await watched.ticks(3)
-            pids = [handle.pid for handle in rest]
-            with pytest.raises(WorkerError, match="'bad'"):
-                await clock.restart_all()
-            assert first.incarnation == 2
-            assert bad.status is WorkerStatus.QUARANTINED
-            assert "not twice" in (bad.last_failure.error or "" if bad.last_failure else "")
-            await watched.ticks(5)
-            assert [handle.pid for handle in rest] == pids
-            assert all(handle.incarnation == 1 for handle in rest)
-            running.cancel()
-            await asyncio.wait({running})
+            async with running(clock):
+                await watched.ticks(3)
+                pids = [handle.pid for handle in rest]
+                with pytest.raises(WorkerError, match="'bad'"):
+                    await clock.restart_all()
+                assert first.incarnation == 2
+                assert bad.status is WorkerStatus.QUARANTINED
+                assert "not twice" in (bad.last_failure.error or "" if bad.last_failure else "")
+                await watched.ticks(5)
+                assert [handle.pid for handle in rest] == pids
+                assert all(handle.incarnation == 1 for handle in rest)
         for handle in rest:
             ticks = ticks_in(tmp_path / handle.name)
             assert ticks == watched.published[-len(ticks) :]
