@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -56,6 +58,13 @@ class Script:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"did not end:\n{self.output}") from None
+
+    def report(self) -> dict[str, Any]:
+        """Wait for a good end; return what was printed as ``report`` and an object of JSON."""
+        assert self.wait() == 0, self.output
+        (line,) = [line for line in self.output.splitlines() if line.startswith("report ")]
+        report: dict[str, Any] = json.loads(line.removeprefix("report "))
+        return report
 
     def signal_group(self, number: int) -> None:
         """Signal the whole process group, as a terminal does on Ctrl-C."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import json
 import logging
 import os
 import signal
@@ -173,10 +172,7 @@ asyncio.run(main())
 
 def report_of(scripts: Scripts, source: str, launcher: str) -> dict[str, object]:
     script = scripts.start(source, launcher, PYTHONPATH=str(ROOT))
-    assert script.wait() == 0, script.output
-    (line,) = [line for line in script.output.splitlines() if line.startswith("report ")]
-    report: dict[str, object] = json.loads(line.removeprefix("report "))
-    return report
+    return script.report()
 
 
 @row(17)

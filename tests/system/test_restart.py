@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from chronopype_mp import (
-    BackoffPolicy,
     ProcessorSpec,
     RestartBudget,
     Supervision,
@@ -29,9 +28,8 @@ from chronopype_mp.events import (
     WorkerStarting,
 )
 from tests.system.clocks import Watched, closes, run
+from tests.system.neighbours import QUICK
 from tests.system.processors import Scribe
-
-QUICK = BackoffPolicy(minimum=0.01, maximum=0.05)
 
 
 def lines_of(path: Path) -> list[int]:
