@@ -55,7 +55,6 @@ def test_the_troubled_ones_die_and_come_back_beside_a_healthy_one(scripts: Scrip
     assert "Fatal Python error: Segmentation fault" in script.output
 
 
-@pytest.mark.quiet
 def test_the_demo_ends_with_a_good_verdict(scripts: Scripts) -> None:
     script = scripts.run([sys.executable, "-m", "chronopype_mp", "demo", "--seconds", "15"])
     assert script.wait() == 0, script.output
@@ -78,22 +77,6 @@ def test_a_users_mistake_is_one_clear_line_and_status_2(scripts: Scripts, second
     assert script.wait() == 2
     assert re.search(rf"--seconds: '{seconds}': must be a number", script.output), script.output
     assert "Traceback" not in script.output
-
-
-def test_a_quick_run_of_every_benchmark_writes_its_report(scripts: Scripts) -> None:
-    for name in ("restart",):
-        path = scripts.directory / f"{name}.json"
-        script = scripts.run(
-            [sys.executable, "-m", "benchmarks", name, "--quick", "--json", str(path)],
-            PYTHONPATH=str(EXAMPLES.parent),
-        )
-        assert script.wait() == 0, script.output
-        report = json.loads(path.read_text())
-        assert set(report) == {"name", "machine", "argv", "rows"}
-        for row in report["rows"]:
-            assert set(row) == {
-                *("case", "metric", "unit", "value", "min", "max", "reference", "ratio")
-            }
 
 
 def test_chaos_finds_every_fault_to_be_what_it_is(scripts: Scripts) -> None:
