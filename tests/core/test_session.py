@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from chronopype_mp.core.boot import TickRules, WorkerBoot
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.messages import (
     PROTOCOL,
@@ -42,18 +41,9 @@ from chronopype_mp.core.session import (
 )
 from chronopype_mp.core.state import TickAccount, TickCounters
 from chronopype_mp.core.stimuli import BeatReceived, GotReady, GuardBeatReceived
+from tests.boots import boot_of_a
 
-BOOT = WorkerBoot(
-    worker="a",
-    incarnation=2,
-    token=99,
-    payload=b"",
-    down="memory",
-    up="memory",
-    rules=TickRules(processor_timeout=1.0, max_retries=0, stats_window_size=10),
-    beat_interval=1.0,
-    stop_grace=5.0,
-)
+BOOT = boot_of_a()
 SLOW, FAST = (
     WorkerSettings(check_network_interval=60.0),
     WorkerSettings(check_network_interval=1.0),

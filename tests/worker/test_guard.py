@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from chronopype_mp.core.boot import TickRules, WorkerBoot
 from chronopype_mp.core.codec import decode_report
 from chronopype_mp.core.messages import GuardBeat
 from chronopype_mp.timing import monotonic
 from chronopype_mp.worker import guard as guard_module
 from chronopype_mp.worker.guard import Guard
 from chronopype_mp.worker.watchdog import Watchdog
+from tests.boots import boot_of_a
 
 PATIENCE = 10.0
 """Seconds after which something counts as not coming."""
@@ -62,19 +62,7 @@ class Rig:
         self.parent, self._parents_end = os.pipe()
         self._closed = False
         self.guard = Guard(
-            WorkerBoot(
-                worker="a",
-                incarnation=3,
-                token=5,
-                payload=b"",
-                down="",
-                up="",
-                rules=TickRules(processor_timeout=1.0, max_retries=0, stats_window_size=1),
-                beat_interval=0.01,
-                stop_grace=1.0,
-                guard_interval=0.01,
-                stacks_after=stacks_after,
-            ),
+            boot_of_a(beat_interval=0.01, guard_interval=0.01, stacks_after=stacks_after),
             self.parent,
             self._make_sender,
             self.watchdog,
@@ -163,7 +151,7 @@ def test_it_reports_a_loop_that_turns_and_asks_nothing_of_it(make_rig: Callable[
     rig = make_rig()
     rig.guard.start()
     for _ in range(3):
-        assert rig.beat() == GuardBeat(worker="a", incarnation=3, token=5, stalled=0.0)
+        assert rig.beat() == GuardBeat(worker="a", incarnation=2, token=99, stalled=0.0)
     rig.end()
     assert rig.watchdog.looks >= 3
     assert rig.watchdog.written == 0

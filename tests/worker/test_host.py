@@ -12,7 +12,6 @@ from typing import TypeVar
 import pytest
 
 from chronopype_mp.core.backoff import BackoffPolicy
-from chronopype_mp.core.boot import TickRules, WorkerBoot
 from chronopype_mp.core.codec import (
     MAX_FRAME,
     TICK_TOPIC,
@@ -45,6 +44,7 @@ from chronopype_mp.processors import NetworkProcessor, NetworkStatus, TickProces
 from chronopype_mp.transport.memory import MemoryHub
 from chronopype_mp.worker import host as host_module
 from chronopype_mp.worker.host import EXIT_FAILED, EXIT_OK, EXIT_STUCK, WorkerHost
+from tests.boots import boot_of_a
 from tests.waiting import Noticeboard, run, turns
 
 R = TypeVar("R", bound=Report)
@@ -92,17 +92,7 @@ class Coordinator:
     def __init__(
         self, make: Callable[[], TickProcessor], timeout: float = 5.0, stop_grace: float = 5.0
     ) -> None:
-        self.boot = WorkerBoot(
-            worker="a",
-            incarnation=2,
-            token=99,
-            payload=b"",
-            down="memory",
-            up="memory",
-            rules=TickRules(processor_timeout=timeout, max_retries=0, stats_window_size=50),
-            beat_interval=0.02,
-            stop_grace=stop_grace,
-        )
+        self.boot = boot_of_a(processor_timeout=timeout, beat_interval=0.02, stop_grace=stop_grace)
         self.hub = MemoryHub()
         self.link = self.hub.connect("a")
         self.exceptions: dict[int, BaseException] = {}

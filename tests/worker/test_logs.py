@@ -10,24 +10,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from chronopype_mp.core.boot import TickRules, WorkerBoot
 from chronopype_mp.core.codec import decode_report
 from chronopype_mp.core.messages import LogLine
 from chronopype_mp.worker.logs import LONGEST_LOG_MESSAGE, RECORDS_KEPT, LogForwarder, set_levels
 from chronopype_mp.worker.outbox import Outbox
+from tests.boots import boot_of_a
 from tests.waiting import Noticeboard, run, turns
 
-BOOT = WorkerBoot(
-    worker="a",
-    incarnation=3,
-    token=5,
-    payload=b"",
-    down="",
-    up="",
-    rules=TickRules(processor_timeout=1.0, max_retries=0, stats_window_size=1),
-    beat_interval=0.5,
-    stop_grace=1.0,
-)
+BOOT = boot_of_a()
 
 
 class Kept:
@@ -70,7 +60,7 @@ def test_a_record_travels_with_all_that_the_coordinators_logger_needs() -> None:
         rig = Rig()
         rig.logger.warning("%s of %d", "one", 3)
         (line,) = rig.kept.lines
-        assert (line.worker, line.incarnation) == ("a", 3)
+        assert (line.worker, line.incarnation) == ("a", 2)
         assert (line.logger, line.level) == ("tests.forwarded", logging.WARNING)
         assert line.message == "one of 3"
         assert line.pathname == __file__
