@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import math
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,7 +29,7 @@ from chronopype_mp.core.codec import (
     decode_ticks,
 )
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.error_text import LONGEST_TRACEBACK, message_of, shortened
+from chronopype_mp.core.error_text import LONGEST_TRACEBACK, message_of, shortened, traceback_of
 from chronopype_mp.core.messages import (
     Beat,
     Bye,
@@ -64,6 +63,9 @@ FAULTS_MODULE = "chronopype_mp.testing.inflict"
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_STUCK = 70
+
+PROGRAM_EXITS = (SystemExit, KeyboardInterrupt)
+"""A hook that raises one of them ends the process."""
 
 FRAMES_PER_READ = 1000
 """Frames read in one turn of the event loop."""
@@ -158,7 +160,9 @@ class WorkerHost:
         self._end = loop.create_future()
         try:
             self._processor = self._make_processor()
-        except Exception as error:
+        except PROGRAM_EXITS:
+            raise
+        except BaseException as error:
             self._report("the processor cannot be made", error, fatal=True)
             return EXIT_FAILED
         self._adopt(self._processor)
@@ -248,12 +252,11 @@ class WorkerHost:
         self._recorder.last_timestamp = welcome.timestamp
         try:
             processor.start(welcome.timestamp)
-        except Exception as error:
+        except PROGRAM_EXITS:
+            raise
+        except BaseException as error:
             self._report("start", error, fatal=True)
-            try:
-                processor.stop()
-            except Exception as second:
-                self._report("stop", second)
+            self._call("stop", processor.stop)
             return False
         self._recorder.is_active = True
         self._set_paused(welcome.settings.paused)
@@ -370,13 +373,16 @@ class WorkerHost:
     def _call(self, hook: str, function: Callable[[], None]) -> None:
         try:
             function()
-        except Exception as error:
+        except PROGRAM_EXITS:
+            raise
+        except BaseException as error:
             self._report(hook, error)
 
     def _begin_stop(self, seq: int) -> None:
         self._stopping = asyncio.get_running_loop().create_task(
             self._stop_gracefully(seq), name=f"stop of {self._boot.worker}"
         )
+        self._stopping.add_done_callback(self._stop_ended)
 
     async def _stop_gracefully(self, seq: int) -> None:
         """Run the last tick, stop the processor, clean up, say bye."""
@@ -396,7 +402,9 @@ class WorkerHost:
         if cleanup is not None:
             try:
                 await bounded(cleanup(), None)
-            except Exception as error:
+            except (*PROGRAM_EXITS, asyncio.CancelledError):
+                raise
+            except BaseException as error:
                 self._report("await_cleanup", error)
         self._recorder.is_active = False
         self._finish(EXIT_OK)
@@ -461,6 +469,10 @@ class WorkerHost:
 
     def _beats_ended(self, beats: asyncio.Task[None]) -> None:
         self._task_ended("beat", beats, "the task of the beats was cancelled")
+
+    def _stop_ended(self, stopping: asyncio.Task[None]) -> None:
+        if stopping.cancelled() or stopping.exception() is not None:
+            self._task_ended("stop", stopping, "the task of the stop was cancelled")
 
     def _task_ended(self, hook: str, task: asyncio.Task[None], cancelled: str) -> None:
         """End the process with a report: a permanent task has ended."""
@@ -531,9 +543,7 @@ class WorkerHost:
                 serial=self._failures,
                 type_name=type(error).__name__,
                 message=message_of(error),
-                traceback=shortened(
-                    printed or "".join(traceback.format_exception(error)), LONGEST_TRACEBACK
-                ),
+                traceback=shortened(printed or traceback_of(error), LONGEST_TRACEBACK),
                 fatal=fatal,
                 timeout=timeout,
                 timestamp=timestamp,

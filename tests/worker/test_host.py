@@ -933,3 +933,76 @@ def test_a_killed_inline_worker_leaves_no_task_and_no_trace_on_the_processor() -
             assert not [name for name in names if name.endswith((" of a", " of Feed"))]
 
     run(scenario())
+
+
+class Bang(BaseException):
+    """An exception that is no `Exception`."""
+
+
+@pytest.mark.parametrize("hook", ["pause", "resume", "stop", "await_cleanup"])
+def test_a_base_exception_in_a_hook_is_reported_and_the_worker_ends_gracefully(hook: str) -> None:
+    class Faulty(Noted):
+        def fail(self) -> None:
+            raise Bang(hook)
+
+    async def scenario() -> None:
+        processor = Faulty()
+        if hook == "await_cleanup":
+
+            async def cleanup() -> None:
+                processor.fail()
+
+            processor.await_cleanup = cleanup  # type: ignore[method-assign]
+        else:
+            setattr(processor, hook, processor.fail)
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome()
+            for id, paused in enumerate((True, False), start=1):
+                settings = WorkerSettings(paused=paused)
+                coordinator.command(Configure(incarnation=2, id=id, settings=settings))
+            await coordinator.wait_for(CommandDone, lambda done: done.id == 2)
+            await coordinator.stop(0)
+            failure = await coordinator.wait_for(Failure)
+            assert (failure.hook, failure.type_name, failure.message) == (hook, "Bang", hook)
+
+    run(scenario())
+
+
+def test_a_base_exception_in_start_is_fatal_and_reported() -> None:
+    class Faulty(Noted):
+        def start(self, timestamp: float) -> None:
+            raise Bang("start")
+
+    async def scenario() -> None:
+        async with hosting(Faulty()) as coordinator:
+            await coordinator.wait_for(Hello)
+            coordinator.command(Welcome(incarnation=2, seq=0, timestamp=0.0, settings=SETTINGS))
+            failure = await coordinator.wait_for(Failure)
+            assert (failure.hook, failure.fatal) == ("start", True)
+            assert await coordinator.ended() == EXIT_FAILED
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("task", ["beats of a", "stop of a"])
+def test_a_permanent_task_that_the_processor_cancels_ends_the_worker_with_a_report(
+    task: str,
+) -> None:
+    class Cancels(Noted):
+        async def await_cleanup(self) -> None:
+            await asyncio.Event().wait()
+
+    async def scenario() -> None:
+        async with hosting(Cancels()) as coordinator:
+            await coordinator.welcome()
+            if task == "stop of a":
+                coordinator.command(Stop(incarnation=2, id=STOP_ID, seq=0))
+                await coordinator.wait_for(CommandDone)
+            for each in asyncio.all_tasks():
+                if each.get_name() == task:
+                    each.cancel()
+            failure = await coordinator.wait_for(Failure, lambda failure: failure.fatal)
+            assert failure.hook in ("beat", "stop")
+            assert await coordinator.ended() == EXIT_FAILED
+
+    run(scenario())
