@@ -157,7 +157,7 @@ class WorkerHandle:
             await self._coordinator.wait_stopped(self.name)
 
     async def restart(self) -> None:
-        """Stop the worker in order, start a new process, and wait until that is READY.
+        """Stop the worker gracefully, start a new process, and wait until that is READY.
 
         Not charged to the restart budget; brings back a quarantined worker. A process that is
         STARTING is new already, and waited for. Cancelling this does not take the restart back.

@@ -36,69 +36,87 @@ async def roll(
     Raises:
         WorkerError: a worker did not come back; no further one is restarted.
     """
+    await _Roll(coordinator, workers, max_unavailable, timeout).run()
 
-    def takes_part(record: WorkerRecord) -> bool:
-        return (
-            coordinator.has(record)
-            and coordinator.view(record.name).status is not WorkerStatus.STOPPED
-        )
 
-    def is_ready(record: WorkerRecord) -> bool:
-        return (
-            coordinator.has(record) and coordinator.view(record.name).status is WorkerStatus.READY
-        )
+class _Roll:
+    """One rolling restart; the arguments are those of `roll`."""
 
-    def has_network(record: WorkerRecord) -> bool:
-        if is_ready(record):
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        workers: Callable[[], Iterable[WorkerRecord]],
+        max_unavailable: int,
+        timeout: float,
+    ) -> None:
+        self._coordinator = coordinator
+        self._workers = workers
+        self._max_unavailable = max_unavailable
+        self._timeout = timeout
+        present = [record for record in workers() if self._takes_part(record)]
+        self._networks = {record for record in present if self._has_network(record)}
+        self._pending = sorted(present, key=self._is_up)
+        self._rolling: list[WorkerRecord] = []
+        self._failures: list[WorkerError] = []
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as lanes:
+            for _ in range(self._max_unavailable):
+                lanes.create_task(self._restart_in_turn())
+        if self._failures:
+            raise self._failures[0]
+
+    def _status(self, record: WorkerRecord) -> WorkerStatus:
+        if not self._coordinator.has(record):
+            return WorkerStatus.STOPPED
+        return self._coordinator.view(record.name).status
+
+    def _takes_part(self, record: WorkerRecord) -> bool:
+        return self._status(record) is not WorkerStatus.STOPPED
+
+    def _has_network(self, record: WorkerRecord) -> bool:
+        if self._status(record) is WorkerStatus.READY:
             return record.network_status is not NetworkStatus.STOPPED
         return isinstance(record.source, NetworkProcessor)
 
-    def is_up(record: WorkerRecord) -> bool:
+    def _is_up(self, record: WorkerRecord) -> bool:
+        if self._status(record) is not WorkerStatus.READY:
+            return False
         connected = record.network_status is NetworkStatus.CONNECTED
-        return is_ready(record) and (connected or record not in networks)
+        return connected or record not in self._networks
 
-    present = [record for record in workers() if takes_part(record)]
-    networks = {record for record in present if has_network(record)}
-    pending = sorted(present, key=is_up)
-    rolling: list[WorkerRecord] = []
-    failures: list[WorkerError] = []
+    def _may_go(self, record: WorkerRecord) -> bool:
+        others = (each for each in self._workers() if each is not record and self._takes_part(each))
+        down = sum(1 for each in others if each in self._rolling or not self._is_up(each))
+        return down < self._max_unavailable or not self._is_up(record)
 
-    def may_go(record: WorkerRecord) -> bool:
-        others = (each for each in workers() if each is not record and takes_part(each))
-        down = sum(1 for each in others if each in rolling or not is_up(each))
-        return down < max_unavailable or not is_up(record)
-
-    async def restart_in_turn() -> None:
-        while pending and not failures:
-            record = pending.pop(0)
-            rolling.append(record)
+    async def _restart_in_turn(self) -> None:
+        while self._pending and not self._failures:
+            record = self._pending.pop(0)
+            self._rolling.append(record)
             try:
-                await restart(record)
+                await self._restart(record)
             except WorkerError as error:
-                failures.append(error)
+                self._failures.append(error)
             finally:
-                rolling.remove(record)
+                self._rolling.remove(record)
 
-    async def restart(record: WorkerRecord) -> None:
+    async def _restart(self, record: WorkerRecord) -> None:
         problem = "too many others are down; it was not restarted, nor were the remaining workers"
         try:
-            async with asyncio.timeout(timeout):
-                while takes_part(record) and not may_go(record):
-                    await coordinator.next_event()
-                if not takes_part(record):
+            async with asyncio.timeout(self._timeout):
+                while self._takes_part(record) and not self._may_go(record):
+                    await self._coordinator.next_event()
+                if not self._takes_part(record):
                     return
-                problem = f"did not come back within {timeout:g} s; the rest was not restarted"
-                await coordinator.restart(record.name)
-                while not is_up(record):
-                    if not takes_part(record):
+                problem = (
+                    f"did not come back within {self._timeout:g} s; the rest was not restarted"
+                )
+                await self._coordinator.restart(record.name)
+                while not self._is_up(record):
+                    if not self._takes_part(record):
                         gone = "stopped before it was back; the rest was not restarted"
                         raise WorkerError(record.name, gone)
-                    await coordinator.next_event()
+                    await self._coordinator.next_event()
         except TimeoutError:
             raise WorkerError(record.name, problem) from None
-
-    async with asyncio.TaskGroup() as lanes:
-        for _ in range(max_unavailable):
-            lanes.create_task(restart_in_turn())
-    if failures:
-        raise failures[0]

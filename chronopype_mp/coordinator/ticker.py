@@ -264,7 +264,7 @@ class Ticker:
         fired = self._number
         self._number, more = run.schedule.following(fired, self._timing.monotonic())
         if more and run.until is not None:
-            # What lies beyond the end was not the run's to skip.
+            # Boundaries after the end of the run were not skipped by it.
             end = run.schedule.first(run.until)
             last = end if run.schedule.deadline(end) <= run.until else end - 1
             more = min(more, last - fired)

@@ -47,7 +47,7 @@ _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class FrameError(ValueError):
-    """A frame is none of the protocol's messages."""
+    """A frame does not decode as a message of the protocol."""
 
 
 def command_topic(worker: str) -> bytes:

@@ -20,7 +20,7 @@ from chronopype_mp.transport.memory import MemoryHub
 
 __all__ = ["InlineLauncher"]
 
-ENTRY = "chronopype_mp.worker.inline"
+ENTRY = "chronopype_mp.worker.inline_entry"
 
 EXCEPTIONS_KEPT = 100
 """Of each worker; the oldest are dropped."""
