@@ -260,15 +260,19 @@ class ForkserverLauncher(_ProcessLauncher):
     ) -> ChildProcess:
         """Start a process between two ticks, and make a spare one for the next start."""
         self._starts += 1
-        if wait := gap(START_WORK):
-            await asyncio.sleep(wait)
-        process = await super().start(boot, hub, original, gap)
+        try:
+            if wait := gap(START_WORK):
+                await asyncio.sleep(wait)
+            return await super().start(boot, hub, original, gap)
+        finally:
+            self._prepare_later(gap)
+
+    def _prepare_later(self, gap: Gap) -> None:
         starts, loop = self._starts, asyncio.get_running_loop()
         loop.call_later(
             STANDBY_AFTER,
             lambda: loop.call_later(gap(START_WORK), self._prepare_next, starts),
         )
-        return process
 
     def _prepare_next(self, starts: int) -> None:
         if self._starts == starts and self._users > 0:

@@ -34,6 +34,7 @@ from chronopype_mp.launchers import process as process_module
 from chronopype_mp.transport.base import Hub
 from chronopype_mp.transport.zeromq import ZmqHub
 from tests.system.clocks import eventually, run
+from tests.system.test_standby import forked
 
 FOR_EVER = 9999.0
 """Seconds."""
@@ -63,17 +64,18 @@ class OverTcp(ForkserverLauncher):
         return ZmqHub(("tcp://127.0.0.1:*", "tcp://127.0.0.1:*"), queued=queued)
 
 
-def no_wait(work: float) -> float:
-    return 0.0
-
-
 class Bench:
-    """A launcher in use; each process that it starts is a worker of its own."""
+    """A launcher in use; each process that it starts is a worker of its own.
+
+    Attributes:
+        gaps: how long to put work off, seconds, until there are no more of them.
+    """
 
     def __init__(self, launcher: Launcher, hub: Hub) -> None:
         self.launcher = launcher
         self.hub = hub
         self.pipes: list[int] = []
+        self.gaps: list[float] = []
 
     async def start(
         self, target: type[TickProcessor] = TickProcessor, **options: object
@@ -93,9 +95,12 @@ class Bench:
             directory=os.getcwdb(),
             environment=dict(os.environb),
         )
-        process = await self.launcher.start(boot, self.hub, None, no_wait)
+        process = await self.launcher.start(boot, self.hub, None, self._gap)
         self.pipes += process.pipes or ()
         return process
+
+    def _gap(self, work: float) -> float:
+        return self.gaps.pop(0) if self.gaps else 0.0
 
 
 @contextlib.asynccontextmanager
@@ -297,6 +302,19 @@ def test_a_start_that_is_cancelled_leaves_no_process(after: bool) -> None:
             launcher.go_on.set()
         (pid,) = launcher.pids  # of the first alone
         assert not psutil.pid_exists(pid)
+
+    run(scenario())
+
+
+def test_a_start_that_is_cancelled_before_its_time_has_a_spare_process_made_all_the_same() -> None:
+    async def scenario() -> None:
+        async with bench(ForkserverLauncher()) as b:
+            b.gaps = [FOR_EVER]
+            start = asyncio.create_task(b.start())
+            await asyncio.sleep(0)  # it begins
+            assert not b.gaps
+            start.cancel()
+            await eventually(lambda: len(forked()) == 1)
 
     run(scenario())
 
