@@ -15,6 +15,7 @@ from chronopype_mp.clocks.registry import Member
 from chronopype_mp.core.policy import Supervision
 from chronopype_mp.processors import NetworkProcessor, NetworkStatus, ProcessorState, TickProcessor
 from chronopype_mp.testing import EventRecorder, ManualClock
+from tests.noted import Noted
 from tests.waiting import Noticeboard, running
 
 __all__ = ["WALL", "Bench", "Network", "Scribe", "alive"]
@@ -36,45 +37,23 @@ def _notify() -> None:
         board.notify()
 
 
-class Scribe(TickProcessor):
+class Scribe(Noted):
     """Notes what is called; hooks named in ``fails`` raise."""
 
     def __init__(self, name: str = "scribe", fails: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.name = name
         self.fails = fails
-        self.notes: list[str] = []
-        self.ticks: list[float] = []
         self.failure: BaseException | None = None
 
-    def _note(self, hook: str) -> None:
-        self.notes.append(hook)
+    def note(self, hook: str, *timestamps: float) -> None:
+        super().note(hook, *timestamps)
+        if hook == "start":
+            _started.append(self)
         _notify()
         if hook in self.fails:
             self.failure = ValueError(f"{hook} of {self.name}")
             raise self.failure
-
-    def start(self, timestamp: float) -> None:
-        super().start(timestamp)
-        _started.append(self)
-        self._note("start")
-
-    async def async_tick(self, timestamp: float) -> None:
-        self.ticks.append(timestamp)
-        self._note("tick")
-
-    def stop(self) -> None:
-        super().stop()
-        self._note("stop")
-
-    def pause(self) -> None:
-        self._note("pause")
-
-    def resume(self) -> None:
-        self._note("resume")
-
-    async def await_cleanup(self) -> None:
-        self._note("await_cleanup")
 
 
 class Network(NetworkProcessor):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 import pytest
@@ -45,6 +45,7 @@ from chronopype_mp.transport.memory import MemoryHub
 from chronopype_mp.worker import host as host_module
 from chronopype_mp.worker.host import EXIT_FAILED, EXIT_OK, EXIT_STUCK, WorkerHost
 from tests.boots import boot_of_a
+from tests.noted import Noted
 from tests.waiting import Noticeboard, run, turns
 
 R = TypeVar("R", bound=Report)
@@ -52,38 +53,6 @@ R = TypeVar("R", bound=Report)
 PID = 4711
 STOP_ID = 50
 SETTINGS = WorkerSettings()
-
-
-class Noted(TickProcessor):
-    """Notes what is called; ``behave`` is what a tick does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[str] = []
-        self.behave: Callable[[float], Awaitable[object]] | None = None
-
-    def start(self, timestamp: float) -> None:
-        super().start(timestamp)
-        self.calls.append(f"start {timestamp:g}")
-
-    async def async_tick(self, timestamp: float) -> None:
-        self.calls.append(f"tick {timestamp:g}")
-        if self.behave is not None:
-            await self.behave(timestamp)
-
-    def pause(self) -> None:
-        self.calls.append("pause")
-
-    def resume(self) -> None:
-        self.calls.append("resume")
-
-    def stop(self) -> None:
-        super().stop()
-        self.calls.append("stop")
-
-    async def await_cleanup(self) -> None:
-        await asyncio.sleep(0)
-        self.calls.append("cleaned up")
 
 
 class Coordinator:
@@ -494,7 +463,7 @@ def test_a_stop_runs_the_last_tick_stops_cleans_up_and_closes_the_account() -> N
             await coordinator.welcome(seq=10)
             coordinator.tick(11, 12)
             bye = await coordinator.stop(12)
-            assert processor.calls == ["start 100", "tick 120", "stop", "cleaned up"]
+            assert processor.calls == ["start 100", "tick 120", "stop", "await_cleanup"]
             assert bye.account == TickAccount(base=10, run=1, missed=1)
             assert not bye.counters.is_active
             assert bye.counters.success_count == 1
@@ -529,7 +498,7 @@ def test_a_stop_that_is_repeated_is_acknowledged_and_stops_once() -> None:
             await turns()
             gate.set()
             assert await coordinator.ended() == EXIT_OK
-            assert processor.calls == ["start 0", "tick 10", "stop", "cleaned up"]
+            assert processor.calls == ["start 0", "tick 10", "stop", "await_cleanup"]
             bye = await coordinator.wait_for(Bye)
             assert bye.account == TickAccount(base=0, run=1)
 
@@ -546,7 +515,7 @@ def test_a_tick_that_does_not_end_gets_half_of_the_grace_and_no_more() -> None:
             await turns()
             coordinator.tick(2)
             bye = await coordinator.stop(2)
-            assert processor.calls[-2:] == ["stop", "cleaned up"]
+            assert processor.calls[-2:] == ["stop", "await_cleanup"]
             assert bye.account == TickAccount(base=0, run=0, missed=1), "the first one is lost"
 
     run(scenario())
