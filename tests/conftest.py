@@ -1,7 +1,8 @@
 """What holds for all tests: the order in which they run, who runs alone, and the settings of tools.
 
-``./scripts/test`` runs pytest in two processes. Tests marked ``quiet`` come last, one at a time,
-when no other test of this user runs. Waiting for that does not count into a test's time limit.
+``./scripts/test`` runs pytest in two processes. Tests marked ``quiet`` come last and run one at a
+time, while no other test of this user that starts programs runs. A time limit does not include the
+wait for that.
 """
 
 from __future__ import annotations
@@ -36,14 +37,20 @@ def _is_quiet(item: pytest.Item) -> bool:
     return item.get_closest_marker("quiet") is not None
 
 
+def _is_slow(item: pytest.Item) -> bool:
+    return item.path.parent.name in SLOW
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put quiet tests last, and short ones before them: two processes end their share together."""
-    items.sort(key=lambda item: (_is_quiet(item), item.path.parent.name not in SLOW))
+    items.sort(key=lambda item: (_is_quiet(item), not _is_slow(item)))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # outside of pytest-timeout's
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Run a quiet test while no other test runs, in whichever process, the others side by side."""
+    """Run a quiet test alone, in whichever process the others are; run the others side by side."""
+    if not _is_slow(item):
+        return (yield)
     name = f"chronopype_mp-tests-{os.getuid()}"
     with (LOCKS / f"{name}.queue").open("w") as queue, (LOCKS / f"{name}.lock").open("w") as lock:
         # Who waits for the lock keeps the queue: others that share the lock come after it.
