@@ -10,9 +10,10 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import dill
@@ -236,28 +237,34 @@ def test_a_process_without_a_stacks_file_is_killed_at_once() -> None:
     run(scenario())
 
 
-def test_a_signal_for_a_process_that_has_ended_does_not_reach_another_with_its_id() -> None:
+@pytest.fixture
+def stranger() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is nobody's worker."""
+    with subprocess.Popen(["sleep", "9999"]) as stranger:
+        yield stranger
+        stranger.kill()
+
+
+def test_a_signal_for_a_process_that_has_ended_does_not_reach_another_with_its_id(
+    stranger: subprocess.Popen[bytes],
+) -> None:
     async def scenario() -> None:
         async with bench(ForkserverLauncher()) as b:
             process = await b.start()
-            os.kill(process.pid, signal.SIGKILL)
+            pid = process.pid
+            os.kill(pid, signal.SIGKILL)
             await seen(process, lambda look: look.gone)
-            stranger = await asyncio.create_subprocess_exec("sleep", "9999")
-            try:
-                pid, process.pid = process.pid, stranger.pid  # as if the system had reused it
-                process.terminate()
-                process.kill()
-                process.kill(stacks_within=FOR_EVER)
-                process.pid = pid
-                await process.wait()
-                process.pid = stranger.pid
-                process.terminate()
-                process.kill()
-                with pytest.raises(TimeoutError):  # a signal that was sent would end it by then
-                    await asyncio.wait_for(stranger.wait(), 0.3)
-            finally:
-                stranger.kill()
-                await stranger.wait()
+            process.pid = stranger.pid  # as if the system had reused the id
+            process.terminate()
+            process.kill()
+            process.kill(stacks_within=FOR_EVER)
+            process.pid = pid
+            await process.wait()
+            process.pid = stranger.pid
+            process.terminate()
+            process.kill()
+            with pytest.raises(subprocess.TimeoutExpired):  # a signal would have ended it by then
+                await asyncio.to_thread(stranger.wait, 0.3)
 
     run(scenario())
 
