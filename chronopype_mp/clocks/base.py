@@ -248,6 +248,7 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             self._machinery_failed,
             self._restart_budget,
             self._event_loop,
+            self._guard,
         )
         self._coordinator = coordinator
         self._phase = Phase.OPEN

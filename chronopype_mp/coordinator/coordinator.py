@@ -8,6 +8,8 @@ There is one for each use of a clock, from entering to leaving. It performs what
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
 import math
 import os
@@ -15,6 +17,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from chronopype_mp.coordinator.callbacks import Guard
 from chronopype_mp.coordinator.inbox import DropCounts, Inbox
 from chronopype_mp.coordinator.incarnation import Incarnation, Machinery
 from chronopype_mp.coordinator.output import OutputPump
@@ -79,6 +82,7 @@ class Coordinator:
             last until `close`, has ended with an error. The clock is then unsupervised.
         budget: the restarts of all workers together.
         event_loop: the workers' event loops: ``"asyncio"`` or ``"uvloop"``.
+        guard: calls what may run the owner's code, such as log handlers; None for one of its own.
 
     Attributes:
         hub: the coordinator's end of the transport.
@@ -98,7 +102,9 @@ class Coordinator:
         on_failure: Callable[[BaseException], None],
         budget: RestartBudget = CLOCK_BUDGET,
         event_loop: str = "asyncio",
+        guard: Guard | None = None,
     ) -> None:
+        self._guard = Guard() if guard is None else guard
         self._launcher = launcher
         self._timing = timing
         self._rules = rules
@@ -126,12 +132,13 @@ class Coordinator:
             timing=timing,
             rules=rules,
             event_loop=event_loop,
+            guard=self._guard,
+            on_failure=self._fail,
         )
-        self.hub.attach(self._loop, self._read)
+        self.hub.attach(self._loop, functools.partial(self._read, self._inbox.on_readable))
         self._output.start()
         self.ticker.start()
-        self._watch = self._loop.create_task(self._watch_time(), name="chronopype_mp coordinator")
-        self._watch.add_done_callback(self._task_ended)
+        self._watch = self._start_watch()
 
     @property
     def is_open(self) -> bool:
@@ -147,6 +154,11 @@ class Coordinator:
     def dropped(self) -> DropCounts:
         """Frames dropped so far."""
         return self._inbox.dropped
+
+    @property
+    def waiters(self) -> int:
+        """How many futures of `next_event` are not done."""
+        return sum(map(len, self._waiters.values()))
 
     def view(self, name: str) -> WorkerView:
         """Return what the supervisor knows of a worker.
@@ -283,6 +295,10 @@ class Coordinator:
         except asyncio.CancelledError:
             self._kill_all()
             await _finish(self._closing)
+            if self._closing.cancelled():
+                # Before its first step, with all tasks of the event loop.
+                self._closing = self._loop.create_task(self._close(), name="close of a clock")
+                await _finish(self._closing)
             raise
         await self._closing
         await asyncio.sleep(0)  # what the last ticks have queued comes first
@@ -290,31 +306,42 @@ class Coordinator:
             last()
 
     async def _close(self) -> None:
-        try:
+        if self._watch.done():
+            self._watch = self._start_watch()  # stops have deadlines, too
+        with contextlib.ExitStack() as last:
+            # In the reverse order, each one whatever becomes of the others.
+            last.callback(self._launcher.close)
+            last.callback(self._output.close)
+            last.callback(self.hub.close)
+            last.callback(self.ticker.close)
+            last.callback(self._tell_drops)
+            last.callback(self._read, self._inbox.drain)
+            last.callback(self._watch.cancel)
+            last.callback(self._kill_all)
             for name in list(self._records):
                 self.stop(name)
             await self._all_stopped()
-        finally:
-            self._kill_all()
-            self._watch.cancel()
-            self._inbox.drain()
-            self._tell_drops()
-            self.ticker.close()
-            self.hub.close()
-            self._output.close()
-            self._launcher.close()
 
     async def _all_stopped(self) -> None:
         grace = max((record.policy.stop_grace for record in self._records.values()), default=0.0)
-        if self._running:
-            await asyncio.wait(set(self._running), timeout=grace + REAP_GRACE)
-        for name in self._records:
-            if self._supervisor.view(name).status is not WorkerStatus.STOPPED:
-                logger.error("worker %r cannot be killed; it is left behind", name)
-        if self._running:
-            for task in self._running:
-                task.cancel()
-            await asyncio.wait(set(self._running))
+        await self._all_ended(grace + REAP_GRACE)
+        for record in self._records.values():
+            if self._supervisor.view(record.name).status is not WorkerStatus.STOPPED:
+                self._log(
+                    logging.ERROR, "worker %r cannot be killed; it is left behind", record.name
+                )
+            if record.incarnation is not None:
+                record.incarnation.give_up()
+        await self._all_ended(REAP_GRACE)
+
+    async def _all_ended(self, timeout: float) -> None:
+        """Wait until no process is left; being cancelled meanwhile kills them."""
+        until = self._loop.time() + timeout
+        while self._running and (left := until - self._loop.time()) > 0:
+            try:
+                await asyncio.wait(set(self._running), timeout=left)
+            except asyncio.CancelledError:
+                self._kill_all()
 
     def _kill_all(self) -> None:
         for record in self._records.values():
@@ -376,11 +403,13 @@ class Coordinator:
 
     # Reports
 
-    def _read(self) -> None:
+    def _read(self, read: Callable[[], None]) -> None:
         """Handle what has come in."""
         try:
-            self._inbox.on_readable()
-        except Exception as error:
+            read()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
             self._fail(error)
 
     def _deliver(self, report: Uplink) -> str | None:
@@ -395,6 +424,11 @@ class Coordinator:
         return dropped
 
     # Permanent tasks and threads
+
+    def _start_watch(self) -> asyncio.Task[None]:
+        watch = self._loop.create_task(self._watch_time(), name="chronopype_mp coordinator")
+        watch.add_done_callback(self._task_ended)
+        return watch
 
     async def _watch_time(self) -> None:
         """Check deadlines regularly. How late a check is, is not the workers' fault."""
@@ -429,7 +463,10 @@ class Coordinator:
             )
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            if self.is_open:
+                self._fail(RuntimeError(f"the task {task.get_name()!r} was cancelled"))
+        elif (error := task.exception()) is not None:
             self._fail(error)
 
     def _thread_failed(self, error: BaseException) -> None:
@@ -438,8 +475,16 @@ class Coordinator:
             self._loop.call_soon_threadsafe(self._fail, error)
 
     def _fail(self, error: BaseException) -> None:
-        logger.critical("the machinery of the clock has failed", exc_info=error)
+        self._log(logging.CRITICAL, "the machinery of the clock has failed", error=error)
+        if not self.is_open:
+            self._kill_all()  # nobody may be left to see to the deadlines of their stops
         self._on_failure(error)
+
+    def _log(
+        self, level: int, message: str, *args: object, error: BaseException | None = None
+    ) -> None:
+        write = functools.partial(logger.log, level, message, *args, exc_info=error)
+        self._guard.call("a log handler", write)
 
 
 async def _finish(task: asyncio.Task[None]) -> None:

@@ -10,19 +10,24 @@
 Its twin is `chronopype_mp.core.session`, which decides what is said to the worker. Whatever the
 launcher raises in here ends in one of these three stimuli: the error is logged, becomes part of the
 dossier, and the worker's policy goes on. A launcher that gets stuck after a kill is given up.
+
+At the end of a program, `asyncio.run` cancels all tasks, these included. They stop their worker
+then and still wait for its end, so that no process is left behind.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import secrets
 import traceback
 from collections.abc import Callable, Coroutine
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
+from chronopype_mp.coordinator.callbacks import Guard
 from chronopype_mp.coordinator.evidence import gather
 from chronopype_mp.coordinator.inbox import Inbox
 from chronopype_mp.coordinator.output import OutputPump, WorkerOutput
@@ -54,6 +59,7 @@ from chronopype_mp.core.stimuli import (
     LaunchFailed,
     Probed,
     Stimulus,
+    StopAsked,
 )
 from chronopype_mp.launchers import Launcher, Look, ProcessEnd, WorkerProcess
 from chronopype_mp.timing import TimeSource
@@ -82,7 +88,12 @@ LOOK_AGAIN = 0.05
 
 
 class Machinery(NamedTuple):
-    """What all incarnations of a coordinator share."""
+    """What all incarnations of a coordinator share.
+
+    Attributes:
+        guard: calls what may run the owner's code, such as log handlers.
+        on_failure: called in the event loop with an error that no worker's policy covers.
+    """
 
     launcher: Launcher
     hub: Hub
@@ -93,6 +104,12 @@ class Machinery(NamedTuple):
     timing: TimeSource
     rules: TickRules
     event_loop: str
+    guard: Guard
+    on_failure: Callable[[BaseException], None]
+
+
+class _Cancelled(RuntimeError):
+    """Something that was awaited was cancelled, though not by whoever awaited it."""
 
 
 class Incarnation:
@@ -109,7 +126,8 @@ class Incarnation:
         is_killed: the coordinator has killed it, or will as soon as it exists.
         fatal: the failure that it reported as its end.
         token: what its reports must carry.
-        ended: a task that is done once the supervisor knows of its end.
+        ended: a task that is done once the supervisor knows of its end. Cancelling it stops the
+            worker permanently, at the latest by a kill after its ``stop_grace``.
     """
 
     def __init__(
@@ -134,10 +152,14 @@ class Incarnation:
         self._place = machinery.starts.ask()
         self._early_ready: GotReady | None = None
         self._trouble: list[str] = []
-        self._operation: asyncio.Task[object] | None = None
+        self._operation: asyncio.Task[Any] | None = None
+        self._is_stuck = False
+        self._is_given_up = False
+        self._cancellations = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._insisting = False
+        self._insistence: asyncio.Task[None] | None = None
         self.ended = asyncio.create_task(self._run(), name=f"incarnation of {record.name}")
+        self.ended.add_done_callback(self._never_began)
 
     @property
     def pid(self) -> int | None:
@@ -233,7 +255,7 @@ class Incarnation:
 
     def _note(self, fact: Uplink) -> None:
         if isinstance(fact, LogLine):
-            relay(fact)
+            self._machinery.guard.call("a log handler", relay, fact)
         elif isinstance(fact, Hello):
             self._tell_versions(fact)
         elif isinstance(fact, Failure) and fact.fatal:
@@ -247,7 +269,8 @@ class Incarnation:
                 self._emit(event)
 
     def _tell_versions(self, hello: Hello) -> None:
-        logger.error(
+        self._log(
+            logging.ERROR,
             "worker %r speaks version %d of the protocol (chronopype_mp %s, Python %s), the "
             "coordinator version %d; both processes must run the same chronopype_mp",
             self.record.name,
@@ -299,21 +322,31 @@ class Incarnation:
         """Return what can be seen of the process; None if the launcher fails."""
         if self._process is None:
             return Look()
+        looking = asyncio.create_task(self._process.look())
+        pause = asyncio.create_task(self._machinery.timing.sleep_until(self._now() + PATIENCE))
         try:
-            return await self._process.look()
-        except Exception as error:
-            self._log("look()", error)
+            await asyncio.wait({looking, pause}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            pause.cancel()
+            is_late = looking.cancel()
+        if is_late:
+            self._failed("look()", TimeoutError(f"no answer within {PATIENCE:g} s"))
+            return None
+        try:
+            return looking.result()
+        except BaseException as error:
+            self._failed("look()", error)
             return None
 
     def _insist(self) -> None:
-        if not self._insisting:
-            self._insisting = True
-            self._spawn(self._kill_again())
+        task = self._insistence
+        if task is None or task.done() or task.cancelling():
+            self._insistence = self._spawn(self._kill_again())
 
     async def _kill_again(self) -> None:
         """Repeat the kill until the launcher reports the end; give up one that is stuck."""
         while True:
-            await self._machinery.timing.sleep_until(self._now() + PATIENCE)
+            await self._pause(PATIENCE)
             process = self._process
             if process is None:
                 break
@@ -323,24 +356,60 @@ class Incarnation:
             if self.is_killed:
                 self._try("kill()", process.kill)
         if self._operation is not None:
+            self._is_stuck = True
             self._operation.cancel()
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+    async def _kill_later(self) -> None:
+        await self._pause(self.record.policy.stop_grace)
+        self.kill()
+
+    async def _pause(self, seconds: float) -> None:
+        await self._machinery.timing.sleep_until(self._now() + seconds)
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=f"watch of {self.record.name}")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._watch_ended)
+        return task
+
+    def _watch_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._machinery.on_failure(error)
+
+    def give_up(self) -> None:
+        """End without the process, which cannot be killed; the supervisor gets no word of it."""
+        self._is_given_up = True
+        self.ended.cancel()
 
     async def _run(self) -> None:
         try:
             end = await self._live()
+        except BaseException as error:
+            if self._is_given_up:
+                raise
+            end = self._broken_by(error)
         finally:
             self._place.leave()
             for task in self._tasks:
                 task.cancel()
             if self._output is not None:
                 self._try("output", self._output.finish)
+        self.record.ledger.close(self._machinery.ticker.position.seq, self.stopped_at)
+        event = self.record.process_ended(self.number)
+        if event is not None:
+            self._emit(event)
         self.record.incarnation = None
         self._stimulate(end)
+
+    def _never_began(self, task: asyncio.Task[None]) -> None:
+        """Report the end of a task that was cancelled before its first step; else do nothing."""
+        if task.cancelled() and not self._is_given_up:
+            self._place.leave()
+            self.record.incarnation = None
+            self._stimulate(StopAsked(self.record.name))
+            never = Evidence(pid=None, exitcode=None)
+            self._stimulate(Exited(self.record.name, self.number, never))
 
     async def _live(self) -> Exited | LaunchFailed:
         """Start the process and see it to its end."""
@@ -348,30 +417,43 @@ class Incarnation:
             never = Evidence(pid=None, exitcode=None)
             return Exited(self.record.name, self.number, never)
         try:
-            process = self._process = await self._of_launcher("start()", self._start())
-        except (KeyboardInterrupt, SystemExit, asyncio.CancelledError):
-            raise
+            process = await self._call("start()", self._start())
+            launched = Launched(self.record.name, self.number, process.pid)
         except BaseException as error:
-            logger.debug("worker %r cannot be launched", self.record.name, exc_info=True)
+            if self._is_given_up:
+                raise
+            self._log(logging.DEBUG, "worker %r cannot be launched", self.record.name, error=error)
             return LaunchFailed(self.record.name, self.number, _brief(error))
-        self._stimulate(Launched(self.record.name, self.number, process.pid))
+        self._process = process
+        self._stimulate(launched)
         self._try("output", self._watch_output)
         if self.is_killed:
-            self._try("kill()", process.kill)
+            self.kill()
         if self._early_ready is not None:
             self._stimulate(self._early_ready)
         end = await self._end_of(process)
         self.start_is_over()
         self._try("clean_up()", process.clean_up)
-        await self._machinery.inbox.catch_up(LAST_REPORTS)
+        await self._read_last_reports()
         return Exited(self.record.name, self.number, self._evidence(end))
+
+    def _broken_by(self, error: BaseException) -> Exited:
+        """Return the end of a process that cannot be followed any further."""
+        self._failed("supervision", error)
+        if self._process is not None:
+            self._try("kill()", self._process.kill)
+        evidence = Evidence(
+            pid=self.pid, exitcode=None, killed=self.is_killed, trouble="; ".join(self._trouble)
+        )
+        return Exited(self.record.name, self.number, evidence)
 
     async def _may_start(self) -> bool:
         """Wait for a place; return False if the process was to be killed before it had one."""
         if self._place.granted.done():
             return self._place.granted.result()
         self._stimulate(Deferred(self.record.name, self.number))
-        granted = await self._place.granted
+        await self._sit_out(self._place.granted)
+        granted = self._place.granted.result()
         if granted:
             self._stimulate(Begun(self.record.name, self.number))
         return granted
@@ -384,30 +466,63 @@ class Incarnation:
             boot, machinery.hub, original, machinery.ticker.wait_for_gap
         )
 
-    async def _of_launcher(self, what: str, work: Coroutine[object, object, T]) -> T:
-        """Await a launcher, which may be given up meanwhile."""
-        operation = asyncio.ensure_future(work)
+    async def _call(self, what: str, work: Coroutine[object, object, T]) -> T:
+        """Await the launcher, which is given up if it gets stuck after a kill."""
+        operation = asyncio.create_task(work, name=f"{what} {self.record.name}")
         self._operation = operation
         try:
-            return await operation
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise RuntimeError(f"the launcher's {what} did not return and was given up") from None
+            await self._sit_out(operation)
         finally:
             self._operation = None
+        if not operation.cancelled():
+            return operation.result()
+        if self._is_stuck:
+            raise RuntimeError(f"{what} did not return and was given up")
+        raise _Cancelled(f"{what} was cancelled")
+
+    async def _call_until_done(
+        self, what: str, make: Callable[[], Coroutine[object, object, T]]
+    ) -> T:
+        """Await what may be awaited twice, even if the event loop cancels all tasks meanwhile."""
+        while True:
+            cancellations = self._cancellations
+            try:
+                return await self._call(what, make())
+            except _Cancelled:
+                if self._cancellations == cancellations:
+                    raise  # it was not the event loop
+
+    async def _sit_out(self, future: asyncio.Future[Any]) -> None:
+        """Wait until a future is done; being cancelled meanwhile stops the worker, not this."""
+        while not future.done():
+            try:
+                await asyncio.wait({future})
+            except asyncio.CancelledError:
+                if self._is_given_up:
+                    future.cancel()
+                    raise
+                self._stop_for_good()
+
+    def _stop_for_good(self) -> None:
+        """Stop the worker permanently; again, kill it. The watches were cancelled, too."""
+        self.ended.uncancel()
+        if self._cancellations or self.is_killed:
+            self.kill()
+        else:
+            self._spawn(self._kill_later())
+        self._cancellations += 1
+        self._stimulate(StopAsked(self.record.name))
 
     async def _end_of(self, process: WorkerProcess) -> ProcessEnd:
         """Wait for the end of the process, even if the launcher cannot."""
         try:
-            return await self._of_launcher("wait()", process.wait())
-        except (KeyboardInterrupt, SystemExit, asyncio.CancelledError):
-            raise
+            return await self._call_until_done("wait()", process.wait)
         except BaseException as error:
-            self._log("wait()", error)
+            if self._is_given_up:
+                raise
+            self._failed("wait()", error)
             self._try("kill()", process.kill)
-        await self._seen_gone()
+        await self._call_until_done("look()", self._seen_gone)
         return ProcessEnd(exitcode=None)
 
     async def _seen_gone(self) -> None:
@@ -417,7 +532,18 @@ class Incarnation:
             look = await self._look()
             if look is None or look.gone:
                 return
-            await self._machinery.timing.sleep_until(self._now() + LOOK_AGAIN)
+            await self._pause(LOOK_AGAIN)
+
+    async def _read_last_reports(self) -> None:
+        inbox = self._machinery.inbox
+        try:
+            await self._call_until_done(
+                "the inbox", functools.partial(inbox.catch_up, LAST_REPORTS)
+            )
+        except BaseException as error:
+            if self._is_given_up:
+                raise
+            self._failed("the inbox", error)
 
     def _watch_output(self) -> None:
         assert self._process is not None
@@ -432,37 +558,45 @@ class Incarnation:
         if self._output is not None:
             try:
                 output = self._output.finish()
-            except Exception as error:
-                self._log("output", error)
+            except BaseException as error:
+                self._failed("output", error)
             record.output_lines += self._output.lines
             self._output = None
         evidence = gather(self, end, output, lost)
-        event = record.process_ended(self.number)
-        if event is not None:
-            self._emit(event)
-        trouble = "; ".join(self._trouble) or None
-        return msgspec.structs.replace(evidence, trouble=trouble)
+        return msgspec.structs.replace(evidence, trouble="; ".join(self._trouble) or None)
 
     def _try(self, what: str, work: Callable[[], object]) -> None:
         """Do something that the launcher may fail in; an error goes into the dossier."""
         try:
             work()
-        except (KeyboardInterrupt, SystemExit):
-            raise
         except BaseException as error:
-            self._log(what, error)
+            self._failed(what, error)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                self._machinery.guard.call(what, _raise, error)
 
-    def _log(self, what: str, error: BaseException) -> None:
-        logger.error(
-            "%s of worker %r (incarnation %d) failed",
-            what,
-            self.record.name,
-            self.number,
-            exc_info=error,
-        )
+    def _failed(self, what: str, error: BaseException) -> None:
+        """Note an error for the dossier, and log it the first time."""
         trouble = f"{what} failed: {_brief(error)}"
         if trouble not in self._trouble:
             self._trouble.append(trouble)
+            self._log(
+                logging.ERROR,
+                "%s of worker %r (incarnation %d) failed",
+                what,
+                self.record.name,
+                self.number,
+                error=error,
+            )
+
+    def _log(
+        self, level: int, message: str, *args: object, error: BaseException | None = None
+    ) -> None:
+        write = functools.partial(logger.log, level, message, *args, exc_info=error)
+        self._machinery.guard.call("a log handler", write)
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
 
 
 def _brief(error: BaseException) -> str:
