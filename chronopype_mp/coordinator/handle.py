@@ -144,7 +144,7 @@ class WorkerHandle:
         Cancelling this changes nothing. Bound it with ``asyncio.timeout`` where needed.
 
         Raises:
-            WorkerError: it was stopped or quarantined, or its clock is not entered.
+            WorkerError: it was stopped, removed or quarantined, or its clock is not entered.
         """
         await self._running("wait_ready").wait_ready(self.name, 0)
 
@@ -163,7 +163,7 @@ class WorkerHandle:
         STARTING is new already, and waited for. Cancelling this does not take the restart back.
 
         Raises:
-            WorkerError: it was stopped or quarantined, or its clock is not entered.
+            WorkerError: it was stopped, removed or quarantined, or its clock is not entered.
         """
         await self._running("restart").restart(self.name)
 
@@ -189,6 +189,8 @@ class WorkerHandle:
         if self._record.is_removed:
             raise WorkerError(self.name, "it was removed from its clock")
         if coordinator is None or not coordinator.is_open or not coordinator.has(self._record):
+            if self._record.is_removed:
+                raise WorkerError(self.name, "it was removed from its clock")
             raise WorkerError(
                 self.name, f"{what}() needs a worker of a clock that has been entered"
             )

@@ -118,8 +118,9 @@ def test_a_worker_that_is_stopped_while_it_is_waited_for_gets_no_more_ready() ->
             with pytest.raises(WorkerError, match="it is STOPPED and will not become READY"):
                 await waiting
             await handle.wait_stopped()
-            with pytest.raises(WorkerError, match="it was removed from its clock"):
-                await handle.restart()
+            for ask in (handle.restart, handle.wait_ready):
+                with pytest.raises(WorkerError, match="it was removed from its clock"):
+                    await ask()
 
     run(scenario())
 
