@@ -7,8 +7,8 @@ import itertools
 from typing import Any
 
 from chronopype_mp.core.boot import TickRules, WorkerBoot
-from chronopype_mp.core.codec import encode_report
-from chronopype_mp.core.messages import Beat, Bye, Hello, Ready, Report
+from chronopype_mp.core.codec import command_topic, decode_command, encode_report
+from chronopype_mp.core.messages import Beat, Bye, CommandDone, Hello, Ready, Report, Stop, Welcome
 from chronopype_mp.core.state import TickAccount, TickCounters
 from chronopype_mp.launchers import Look, ProcessEnd
 from chronopype_mp.launchers.base import Gap
@@ -32,6 +32,7 @@ class UnrulyLauncher:
     Attributes:
         faults: what methods raise, of the launcher and of its processes, by name.
         hangs: names of methods that return once `release` is called, or never.
+        obeys: processes get READY by themselves, and stop when asked.
         processes: all that were started, oldest first.
         calls: the methods called so far, in order.
         board: notified of each call.
@@ -40,6 +41,7 @@ class UnrulyLauncher:
     def __init__(self) -> None:
         self.faults: dict[str, BaseException] = {}
         self.hangs: set[str] = set()
+        self.obeys = False
         self.processes: list[UnrulyProcess] = []
         self.calls: list[str] = []
         self.board = Noticeboard()
@@ -92,6 +94,21 @@ class UnrulyProcess:
         self.end: asyncio.Future[ProcessEnd] = asyncio.get_running_loop().create_future()
         self._launcher = launcher
         self._serials = itertools.count(1)
+        if launcher.obeys:
+            self._link = launcher.hub.connect(boot.worker)
+            self._link.attach(asyncio.get_running_loop(), self._obey)
+            self.send(Hello, pid=pid)
+
+    def _obey(self) -> None:
+        for frame in self._link.receive(100):
+            if not frame.startswith(command_topic(self.boot.worker)):
+                continue  # a tick
+            command = decode_command(frame)
+            if isinstance(command, Welcome):
+                self.send(Ready, base=command.seq)
+            elif isinstance(command, Stop) and self._launcher.obeys:
+                self.send(CommandDone, id=command.id, seq=command.seq)
+                self.stop(command.seq)
 
     # What the test has it do
 
@@ -140,6 +157,8 @@ class UnrulyProcess:
 
     def terminate(self) -> None:
         self._launcher.do("terminate")
+        if self._launcher.obeys:
+            self.stop()
 
     def clean_up(self) -> None:
         self._launcher.do("clean_up")
