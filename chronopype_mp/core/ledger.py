@@ -67,8 +67,7 @@ class Ledger:
         if self._open is None:
             return 0
         account, self._open = self._open, None
-        # The process may have run a tick that the ticker thread has not noted yet.
-        end = max(account.through, seq if stopped_at is None else stopped_at)
+        end = _end_of(account, seq, stopped_at)
         lost = end - account.through
         self._closed = self._sum(account, end, lost)
         return lost
@@ -77,7 +76,7 @@ class Ledger:
         """Return the totals, the open account included; the arguments are those of `close`."""
         if self._open is None:
             return self._closed
-        end = max(self._open.through, seq if stopped_at is None else stopped_at)
+        end = _end_of(self._open, seq, stopped_at)
         return self._sum(self._open, end, 0)
 
     def _sum(self, account: TickAccount, end: int, lost: int) -> TickTotals:
@@ -89,3 +88,11 @@ class Ledger:
             skipped=before.skipped + account.skipped,
             lost=before.lost + lost,
         )
+
+
+def _end_of(account: TickAccount, seq: int, stopped_at: int | None) -> int:
+    """Return the last tick that an account covers."""
+    if stopped_at is None or account.through > stopped_at:  # it ignores the stop
+        # The process may have run a tick that the ticker thread has not noted yet.
+        return max(account.through, seq)
+    return stopped_at

@@ -165,3 +165,12 @@ class Incarnations(RuleBasedStateMachine):
 
 TestIncarnations = Incarnations.TestCase
 TestIncarnations.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_a_process_that_takes_ticks_after_the_stop_that_it_confirmed_ignores_the_stop() -> None:
+    ledger = Ledger()
+    ledger.open(0)
+    ledger.report(TickAccount(0, run=6))
+    assert ledger.totals(9, stopped_at=4) == TickTotals(published=9, run=6)
+    assert ledger.close(9, stopped_at=4) == 3
+    assert ledger.totals(9) == TickTotals(published=9, run=6, lost=3)
