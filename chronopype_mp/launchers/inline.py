@@ -60,8 +60,8 @@ class _InlineWorker:
         return ProcessEnd(exitcode=self._task.result())
 
     async def look(self) -> Look:
-        """Return what is true of this very process: it runs."""
-        return Look()
+        """Return whether the task has ended; nothing else can be seen of it."""
+        return Look(gone=self._task is not None and self._task.done())
 
     def kill(self, stacks_within: float = 0.0) -> None:
         """Cancel the task."""
