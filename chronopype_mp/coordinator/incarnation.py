@@ -9,7 +9,11 @@
 
 Its twin is `chronopype_mp.core.session`, which decides what is said to the worker. Whatever the
 launcher raises in here ends in one of these three stimuli: the error is logged, becomes part of the
-dossier, and the worker's policy goes on. A launcher that gets stuck after a kill is given up.
+dossier, and the worker's policy goes on.
+
+A launcher may also hang or do nothing. A kill is repeated until the process is gone. A `start` that
+does not return after a kill is given up, and so is a `wait` for a process that a `look` shows as
+gone. `chronopype_mp.testing.FaultyLauncher` does all that at random.
 
 At the end of a program, `asyncio.run` cancels all tasks, these included. They stop their worker
 then and still wait for its end, so that no process is left behind.
@@ -82,6 +86,13 @@ LAST_REPORTS = 0.25
 
 PATIENCE = 2.0
 """Seconds after a kill until it is repeated, and until a launcher that is stuck is given up."""
+
+ANSWER_WITHIN = 0.5
+"""Seconds that a launcher has to answer a look, or to report the end of a process that is gone. The
+supervisor waits twice as long for the answer to a probe."""
+
+GIVE_UP_AFTER = 5.0
+"""Seconds after which a process is left behind that the launcher can neither wait for nor kill."""
 
 LOOK_AGAIN = 0.05
 """Seconds between two looks at a process whose end the launcher cannot report."""
@@ -305,7 +316,7 @@ class Incarnation:
         if look is None:
             return  # the supervisor does without
         if look.gone:
-            self._insist()
+            self._insist(ANSWER_WITHIN)
             return
         silence = LOOKS_MISSED * self.record.policy.guard_interval
         self._stimulate(
@@ -322,42 +333,48 @@ class Incarnation:
         """Return what can be seen of the process; None if the launcher fails."""
         if self._process is None:
             return Look()
-        looking = asyncio.create_task(self._process.look())
-        pause = asyncio.create_task(self._machinery.timing.sleep_until(self._now() + PATIENCE))
+        return await self._soon("look()", self._process.look())
+
+    async def _soon(self, what: str, work: Coroutine[object, object, T]) -> T | None:
+        """Await the launcher for `ANSWER_WITHIN`; return None if it fails."""
+        operation = asyncio.create_task(work)
+        pause = asyncio.create_task(self._pause(ANSWER_WITHIN))
         try:
-            await asyncio.wait({looking, pause}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({operation, pause}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             pause.cancel()
-            is_late = looking.cancel()
+            is_late = operation.cancel()
         if is_late:
-            self._failed("look()", TimeoutError(f"no answer within {PATIENCE:g} s"))
+            self._failed(what, TimeoutError(f"no answer within {ANSWER_WITHIN:g} s"))
             return None
         try:
-            return looking.result()
+            return operation.result()
         except BaseException as error:
-            self._failed("look()", error)
+            self._failed(what, error)
             return None
 
-    def _insist(self) -> None:
+    def _insist(self, patience: float = PATIENCE) -> None:
         task = self._insistence
         if task is None or task.done() or task.cancelling():
-            self._insistence = self._spawn(self._kill_again())
+            self._insistence = self._spawn(self._kill_again(patience))
 
-    async def _kill_again(self) -> None:
-        """Repeat the kill until the launcher reports the end; give up one that is stuck."""
+    async def _kill_again(self, patience: float) -> None:
+        """Repeat the kill until the launcher reports the end; give up one that is stuck.
+
+        Args:
+            patience: seconds until the first look.
+        """
         while True:
-            await self._pause(PATIENCE)
+            await self._pause(patience)
+            patience = PATIENCE
             process = self._process
-            if process is None:
-                break
             look = await self._look()
-            if look is not None and look.gone:
-                break
-            if self.is_killed:
+            if process is None or (look is not None and look.gone):
+                if self._operation is not None:
+                    self._is_stuck = True
+                    self._operation.cancel()
+            elif self.is_killed:
                 self._try("kill()", process.kill)
-        if self._operation is not None:
-            self._is_stuck = True
-            self._operation.cancel()
 
     async def _kill_later(self) -> None:
         await self._pause(self.record.policy.stop_grace)
@@ -395,7 +412,7 @@ class Incarnation:
                 task.cancel()
             if self._output is not None:
                 self._try("output", self._output.finish)
-        self.record.ledger.close(self._machinery.ticker.position.seq, self.stopped_at)
+        self._close_account()
         event = self.record.process_ended(self.number)
         if event is not None:
             self._emit(event)
@@ -423,7 +440,9 @@ class Incarnation:
             if self._is_given_up:
                 raise
             self._log(logging.DEBUG, "worker %r cannot be launched", self.record.name, error=error)
-            return LaunchFailed(self.record.name, self.number, _brief(error))
+            # The process may have reported before its start failed.
+            lost = self._close_account()
+            return LaunchFailed(self.record.name, self.number, _brief(error), lost)
         self._process = process
         self._stimulate(launched)
         self._try("output", self._watch_output)
@@ -521,17 +540,27 @@ class Incarnation:
             if self._is_given_up:
                 raise
             self._failed("wait()", error)
-            self._try("kill()", process.kill)
-        await self._call_until_done("look()", self._seen_gone)
-        return ProcessEnd(exitcode=None)
+            is_exit = isinstance(error, KeyboardInterrupt | SystemExit)
+        await self._call_until_done("kill()", functools.partial(self._bury, process))
+        end: ProcessEnd | None = None
+        if not is_exit:  # the program ends; another wait would raise it again
+            end = await self._call_until_done(
+                "wait()", lambda: self._soon("wait()", process.wait())
+            )
+        return end or ProcessEnd(exitcode=None)
 
-    async def _seen_gone(self) -> None:
-        """Look at a killed process until it is gone, for a while."""
-        give_up_at = self._now() + PATIENCE
-        while self._now() < give_up_at:
+    async def _bury(self, process: WorkerProcess) -> None:
+        """Kill a process whose end the launcher could not report, until it is gone."""
+        give_up_at = self._now() + GIVE_UP_AFTER
+        while True:
+            self._try("kill()", process.kill)
             look = await self._look()
-            if look is None or look.gone:
-                return
+            if look is not None and look.gone:
+                break
+            if self._now() >= give_up_at:
+                left = TimeoutError(f"process {process.pid} may still run; it is left behind")
+                self._failed("kill()", left)
+                break
             await self._pause(LOOK_AGAIN)
 
     async def _read_last_reports(self) -> None:
@@ -551,9 +580,14 @@ class Incarnation:
             pump = self._machinery.output
             self._output = pump.watch(self.record.name, self._process.pipes)
 
+    def _close_account(self) -> int:
+        """Close the account of ticks, once; return how many were lost with the process."""
+        published = self._machinery.ticker.position.seq
+        return self.record.ledger.close(published, self.stopped_at)
+
     def _evidence(self, end: ProcessEnd) -> Evidence:
         record = self.record
-        lost = record.ledger.close(self._machinery.ticker.position.seq, self.stopped_at)
+        lost = self._close_account()
         output: tuple[str, ...] = ()
         if self._output is not None:
             try:

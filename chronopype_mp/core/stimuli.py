@@ -136,11 +136,15 @@ class Exited(msgspec.Struct, frozen=True):
 
 
 class LaunchFailed(msgspec.Struct, frozen=True):
-    """No process could be started."""
+    """No process could be started.
+
+    ``ticks_lost`` counts those of a process that had reported before its start failed.
+    """
 
     worker: str
     incarnation: int
     error: str
+    ticks_lost: int = 0
 
 
 class StopAsked(msgspec.Struct, frozen=True):

@@ -404,6 +404,7 @@ class Supervisor:
                 uptime=now - w.launched_at,
                 detail="no process could be started",
                 error=stimulus.error,
+                ticks_lost=stimulus.ticks_lost,
             )
         )
         self._gone(w, None, now)

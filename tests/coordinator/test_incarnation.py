@@ -12,6 +12,8 @@ import pytest
 from chronopype_mp.coordinator.callbacks import Guard
 from chronopype_mp.coordinator.inbox import Inbox
 from chronopype_mp.coordinator.incarnation import (
+    ANSWER_WITHIN,
+    GIVE_UP_AFTER,
     PATIENCE,
     STACKS_WITHIN,
     Incarnation,
@@ -604,8 +606,7 @@ def test_a_wait_that_raises_ends_in_a_kill_and_in_an_end_that_says_so(
         assert rig.process.end.done()
 
     run(scenario())
-    (message,) = errors(caplog)
-    assert message == "wait() of worker 'a' (incarnation 1) failed"
+    assert set(errors(caplog)) == {"wait() of worker 'a' (incarnation 1) failed"}
 
 
 def test_a_wait_that_raises_later_kills_a_worker_that_was_ready() -> None:
@@ -782,10 +783,10 @@ def test_a_wait_that_hangs_after_the_end_is_given_up_once_somebody_looks() -> No
         process = await rig.ready()
         process.exit(0)
         rig.incarnation.probe()
-        await rig.pass_time(PATIENCE)
+        await rig.pass_time(3 * ANSWER_WITHIN)
         evidence = (await rig.exited()).evidence
         assert evidence.exitcode is None
-        assert evidence.trouble == (
+        assert (evidence.trouble or "").startswith(
             "wait() failed: RuntimeError: wait() did not return and was given up"
         )
 
@@ -798,7 +799,7 @@ def test_a_wait_that_hangs_after_a_kill_is_given_up() -> None:
         rig.launcher.hangs.add("wait")
         await rig.ready()
         rig.incarnation.kill()
-        await rig.pass_time(PATIENCE)
+        await rig.pass_time(PATIENCE + 2 * ANSWER_WITHIN)
         assert (await rig.exited()).evidence.killed
 
     run(scenario())
@@ -844,7 +845,7 @@ def test_a_wait_that_raises_and_a_look_that_hangs_end_too() -> None:
         rig.launcher.hangs.add("look")
         rig.launcher.faults["wait"] = OSError("broken")
         await rig.launched()
-        await rig.pass_time(PATIENCE)
+        await rig.pass_time(GIVE_UP_AFTER + 3 * ANSWER_WITHIN)
         trouble = (await rig.exited()).evidence.trouble or ""
         assert "wait() failed" in trouble
         assert "look() failed" in trouble
