@@ -85,6 +85,7 @@ class Bench:
         boot = WorkerBoot(
             worker=ODD_NAME,
             incarnation=1,
+            token=1,
             payload=dill.dumps(ProcessorSpec(target=target, options=options)),
             down=self.hub.down,
             up=self.hub.up,
