@@ -483,7 +483,8 @@ class Coordinator:
     def _log(
         self, level: int, message: str, *args: object, error: BaseException | None = None
     ) -> None:
-        write = functools.partial(logger.log, level, message, *args, exc_info=error)
+        # The line of the caller is the one to name.
+        write = functools.partial(logger.log, level, message, *args, exc_info=error, stacklevel=3)
         self._guard.call("a log handler", write)
 
 

@@ -625,7 +625,8 @@ class Incarnation:
     def _log(
         self, level: int, message: str, *args: object, error: BaseException | None = None
     ) -> None:
-        write = functools.partial(logger.log, level, message, *args, exc_info=error)
+        # The line of the caller is the one to name.
+        write = functools.partial(logger.log, level, message, *args, exc_info=error, stacklevel=3)
         self._machinery.guard.call("a log handler", write)
 
 
