@@ -355,6 +355,8 @@ class Incarnation:
 
     def _insist(self, patience: float = PATIENCE) -> None:
         task = self._insistence
+        if self.ended.done():
+            return
         if task is None or task.done() or task.cancelling():
             self._insistence = self._spawn(self._kill_again(patience))
 
