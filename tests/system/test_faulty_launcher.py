@@ -155,7 +155,7 @@ def test_a_process_that_cannot_be_waited_for_is_killed_until_it_is_gone(inner: s
             death = await watched.events.wait_for(WorkerDied)
             assert death.signal == "SIGKILL"
             assert "wait() was cancelled" in (death.detail or "")
-            assert launcher.kills == -1
+            assert launcher.kills < 0
             await watched.events.wait_for(WorkerReady, worker="a", incarnation=2)
             assert handle.restarts == 1
 
