@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import logging
 import sys
@@ -64,6 +65,18 @@ class Guard:
                 self._exit(error)
             else:
                 _log(what, function, error)
+
+    def log(
+        self,
+        to: logging.Logger,
+        level: int,
+        message: str,
+        *args: object,
+        error: BaseException | None = None,
+    ) -> None:
+        """Log a record, in the name of the caller, whatever a log handler or filter raises."""
+        write = functools.partial(to.log, level, message, *args, exc_info=error, stacklevel=3)
+        self.call("a log handler", write)
 
     def _exit(self, error: BaseException) -> None:
         def leave() -> None:

@@ -327,8 +327,11 @@ class Coordinator:
         await self._all_ended(grace + REAP_GRACE)
         for record in self._records.values():
             if self._supervisor.view(record.name).status is not WorkerStatus.STOPPED:
-                self._log(
-                    logging.ERROR, "worker %r cannot be killed; it is left behind", record.name
+                self._guard.log(
+                    logger,
+                    logging.ERROR,
+                    "worker %r cannot be killed; it is left behind",
+                    record.name,
                 )
             if record.incarnation is not None:
                 record.incarnation.give_up()
@@ -475,17 +478,12 @@ class Coordinator:
             self._loop.call_soon_threadsafe(self._fail, error)
 
     def _fail(self, error: BaseException) -> None:
-        self._log(logging.CRITICAL, "the machinery of the clock has failed", error=error)
+        self._guard.log(
+            logger, logging.CRITICAL, "the machinery of the clock has failed", error=error
+        )
         if not self.is_open:
             self._kill_all()  # nobody may be left to see to the deadlines of their stops
         self._on_failure(error)
-
-    def _log(
-        self, level: int, message: str, *args: object, error: BaseException | None = None
-    ) -> None:
-        # The line of the caller is the one to name.
-        write = functools.partial(logger.log, level, message, *args, exc_info=error, stacklevel=3)
-        self._guard.call("a log handler", write)
 
 
 async def _finish(task: asyncio.Task[None]) -> None:

@@ -25,9 +25,8 @@ import asyncio
 import functools
 import logging
 import secrets
-import traceback
 from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -38,6 +37,7 @@ from chronopype_mp.coordinator.output import OutputPump, WorkerOutput
 from chronopype_mp.coordinator.record import WorkerRecord
 from chronopype_mp.coordinator.starts import Starts
 from chronopype_mp.coordinator.ticker import Ticker
+from chronopype_mp.coordinator.trouble import Trouble, brief
 from chronopype_mp.coordinator.worker_boot import boot_of
 from chronopype_mp.coordinator.worker_logs import relay
 from chronopype_mp.core.boot import TickRules
@@ -162,7 +162,7 @@ class Incarnation:
         self._output: WorkerOutput | None = None
         self._place = machinery.starts.ask()
         self._early_ready: GotReady | None = None
-        self._trouble: list[str] = []
+        self._trouble = Trouble(record.name, number, machinery.guard)
         self._operation: asyncio.Task[Any] | None = None
         self._is_stuck = False
         self._is_given_up = False
@@ -208,7 +208,7 @@ class Incarnation:
         kept: list[BaseException | None] = [None]
         process = self._process
         if process is not None:
-            self._try("exception()", lambda: kept.append(process.exception(serial)))
+            self._trouble.attempt("exception()", lambda: kept.append(process.exception(serial)))
         return kept[-1]
 
     def start_is_over(self) -> None:
@@ -242,7 +242,7 @@ class Incarnation:
         now = self._now()
         self._follow(self._session.handle(Due(), now))
         if self._process is not None and self._session.stop_is_unheard(now):
-            self._try("terminate()", self._process.terminate)
+            self._trouble.attempt("terminate()", self._process.terminate)
         if self.is_inline and self.was_ready:
             # The loop turns, since this runs in it; the worker's own beats come in real time.
             self._stimulate(BeatReceived(self.record.name, self.number))
@@ -280,7 +280,8 @@ class Incarnation:
                 self._emit(event)
 
     def _tell_versions(self, hello: Hello) -> None:
-        self._log(
+        self._machinery.guard.log(
+            logger,
             logging.ERROR,
             "worker %r speaks version %d of the protocol (chronopype_mp %s, Python %s), the "
             "coordinator version %d; both processes must run the same chronopype_mp",
@@ -302,7 +303,7 @@ class Incarnation:
         self.is_killed = True
         process = self._process
         if process is not None:
-            self._try("kill()", lambda: process.kill(STACKS_WITHIN if stacks else 0.0))
+            self._trouble.attempt("kill()", lambda: process.kill(STACKS_WITHIN if stacks else 0.0))
         elif not self._place.granted.done():
             self._place.leave()
         self._insist()
@@ -345,12 +346,12 @@ class Incarnation:
             pause.cancel()
             is_late = operation.cancel()
         if is_late:
-            self._failed(what, TimeoutError(f"no answer within {ANSWER_WITHIN:g} s"))
+            self._trouble.note(what, TimeoutError(f"no answer within {ANSWER_WITHIN:g} s"))
             return None
         try:
             return operation.result()
         except BaseException as error:
-            self._failed(what, error)
+            self._trouble.note(what, error)
             return None
 
     def _insist(self, patience: float = PATIENCE) -> None:
@@ -376,7 +377,7 @@ class Incarnation:
                     self._is_stuck = True
                     self._operation.cancel()
             elif self.is_killed:
-                self._try("kill()", process.kill)
+                self._trouble.attempt("kill()", process.kill)
 
     async def _kill_later(self) -> None:
         await self._pause(self.record.policy.stop_grace)
@@ -413,7 +414,7 @@ class Incarnation:
             for task in self._tasks:
                 task.cancel()
             if self._output is not None:
-                self._try("output", self._output.finish)
+                self._trouble.attempt("output", self._output.finish)
         self._close_account()
         event = self.record.process_ended(self.number)
         if event is not None:
@@ -441,30 +442,32 @@ class Incarnation:
         except BaseException as error:
             if self._is_given_up:
                 raise
-            self._log(logging.DEBUG, "worker %r cannot be launched", self.record.name, error=error)
+            message = "worker %r cannot be launched"
+            guard = self._machinery.guard
+            guard.log(logger, logging.DEBUG, message, self.record.name, error=error)
             # The process may have reported before its start failed.
             lost = self._close_account()
-            return LaunchFailed(self.record.name, self.number, _brief(error), lost)
+            return LaunchFailed(self.record.name, self.number, brief(error), lost)
         self._process = process
         self._stimulate(launched)
-        self._try("output", self._watch_output)
+        self._trouble.attempt("output", self._watch_output)
         if self.is_killed:
             self.kill()
         if self._early_ready is not None:
             self._stimulate(self._early_ready)
         end = await self._end_of(process)
         self.start_is_over()
-        self._try("clean_up()", process.clean_up)
+        self._trouble.attempt("clean_up()", process.clean_up)
         await self._read_last_reports()
         return Exited(self.record.name, self.number, self._evidence(end))
 
     def _broken_by(self, error: BaseException) -> Exited:
         """Return the end of a process that cannot be followed any further."""
-        self._failed("supervision", error)
+        self._trouble.note("supervision", error)
         if self._process is not None:
-            self._try("kill()", self._process.kill)
+            self._trouble.attempt("kill()", self._process.kill)
         evidence = Evidence(
-            pid=self.pid, exitcode=None, killed=self.is_killed, trouble="; ".join(self._trouble)
+            pid=self.pid, exitcode=None, killed=self.is_killed, trouble=self._trouble.text
         )
         return Exited(self.record.name, self.number, evidence)
 
@@ -541,7 +544,7 @@ class Incarnation:
         except BaseException as error:
             if self._is_given_up:
                 raise
-            self._failed("wait()", error)
+            self._trouble.note("wait()", error)
             is_exit = isinstance(error, KeyboardInterrupt | SystemExit)
         await self._call_until_done("kill()", functools.partial(self._bury, process))
         end: ProcessEnd | None = None
@@ -555,13 +558,13 @@ class Incarnation:
         """Kill a process whose end the launcher could not report, until it is gone."""
         give_up_at = self._now() + GIVE_UP_AFTER
         while True:
-            self._try("kill()", process.kill)
+            self._trouble.attempt("kill()", process.kill)
             look = await self._look()
             if look is not None and look.gone:
                 break
             if self._now() >= give_up_at:
                 left = TimeoutError(f"process {process.pid} may still run; it is left behind")
-                self._failed("kill()", left)
+                self._trouble.note("kill()", left)
                 break
             await self._pause(LOOK_AGAIN)
 
@@ -574,7 +577,7 @@ class Incarnation:
         except BaseException as error:
             if self._is_given_up:
                 raise
-            self._failed("the inbox", error)
+            self._trouble.note("the inbox", error)
 
     def _watch_output(self) -> None:
         assert self._process is not None
@@ -595,46 +598,8 @@ class Incarnation:
             try:
                 output = self._output.finish()
             except BaseException as error:
-                self._failed("output", error)
+                self._trouble.note("output", error)
             record.output_lines += self._output.lines
             self._output = None
         evidence = gather(self, end, output, lost)
-        return msgspec.structs.replace(evidence, trouble="; ".join(self._trouble) or None)
-
-    def _try(self, what: str, work: Callable[[], object]) -> None:
-        """Do something that the launcher may fail in; an error goes into the dossier."""
-        try:
-            work()
-        except BaseException as error:
-            self._failed(what, error)
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                self._machinery.guard.call(what, _raise, error)
-
-    def _failed(self, what: str, error: BaseException) -> None:
-        """Note an error for the dossier, and log it the first time."""
-        trouble = f"{what} failed: {_brief(error)}"
-        if trouble not in self._trouble:
-            self._trouble.append(trouble)
-            self._log(
-                logging.ERROR,
-                "%s of worker %r (incarnation %d) failed",
-                what,
-                self.record.name,
-                self.number,
-                error=error,
-            )
-
-    def _log(
-        self, level: int, message: str, *args: object, error: BaseException | None = None
-    ) -> None:
-        # The line of the caller is the one to name.
-        write = functools.partial(logger.log, level, message, *args, exc_info=error, stacklevel=3)
-        self._machinery.guard.call("a log handler", write)
-
-
-def _raise(error: BaseException) -> NoReturn:
-    raise error
-
-
-def _brief(error: BaseException) -> str:
-    return "".join(traceback.format_exception_only(error)).strip()
+        return msgspec.structs.replace(evidence, trouble=self._trouble.text)

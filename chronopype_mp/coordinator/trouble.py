@@ -1,0 +1,62 @@
+"""What goes wrong with one process besides its worker: errors of the launcher and of its output."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from chronopype_mp.coordinator.callbacks import Guard
+
+__all__ = ["Trouble", "brief"]
+
+logger = logging.getLogger("chronopype_mp.coordinator")
+
+
+class Trouble:
+    """Collects errors for a dossier and logs them.
+
+    Args:
+        worker: the worker's name.
+        incarnation: which of its processes.
+        guard: keeps the owner's log handlers from raising here.
+    """
+
+    def __init__(self, worker: str, incarnation: int, guard: Guard) -> None:
+        self._worker = worker
+        self._incarnation = incarnation
+        self._guard = guard
+        self._noted: list[str] = []
+
+    @property
+    def text(self) -> str | None:
+        """All errors in a line, for the dossier; None if there were none."""
+        return "; ".join(self._noted) or None
+
+    def attempt(self, what: str, work: Callable[[], object]) -> None:
+        """Call something and note what it raises; an exit ends the program later, see `Guard`."""
+        try:
+            work()
+        except BaseException as error:
+            self.note(what, error)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                self._guard.call(what, _raise, error)
+
+    def note(self, what: str, error: BaseException) -> None:
+        """Note an error of ``what``; log it the first time."""
+        noted = f"{what} failed: {brief(error)}"
+        if noted not in self._noted:
+            self._noted.append(noted)
+            message = "%s of worker %r (incarnation %d) failed"
+            of = (what, self._worker, self._incarnation)
+            self._guard.log(logger, logging.ERROR, message, *of, error=error)
+
+
+def brief(error: BaseException) -> str:
+    """Return an error's type and message, without its traceback."""
+    return "".join(traceback.format_exception_only(error)).strip()
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
