@@ -23,7 +23,7 @@ from chronopype_mp.coordinator.incarnation import Incarnation, Machinery
 from chronopype_mp.coordinator.output import OutputPump
 from chronopype_mp.coordinator.record import WorkerRecord
 from chronopype_mp.coordinator.starts import Starts
-from chronopype_mp.coordinator.ticker import QUEUED, QUEUED_IN_FREE_RUNS, Position, Ticker
+from chronopype_mp.coordinator.ticker import QUEUED_IN_FREE_RUNS, Position, Ticker
 from chronopype_mp.core.boot import TickRules
 from chronopype_mp.core.events import (
     Event,
@@ -51,6 +51,7 @@ from chronopype_mp.core.supervisor import CLOCK_BUDGET, Supervisor, WorkerView
 from chronopype_mp.exceptions import WorkerError
 from chronopype_mp.launchers import Launcher
 from chronopype_mp.timing import TimeSource
+from chronopype_mp.transport.base import FRAMES_QUEUED
 
 __all__ = ["Coordinator"]
 
@@ -118,7 +119,7 @@ class Coordinator:
         self._told_drops = DropCounts()
         self._told_drops_at = timing.monotonic()
         self._closing: asyncio.Task[None] | None = None
-        self.hub = launcher.open_hub(QUEUED_IN_FREE_RUNS if rules.every_tick else QUEUED)
+        self.hub = launcher.open_hub(QUEUED_IN_FREE_RUNS if rules.every_tick else FRAMES_QUEUED)
         self._output = OutputPump(self._thread_failed)
         self._inbox = Inbox(self.hub, self._deliver)
         self.ticker = Ticker(self.hub, timing, timestamp, self._thread_failed)

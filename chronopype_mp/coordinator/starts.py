@@ -11,7 +11,7 @@ __all__ = ["Place", "Starts"]
 PER_CORE = 8
 """Concurrent starts per core. More would only wait for each other's imports."""
 
-LONGEST = 1.0
+LONGEST_START = 1.0
 """Seconds after which an unfinished start no longer delays the others."""
 
 
@@ -37,7 +37,7 @@ class Place:
 
     def grant(self) -> None:
         """Grant the place."""
-        self._timer = asyncio.get_running_loop().call_later(LONGEST, self.leave)
+        self._timer = asyncio.get_running_loop().call_later(LONGEST_START, self.leave)
         self.granted.set_result(True)
 
     def leave(self) -> None:

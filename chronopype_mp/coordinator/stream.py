@@ -12,7 +12,7 @@ from chronopype_mp.core.events import Event
 
 __all__ = ["EventIterator", "EventStream"]
 
-BOUND = 10_000
+EVENTS_KEPT = 10_000
 """Events buffered for a slow iterator; the oldest are dropped first."""
 
 
@@ -25,7 +25,7 @@ class EventIterator(AsyncIterator[Event]):
 
     def __init__(self, waiting: set[EventIterator]) -> None:
         self._waiting = waiting
-        self._buffer: deque[Event] = deque(maxlen=BOUND)
+        self._buffer: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._changed = asyncio.Event()
         self._closed = False
 

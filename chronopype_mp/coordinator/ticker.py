@@ -1,12 +1,11 @@
-"""The ticker thread: it owns the PUB socket and publishes at absolute deadlines.
+"""The ticker thread owns the PUB socket and publishes at absolute deadlines.
 
-When a tick is due is decided in `chronopype_mp.core.schedule`. Ticks do not depend on the owner's
-event loop: blocking that delays none. Everything else that is published, such as a command to a
-worker, goes through this thread too, because a socket belongs to one thread, and because then the
-order of commands and ticks is the same for everyone.
+`chronopype_mp.core.schedule` decides when a tick is due. Ticks do not depend on the owner's event
+loop, so a blocked loop delays none. Commands to workers are published by this thread, too: a socket
+belongs to one thread, and commands and ticks keep the same order for all workers.
 
-A `FreeRun` has no deadlines: its ticks are published as fast as the slowest worker runs them, ahead
-of it by a window at most.
+A `FreeRun` has no deadlines. Its ticks are published as fast as the slowest worker runs them, and
+at most a window ahead of it.
 """
 
 from __future__ import annotations
@@ -39,17 +38,14 @@ BURST = 100
 WIDEST_WINDOW = 5000
 """Ticks that a worker may be behind in a free run."""
 
-QUEUED = 1000
-"""Frames queued for one worker; what does not fit is dropped, so that memory stays bounded."""
-
 QUEUED_IN_FREE_RUNS = 4 * WIDEST_WINDOW
-"""The same where nothing may be dropped. libzmq tells the sender only every half of that how much
-was taken from the queue, and a millisecond late: a window of a quarter never fills it, even if each
-frame holds one tick."""
+"""Frames queued for one worker in free runs, which may drop none. libzmq tells the sender how much
+was taken from the queue only after half of it, and a millisecond late. A window of a quarter never
+fills the queue, even if each frame holds one tick."""
 
 ROUNDING = 1e-6
-"""Seconds; a deadline is a difference of two numbers in the billions, which are coarser than a
-clock that is moved by one tick size at a time: that must not come a hair too early for its tick."""
+"""Seconds by which a tick may come early. A deadline is the difference of two numbers in the
+billions, so rounding can move it past the time of a clock that advances by exact tick sizes."""
 
 
 class Position(NamedTuple):
@@ -73,7 +69,7 @@ class Run(NamedTuple):
         schedule: its boundaries.
         first: the number of the first boundary to publish.
         until: when it ends, on the monotonic clock, or None; a boundary at that time is published.
-        on_end: called in the ticker thread at ``until``, or with what went wrong.
+        on_end: called in the ticker thread at ``until``, or with the error that ended the run.
     """
 
     schedule: Schedule
@@ -83,14 +79,15 @@ class Run(NamedTuple):
 
 
 class FreeRun(NamedTuple):
-    """A stretch of ticks without deadlines, none of which may be lost.
+    """A stretch of ticks without deadlines; none may be lost.
 
     Attributes:
         schedule: its boundaries.
         first: the number of the first boundary to publish.
         ticks: how many to publish.
         window: how many the slowest worker may be behind, 1 to `WIDEST_WINDOW`.
-        on_end: called in the ticker thread when all workers have run all, or with what went wrong.
+        on_end: called in the ticker thread when all workers have run all ticks, or with the error
+            that ended the run.
     """
 
     schedule: Schedule
@@ -140,15 +137,15 @@ class Ticker:
         self._thread.start()
 
     def close(self) -> None:
-        """Publish what is queued, then end the thread and wait for it."""
+        """Publish what is queued, end the thread, and wait for it."""
         self._jobs.put(self._finish)
         self._thread.join()
 
     def begin(self, run: Run | FreeRun) -> None:
-        """Begin a run; one that is going ends without a word.
+        """Begin a run in place of the present one, whose ``on_end`` is not called.
 
         Raises:
-            ClockError: the thread has failed before; there are no more ticks.
+            ClockError: the thread has failed; no more ticks are published.
         """
         if self._failure is not None:
             raise ClockError(
@@ -157,7 +154,7 @@ class Ticker:
         self._jobs.put(lambda: self._begin(run))
 
     def end(self) -> None:
-        """End the run that is going, if any; when this returns, no further tick is published."""
+        """End the present run, if any. When this returns, no further tick is published."""
         ended = threading.Event()
         self._jobs.put(lambda: self._end(ended))
         while not ended.wait(0.1) and self._thread.is_alive():
@@ -172,14 +169,14 @@ class Ticker:
         self._jobs.put(lambda: self._hub.publish(frame))
 
     def allow(self, through: float) -> None:
-        """Take note that all workers are through with the ticks up to ``through``."""
+        """Note that all workers have finished the ticks up to ``through``."""
         self._through = through
         self._jobs.put(_look_again)
 
     def wait_for_gap(self, work: float) -> float:
-        """Return how many seconds from now ``work``, in seconds, falls between two ticks.
+        """Return in how many seconds to begin ``work`` seconds of work, to fit between two ticks.
 
-        It is 0.0 between runs, and where the ticks come too fast for that.
+        It is 0.0 between runs, and if the tick size is too small for the work.
         """
         run = self._run
         if not isinstance(run, Run):
@@ -274,7 +271,7 @@ class Ticker:
 
 
 def _look_again() -> None:
-    """Do nothing; having been a job is enough."""
+    """Do nothing. A job makes the thread look at its run again."""
 
 
 def _tighten_timer_slack() -> None:

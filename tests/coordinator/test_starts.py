@@ -47,7 +47,7 @@ def test_who_leaves_while_it_waits_is_passed_over() -> None:
 def test_a_start_that_hangs_keeps_the_others_waiting_for_a_while_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(starts, "LONGEST", 0.01)
+    monkeypatch.setattr(starts, "LONGEST_START", 0.01)
 
     async def scenario() -> None:
         bounded = Starts(1)

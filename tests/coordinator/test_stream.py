@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chronopype_mp.coordinator.stream import BOUND, EventStream
+from chronopype_mp.coordinator.stream import EVENTS_KEPT, EventStream
 from chronopype_mp.core.events import Event, WorkerStarting, WorkerStopped
 from tests.waiting import run, turns
 
@@ -193,7 +193,7 @@ def test_an_iterator_that_does_not_keep_up_loses_the_oldest() -> None:
     async def scenario() -> None:
         stream = EventStream()
         iterator = aiter(stream)
-        events = [stopped(str(number)) for number in range(BOUND + 3)]
+        events = [stopped(str(number)) for number in range(EVENTS_KEPT + 3)]
         for event in events:
             stream.publish(event)
         stream.close()
