@@ -166,6 +166,7 @@ class Incarnation:
         self._operation: asyncio.Task[Any] | None = None
         self._is_stuck = False
         self._is_given_up = False
+        self._is_over = False
         self._cancellations = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._insistence: asyncio.Task[None] | None = None
@@ -356,8 +357,8 @@ class Incarnation:
 
     def _insist(self, patience: float = PATIENCE) -> None:
         task = self._insistence
-        if self.ended.done():
-            return
+        if self._is_over:
+            return  # a subscriber of its last event may still want it killed
         if task is None or task.done() or task.cancelling():
             self._insistence = self._spawn(self._kill_again(patience))
 
@@ -397,6 +398,12 @@ class Incarnation:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._machinery.on_failure(error)
 
+    def _end_watches(self) -> None:
+        self._is_over = True
+        self._place.leave()
+        for task in self._tasks:
+            task.cancel()
+
     def give_up(self) -> None:
         """End without the process, which cannot be killed; the supervisor gets no word of it."""
         self._is_given_up = True
@@ -410,9 +417,7 @@ class Incarnation:
                 raise
             end = self._broken_by(error)
         finally:
-            self._place.leave()
-            for task in self._tasks:
-                task.cancel()
+            self._end_watches()
             if self._output is not None:
                 self._trouble.attempt("output", self._output.finish)
         self._close_account()
@@ -425,7 +430,7 @@ class Incarnation:
     def _never_began(self, task: asyncio.Task[None]) -> None:
         """Report the end of a task that was cancelled before its first step; else do nothing."""
         if task.cancelled() and not self._is_given_up:
-            self._place.leave()
+            self._end_watches()
             self.record.incarnation = None
             self._stimulate(StopAsked(self.record.name))
             never = Evidence(pid=None, exitcode=None)

@@ -942,6 +942,20 @@ def test_a_kill_gives_time_for_stacks_where_they_are_wanted(stacks: bool) -> Non
     run(scenario())
 
 
+def test_a_kill_that_a_subscriber_of_the_last_event_asks_for_leaves_no_task() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        process = await rig.ready()
+        process.send(Status, network=NetworkStatus.CONNECTED, revision=1)
+        await turns()
+        rig.incarnation._emit = lambda event: rig.incarnation.kill()
+        process.exit(3)
+        await rig.exited()
+        assert "kill" in rig.launcher.calls
+
+    run(scenario())
+
+
 # Cancelled from outside, as `asyncio.run` does at the end of a program
 
 
