@@ -127,7 +127,7 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         self._restart_budget = checked_budget(owner, restart_budget) or CLOCK_BUDGET
         self._event_loop = checked_event_loop(owner, event_loop)
         self._timing = checked_timing(owner, timing)
-        self.name = checked_name(owner, name) or owner
+        self.name = checked_name(owner, owner if name is None else name)
         if self._mode is not None and config.clock_mode is not self._mode:
             wrong = config.clock_mode.name
             raise ClockError(f"{owner} requires {self._mode.name} mode, not {wrong}")
@@ -370,19 +370,19 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         """
         await self._run(self._config.end_time or None)
 
-    async def run_til(self, target: float) -> None:
-        """Tick until ``target``, including a boundary at ``target``.
+    async def run_til(self, target_time: float) -> None:
+        """Tick until ``target_time``, including a boundary at ``target_time``.
 
         A target in the past does nothing.
 
         Args:
-            target: on the time scale of ``start_time``, seconds.
+            target_time: on the time scale of ``start_time``, seconds.
 
         Raises:
-            ConfigError: ``target`` is not a finite number.
+            ConfigError: ``target_time`` is not a finite number.
             Others as `run`.
         """
-        target = finite("run_til", "target", target)
+        target = finite("run_til", "target_time", target_time)
         end = self._config.end_time
         await self._run(min(target, end) if end else target)
 

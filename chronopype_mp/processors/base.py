@@ -133,9 +133,11 @@ class TickProcessor:
     def resume(self) -> None:
         """Run in the worker when the processor is resumed."""
 
-    def record_execution(self, seconds: float) -> None:
+    def record_execution(self, execution_time: float) -> None:
         """Add an execution time in seconds to this object's own state. Clocks do not call this."""
-        self._own_state = self._own_state.update_execution_time(seconds, self._stats_window_size)
+        self._own_state = self._own_state.update_execution_time(
+            execution_time, self._stats_window_size
+        )
 
     def record_error(self, error: Exception, timestamp: float) -> None:
         """Add an error to this object's own state. Clocks do not call this."""

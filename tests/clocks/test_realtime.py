@@ -69,7 +69,7 @@ def test_one_run_at_a_time() -> None:
 def test_a_target_is_a_finite_number(target: Any) -> None:
     async def scenario() -> None:
         async with Bench().clock as clock:
-            with pytest.raises(ConfigError, match="target"):
+            with pytest.raises(ConfigError, match="target_time"):
                 await clock.run_til(target)
 
     run(scenario())

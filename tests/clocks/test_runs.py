@@ -60,7 +60,7 @@ def test_a_clock_with_another_time_has_all_of_a_run() -> None:
             await clock.run_til(103.0)
             await clock.run_til(104.5)
             assert clock.position == (4, 104.0, 0)
-            with pytest.raises(ConfigError, match="target"):
+            with pytest.raises(ConfigError, match="target_time"):
                 await clock.run_til(math.nan)
             running = asyncio.create_task(clock.run())
             await turns()

@@ -84,7 +84,7 @@ def test_a_subclass_that_does_not_call_init_still_works() -> None:
 
     one, other = Careless(), Careless()
     one.start(5.0)
-    one.record_execution(0.1)
+    one.record_execution(execution_time=0.1)
     assert one.state.success_count == 1
     assert other.state == ProcessorState()
 

@@ -60,6 +60,25 @@ def test_the_largest_retry_count_is_kept() -> None:
     assert (state.retry_count, state.max_consecutive_retries) == (0, 3)
 
 
+def test_execution_times_alone_count_and_compare_as_in_chronopype() -> None:
+    state = ProcessorState(execution_times=[0.1, 0.3], error_count=1)  # type: ignore[arg-type]
+    assert (state.successful_ticks, state.failed_ticks, state.total_ticks) == (2, 1, 3)
+    assert state.execution_times == [0.1, 0.3]
+    assert state.execution_times != [0.1]
+    assert state == ProcessorState(execution_times=(0.1, 0.3), error_count=1)
+    assert hash(state) == hash(ProcessorState(execution_times=(0.1, 0.3), error_count=1))
+    after = state.update_execution_time(execution_time=0.5, window_size=2)
+    assert after.execution_times == [0.3, 0.5]
+    assert after.successful_ticks == 3
+    assert state.update_retry_count(retry_count=2).retry_count == 2
+
+
+def test_an_endless_error_is_shortened() -> None:
+    state = ProcessorState().record_error(ValueError("x" * 5_000_000), 1.0)
+    assert state.last_error is not None
+    assert len(state.last_error) < 10_000
+
+
 @given(st.integers(min_value=1, max_value=10), st.integers(min_value=0, max_value=30))
 def test_the_window_is_never_exceeded_and_the_totals_never_saturate(
     window: int, count: int
