@@ -63,10 +63,8 @@ def _check_implements(owner: str, field: str, value: object, protocol: type, wha
         raise ConfigError(owner, field, value, f"{what}; it has no {lacks}")
 
 
-def checked_name(owner: str, name: object) -> str | None:
-    """Return a clock's name; None stays None."""
-    if name is None:
-        return None
+def checked_name(owner: str, name: object) -> str:
+    """Return a clock's name."""
     if not isinstance(name, str) or not name or not name.isprintable():
         raise ConfigError(owner, "name", name, "must be a non-empty str of printable characters")
     return name

@@ -112,7 +112,8 @@ class ProcessorRegistry(Publisher):
         Args:
             processor: a `TickProcessor`, which is copied to its worker as it is now, or a
                 `ProcessorSpec`, from which it is created there.
-            name: the worker's name, unique in the clock; None derives one from the class name.
+            name: the worker's name, unique in the clock, 1 to 100 printable characters; None
+                derives one from the class name.
             supervision: how it is supervised; None means as the clock's ``supervision`` says.
             group: one of the clock's ``groups``, whose members are restarted together.
 
@@ -294,7 +295,7 @@ class ProcessorRegistry(Publisher):
         while self._is_taken(name):
             number += 1
             name = f"{base}-{number}"
-        return name
+        return checked_name(name)
 
     def _is_taken(self, name: str) -> bool:
         coordinator = self._open_coordinator

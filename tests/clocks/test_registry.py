@@ -133,6 +133,21 @@ def test_a_supervision_that_is_none_is_refused() -> None:
     assert clock.processors == []
 
 
+@pytest.mark.parametrize("name", ["L" * 101, "a\0b", "a\nb"])
+@pytest.mark.parametrize("is_spec", [False, True])
+def test_a_name_that_is_made_is_checked_like_one_that_is_given(name: str, is_spec: bool) -> None:
+    def make() -> Scribe:
+        return Scribe()
+
+    make.__name__ = name
+    kind = type(name.replace("\0", "\n"), (Scribe,), {})  # no class name has a NUL
+    clock = Bench().clock
+    with pytest.raises(ConfigError, match="printable characters"):
+        clock.add_processor(ProcessorSpec(target=make) if is_spec else kind())
+    assert clock.workers == ()
+    clock.add_processor(kind(), name="a")
+
+
 def test_object_name_and_handle_mean_the_same() -> None:
     clock = Bench().clock
     processor = Scribe()
