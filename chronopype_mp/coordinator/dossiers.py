@@ -24,13 +24,19 @@ LONGEST_FOLDER = 200
 
 logger = logging.getLogger("chronopype_mp.events")
 
+_NUMBERED = re.compile(r"(?P<number>[0-9]{1,18})-.+\.json")
+
+_PART = re.compile(r".+\.(?P<pid>[0-9]+)\.part")
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class DossierFiles:
-    """Writes dossiers to ``<directory>/<worker>/<UTC time>-<incarnation>.json``.
+    """Writes dossiers to ``<directory>/<worker>/<number>-<UTC time>-<incarnation>.json``.
 
-    Characters of a worker's name that a file system may not accept are written as ``%hex``.
+    The number counts a worker's dossiers, so that the order of the files does not depend on the
+    wall clock, which may be set back. Characters of a worker's name that a file system may not
+    accept are written as ``%hex``.
 
     Args:
         directory: an existing, writable directory.
@@ -46,26 +52,52 @@ class DossierFiles:
         """
         folder = os.path.join(self._directory, _folder(death.worker))
         when = datetime.fromtimestamp(death.at, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        path = os.path.join(folder, f"{when}-{death.incarnation}.json")
-        part = path + ".part"
+        content = _encoded(death)
         try:
             os.makedirs(folder, exist_ok=True)
-            try:
-                # A reader sees the whole file or none.
-                with open(part, "wb") as file:
-                    file.write(_encoded(death))
-                os.replace(part, path)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.unlink(part)
-                raise
-            new = os.path.basename(path)
-            names = sorted(os.listdir(folder))
-            old = [name for name in names if name.endswith(".json") and name != new]
-            for name in old[: 1 - KEPT_PER_WORKER]:
+            numbers = _remove_parts_and_list(folder)
+            number = max(numbers.values(), default=0) + 1
+            new = f"{number:06d}-{when}-{death.incarnation}.json"
+            _write_whole(os.path.join(folder, new), content)
+            oldest_first = sorted(numbers, key=lambda name: (numbers[name], name))
+            for name in oldest_first[: 1 - KEPT_PER_WORKER]:
                 os.unlink(os.path.join(folder, name))
         except OSError as error:
-            logger.error("the dossier %s cannot be written: %s", path, error)
+            logger.error("a dossier cannot be written to %s: %s", folder, error)
+
+
+def _remove_parts_and_list(folder: str) -> dict[str, int]:
+    """Return the dossiers of a folder with their numbers; remove what a killed owner left."""
+    numbers = {}
+    for name in os.listdir(folder):
+        if (dossier := _NUMBERED.fullmatch(name)) is not None:
+            numbers[name] = int(dossier["number"])
+        elif (part := _PART.fullmatch(name)) is not None and not _is_alive(int(part["pid"])):
+            os.unlink(os.path.join(folder, name))
+    return numbers
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _write_whole(path: str, content: bytes) -> None:
+    """Write a file of which a reader sees everything or nothing."""
+    part = f"{path}.{os.getpid()}.part"
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        raise
 
 
 def _encoded(death: WorkerDied) -> bytes:
