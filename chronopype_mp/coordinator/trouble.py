@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
 from chronopype_mp.coordinator.callbacks import Guard
+from chronopype_mp.core.error_text import message_of, name_of
 
 __all__ = ["Trouble", "brief"]
 
 logger = logging.getLogger("chronopype_mp.coordinator")
+
+
+ERRORS_KEPT = 10
+"""Different errors of one process that its dossier contains."""
 
 
 class Trouble:
@@ -46,7 +50,7 @@ class Trouble:
     def note(self, what: str, error: BaseException) -> None:
         """Note an error of ``what``; log it the first time."""
         noted = f"{what} failed: {brief(error)}"
-        if noted not in self._noted:
+        if noted not in self._noted and len(self._noted) < ERRORS_KEPT:
             self._noted.append(noted)
             message = "%s of worker %r (incarnation %d) failed"
             of = (what, self._worker, self._incarnation)
@@ -54,8 +58,8 @@ class Trouble:
 
 
 def brief(error: BaseException) -> str:
-    """Return an error's type and message, without its traceback."""
-    return "".join(traceback.format_exception_only(error)).strip()
+    """Return an error's type and message, shortened, without its traceback."""
+    return f"{name_of(type(error))}: {message_of(error)}".removesuffix(": ")
 
 
 def _raise(error: BaseException) -> NoReturn:

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import traceback
 
-__all__ = ["message_of", "shortened", "traceback_of"]
+__all__ = [
+    "LONGEST_NAME",
+    "LONGEST_TRACEBACK",
+    "message_of",
+    "name_of",
+    "shortened",
+    "traceback_of",
+]
+
+LONGEST_NAME = 200
+"""Characters of the name of a type, function, file or thread."""
 
 LONGEST_MESSAGE = 8192
 LONGEST_TRACEBACK = 65536
+
+
+def name_of(kind: type) -> str:
+    """Return the name of a type; a program may make types of any name."""
+    return shortened(kind.__name__, LONGEST_NAME)
 
 
 def message_of(error: BaseException) -> str:
@@ -15,15 +30,15 @@ def message_of(error: BaseException) -> str:
     try:
         return shortened(str(error), LONGEST_MESSAGE)
     except BaseException as second:
-        return f"{type(error).__name__}, which cannot be printed ({type(second).__name__})"
+        return f"{name_of(type(error))}, which cannot be printed ({name_of(type(second))})"
 
 
 def traceback_of(error: BaseException) -> str:
     """Return the traceback of an exception as text; its attributes may be a user's, and raise."""
     try:
-        return "".join(traceback.format_exception(error))
+        return shortened("".join(traceback.format_exception(error)), LONGEST_TRACEBACK)
     except BaseException as second:
-        return f"{type(error).__name__}, which cannot be printed ({type(second).__name__})\n"
+        return f"{name_of(type(error))}, which cannot be printed ({name_of(type(second))})\n"
 
 
 def shortened(text: str, longest: int) -> str:

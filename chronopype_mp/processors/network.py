@@ -34,7 +34,7 @@ from chronopype_mp.core.connection import (
     TimedOut,
     Wait,
 )
-from chronopype_mp.core.error_text import message_of
+from chronopype_mp.core.error_text import message_of, name_of
 from chronopype_mp.processors.base import TickProcessor
 from chronopype_mp.processors.hooks import (
     HookCancelled,
@@ -422,7 +422,7 @@ class NetworkProcessor(TickProcessor):
         return Returned()
 
     def _hook_failed(self, name: str, error: BaseException) -> None:
-        self._last_network_error = f"{name}: {type(error).__name__}: {message_of(error)}"
+        self._last_network_error = f"{name}: {name_of(type(error))}: {message_of(error)}"
         self._listener.failed(name, error)
 
     async def _wait(self, seconds: float) -> Outcome:

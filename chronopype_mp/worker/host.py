@@ -29,7 +29,7 @@ from chronopype_mp.core.codec import (
     decode_ticks,
 )
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.error_text import LONGEST_TRACEBACK, message_of, shortened, traceback_of
+from chronopype_mp.core.error_text import message_of, name_of, traceback_of
 from chronopype_mp.core.messages import (
     Beat,
     Bye,
@@ -541,9 +541,9 @@ class WorkerHost:
                 Failure,
                 hook=hook,
                 serial=self._failures,
-                type_name=type(error).__name__,
+                type_name=name_of(type(error)),
                 message=message_of(error),
-                traceback=shortened(printed or traceback_of(error), LONGEST_TRACEBACK),
+                traceback=printed or traceback_of(error),
                 fatal=fatal,
                 timeout=timeout,
                 timestamp=timestamp,
