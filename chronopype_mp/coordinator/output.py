@@ -16,6 +16,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import TextIO
 
 from chronopype_mp.timing import monotonic
 
@@ -277,13 +278,22 @@ class OutputPump:
             stream = sys.stderr if is_error else sys.stdout
             if stream is not None:  # None in a program that was started without a stdout
                 try:
-                    stream.write(text)
+                    _write(stream, text)
                     stream.flush()
                 except Exception:
                     # The reader has gone, or the stream was replaced by one that fails.
                     logger.debug("cannot write a worker's output", exc_info=True)
             with self._lock:
                 self._waiting -= len(text)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write a text; characters that the stream cannot encode are escaped."""
+    try:
+        stream.write(text)
+    except UnicodeEncodeError as error:
+        encoding = getattr(stream, "encoding", None) or error.encoding
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _pieces(line: str) -> list[str]:

@@ -251,6 +251,19 @@ def test_the_end_reads_no_more_than_a_pipe_can_hold(monkeypatch: pytest.MonkeyPa
     with_pipes(scenario)
 
 
+def test_a_character_that_stdout_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    stdout = io.TextIOWrapper(written, encoding="ascii")
+
+    async def scenario(rig: Rig) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", stdout)
+            await rig.say("before\n5 €\nafter\n".encode())
+        assert written.getvalue() == b"[w] before\n[w] 5 \\u20ac\n[w] after\n"
+
+    with_pipes(scenario)
+
+
 def test_a_stdout_that_is_closed_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = io.StringIO()
     broken.close()
