@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 
+import msgspec
+
 from chronopype_mp.core.messages import LogLine
 
 __all__ = ["relay"]
@@ -13,13 +15,20 @@ __all__ = ["relay"]
 def relay(report: LogLine) -> None:
     """Hand a worker's record to the logger of the same name in this process.
 
-    The record carries the worker's name; what a handler raises is logged.
+    The record has all the fields that it had in the worker, and the worker's name as ``worker``
+    and ``processName``. Its traceback is the text ``exc_text``. It runs the user's filters and
+    handlers, which may raise.
     """
     target = logging.getLogger(report.logger)
     if not target.isEnabledFor(report.level):
         return
     filename = os.path.basename(report.pathname)
-    record = logging.makeLogRecord(
+    record = logging.makeLogRecord({})
+    started = record.created - record.relativeCreated / 1000
+    for name, value in report.extra.items():
+        if name not in vars(record):
+            vars(record)[name] = _decoded(value)
+    vars(record).update(
         {
             "name": report.logger,
             "levelno": report.level,
@@ -32,9 +41,22 @@ def relay(report: LogLine) -> None:
             "module": os.path.splitext(filename)[0],
             "lineno": report.lineno,
             "funcName": report.function,
+            "thread": report.thread_id,
             "threadName": report.thread,
+            "taskName": report.task,
+            "process": report.process,
+            "relativeCreated": (report.created - started) * 1000,
+            "exc_text": report.exception,
+            "stack_info": report.stack,
             "processName": report.worker,
             "worker": report.worker,
         }
     )
     target.handle(record)
+
+
+def _decoded(value: msgspec.Raw) -> object:
+    try:
+        return msgspec.msgpack.decode(value)
+    except (ValueError, RecursionError):  # only a forger sends what cannot be decoded
+        return None

@@ -118,7 +118,8 @@ def encode_report(report: Uplink) -> bytes:
     try:
         return _encoder.encode(report)
     except UnicodeEncodeError:
-        return _encoder.encode(_escaped(msgspec.to_builtins(report, builtin_types=(bytes,))))
+        plain = msgspec.to_builtins(report, builtin_types=(bytes,), enc_hook=msgspec.msgpack.decode)
+        return _encoder.encode(_escaped(plain))
 
 
 def _escaped(value: Any) -> Any:
@@ -126,7 +127,7 @@ def _escaped(value: Any) -> Any:
         case str():
             return value.encode(errors="backslashreplace").decode()
         case dict():
-            return {key: _escaped(item) for key, item in value.items()}
+            return {_escaped(key): _escaped(item) for key, item in value.items()}
         case list() | tuple():
             return [_escaped(item) for item in value]
     return value

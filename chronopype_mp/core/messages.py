@@ -227,7 +227,18 @@ class Failure(Report, frozen=True, kw_only=True, tag=7):
 
 
 class LogLine(Report, frozen=True, kw_only=True, tag=8):
-    """A log record of the worker."""
+    """A log record of the worker; the fields that are not listed are those of `logging.LogRecord`.
+
+    Attributes:
+        function: its ``funcName``.
+        thread: its ``threadName``.
+        thread_id: its ``thread``.
+        task: its ``taskName``.
+        process: the worker's process id.
+        exception: the traceback, as formatted in the worker.
+        stack: its ``stack_info``.
+        extra: the fields that the program has added, each encoded on its own.
+    """
 
     logger: str
     level: int
@@ -237,6 +248,12 @@ class LogLine(Report, frozen=True, kw_only=True, tag=8):
     lineno: int = 0
     function: str | None = None
     thread: str | None = None
+    thread_id: int | None = None
+    task: str | None = None
+    process: int | None = None
+    exception: str | None = None
+    stack: str | None = None
+    extra: dict[str, msgspec.Raw] = {}
 
 
 class Bye(Report, frozen=True, kw_only=True, tag=9):

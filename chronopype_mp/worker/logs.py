@@ -9,7 +9,10 @@ import os
 import threading
 from collections import deque
 
+import msgspec
+
 from chronopype_mp.core.boot import WorkerBoot
+from chronopype_mp.core.error_text import LONGEST_NAME, LONGEST_TRACEBACK, name_of, shortened
 from chronopype_mp.core.messages import LogLine
 from chronopype_mp.worker.outbox import Outbox
 
@@ -20,6 +23,18 @@ RECORDS_KEPT = 1000
 
 LONGEST_LOG_MESSAGE = 8192
 """Characters of a message that are sent."""
+
+LONGEST_PATH = 4096
+"""Characters of a record's ``pathname``."""
+
+LONGEST_EXTRA = 8192
+"""Bytes of one field that the program has added to a record."""
+
+EXTRA_FIELDS = 50
+"""Fields of a record that the program has added, at most."""
+
+OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+"""Fields of every record."""
 
 
 class LogForwarder(logging.Handler):
@@ -74,21 +89,28 @@ class LogForwarder(logging.Handler):
     def _line(self, record: logging.LogRecord) -> LogLine:
         """Return a record as it travels; its fields may be anything, so they are converted."""
         message = record.getMessage()
-        if record.exc_info:
-            message += "\n" + logging.Formatter().formatException(record.exc_info)
         if len(message) > LONGEST_LOG_MESSAGE:
             left_out = len(message) - LONGEST_LOG_MESSAGE
             message = f"{message[:LONGEST_LOG_MESSAGE]}… ({left_out} more characters)"
+        exception = record.exc_text
+        if record.exc_info and not exception:
+            exception = logging.Formatter().formatException(record.exc_info)
         return self._boot.report(
             LogLine,
-            logger=str(record.name),
+            logger=shortened(str(record.name), LONGEST_NAME),
             level=int(record.levelno),
             message=message,
             created=float(record.created),
-            pathname=str(record.pathname),
+            pathname=shortened(str(record.pathname), LONGEST_PATH),
             lineno=int(record.lineno),
-            function=None if record.funcName is None else str(record.funcName),
-            thread=None if record.threadName is None else str(record.threadName),
+            function=_text(record.funcName, LONGEST_NAME),
+            thread=_text(record.threadName, LONGEST_NAME),
+            thread_id=record.thread if isinstance(record.thread, int) else None,
+            task=_text(getattr(record, "taskName", None), LONGEST_NAME),
+            process=self._pid,
+            exception=_text(exception, LONGEST_TRACEBACK),
+            stack=_text(record.stack_info, LONGEST_TRACEBACK),
+            extra=_extra(record),
         )
 
     def send(self) -> None:
@@ -96,6 +118,36 @@ class LogForwarder(logging.Handler):
         self._told = False
         while self._waiting:
             self._outbox.post_if_free(self._waiting.popleft())
+
+
+def _text(value: object, longest: int) -> str | None:
+    return None if value is None else shortened(str(value), longest)
+
+
+def _extra(record: logging.LogRecord) -> dict[str, msgspec.Raw]:
+    """Return what the program has added to a record, such as by ``extra``, as it is now."""
+    added: dict[str, msgspec.Raw] = {}
+    for name, value in vars(record).items():
+        if name not in OWN_FIELDS and isinstance(name, str) and len(added) < EXTRA_FIELDS:
+            added[shortened(name, LONGEST_NAME)] = msgspec.Raw(_encoded(value))
+    return added
+
+
+def _encoded(value: object) -> bytes:
+    """Encode a field; what msgpack does not know, or is too long, travels as text."""
+    try:
+        encoded = msgspec.msgpack.encode(value)
+        msgspec.msgpack.decode(encoded)  # refuses what is nested too deeply
+        if len(encoded) <= LONGEST_EXTRA:
+            return encoded
+    except Exception:  # attributes of a user's object may raise anything
+        pass
+    try:
+        text = str(value)
+    except Exception as error:
+        text = f"{name_of(type(value))}, which cannot be printed ({name_of(type(error))})"
+    text = shortened(text, LONGEST_EXTRA // 4)  # a character has up to four bytes
+    return msgspec.msgpack.encode(text.encode(errors="backslashreplace").decode())
 
 
 def set_levels(levels: dict[str, int]) -> None:

@@ -1,41 +1,116 @@
-"""Log records of workers in the owner's process."""
+"""Log records of workers, in the owner's process."""
 
 from __future__ import annotations
 
+import io
 import logging
+from collections.abc import Iterator
+from typing import Any
 
+import msgspec
 import pytest
 
 from chronopype_mp.coordinator.worker_logs import relay
 from chronopype_mp.core.messages import LogLine
 
+NAME = "tests.relayed"
 
-def line(level: int) -> LogLine:
-    return LogLine(
-        worker="a",
-        incarnation=2,
-        token=7,
-        logger="market.feed",
-        level=level,
-        message="50 % done",
-        created=12.5,
-        pathname="/srv/feed.py",
-        lineno=8,
-        function="poll",
-        thread="MainThread",
-    )
+EVERY_FIELD = (
+    "%(asctime)s %(created)f %(filename)s %(funcName)s %(levelname)s %(levelno)d %(lineno)d "
+    "%(message)s %(module)s %(msecs)d %(name)s %(pathname)s %(process)d %(processName)s "
+    "%(relativeCreated)d %(thread)d %(threadName)s %(taskName)s"
+)
 
 
-def test_a_workers_log_line_goes_to_the_logger_of_the_same_name(
-    caplog: pytest.LogCaptureFixture,
+class Target:
+    """A logger with a handler that keeps the records, and one that formats them."""
+
+    def __init__(self) -> None:
+        self.records: list[logging.LogRecord] = []
+        self.shown = io.StringIO()
+        keeper = logging.Handler()
+        keeper.emit = self.records.append  # type: ignore[method-assign]
+        self.handlers = [keeper, logging.StreamHandler(self.shown)]
+        self.logger = logging.getLogger(NAME)
+
+
+@pytest.fixture
+def target() -> Iterator[Target]:
+    target = Target()
+    logger = target.logger
+    for handler in target.handlers:
+        logger.addHandler(handler)
+    logger.propagate = False
+    yield target
+    logger.propagate = True
+    for handler in target.handlers:
+        logger.removeHandler(handler)
+
+
+def line(**fields: Any) -> LogLine:
+    plain: dict[str, Any] = {
+        "logger": NAME,
+        "level": logging.WARNING,
+        "message": "100 % done",
+        "created": 1_000_000.5,
+        "pathname": "/app/feed.py",
+        "lineno": 7,
+        "function": "tick",
+        "thread": "MainThread",
+        "thread_id": 140_000,
+        "task": "Task-1",
+        "process": 77,
+    }
+    return LogLine(worker="feed", incarnation=1, token=5, **(plain | fields))
+
+
+def extra(**values: object) -> dict[str, msgspec.Raw]:
+    return {name: msgspec.Raw(msgspec.msgpack.encode(value)) for name, value in values.items()}
+
+
+def test_a_record_has_every_field_that_a_formatter_may_want(
+    target: Target, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with caplog.at_level(logging.INFO, logger="market.feed"):
-        relay(line(logging.INFO))
-        relay(line(logging.DEBUG))
-    (record,) = caplog.records
-    assert (record.name, record.levelname) == ("market.feed", "INFO")
-    assert record.getMessage() == "50 % done"
-    assert (record.created, record.funcName, record.lineno) == (12.5, "poll", 8)
-    assert (record.filename, record.module) == ("feed.py", "feed")
-    assert (record.threadName, record.processName) == ("MainThread", "a")
-    assert record.__dict__["worker"] == "a"
+    target.handlers[1].setFormatter(logging.Formatter(EVERY_FIELD))
+    relay(line())
+    (record,) = target.records
+    assert (record.process, record.thread, record.threadName) == (77, 140_000, "MainThread")
+    assert record.processName == "feed"
+    assert vars(record)["worker"] == "feed"
+    assert vars(record)["taskName"] == "Task-1"
+    own = logging.makeLogRecord({})
+    started = own.created - own.relativeCreated / 1000
+    assert record.relativeCreated == pytest.approx((1_000_000.5 - started) * 1000, abs=100)
+    assert "100 % done" in target.shown.getvalue()
+    assert capsys.readouterr().err == ""  # where "Logging error" would be
+
+
+def test_a_record_has_what_the_program_added(target: Target) -> None:
+    target.handlers[1].setFormatter(logging.Formatter("%(order)d %(tags)s"))
+    relay(line(extra=extra(order=17, tags=["a"])))
+    (record,) = target.records
+    assert (vars(record)["order"], vars(record)["tags"]) == (17, ["a"])
+    assert target.shown.getvalue() == "17 ['a']\n"
+
+
+def test_what_the_program_added_replaces_no_field_of_the_record(target: Target) -> None:
+    relay(line(extra=extra(name="other", levelno=5, msg="no", worker="other")))
+    (record,) = target.records
+    assert (record.name, record.levelno, record.getMessage()) == (NAME, 30, "100 % done")
+    assert vars(record)["worker"] == "feed"
+
+
+def test_the_traceback_follows_the_message_in_every_format(target: Target) -> None:
+    relay(line(exception="Traceback …\nValueError: no", stack="Stack …"))
+    assert target.shown.getvalue() == "100 % done\nTraceback …\nValueError: no\nStack …\n"
+
+
+def test_what_no_worker_of_this_version_encodes_is_shown_as_none(target: Target) -> None:
+    relay(line(extra={"bad": msgspec.Raw(b"\xa1\xff")}))
+    (record,) = target.records
+    assert vars(record)["bad"] is None
+
+
+def test_a_level_that_is_off_costs_nothing(target: Target) -> None:
+    relay(line(level=logging.DEBUG))
+    assert target.records == []

@@ -44,6 +44,7 @@ SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     bytes: st.binary(max_size=100),
     datetime: st.datetimes(),
     types.NoneType: st.none(),
+    msgspec.Raw: st.text(max_size=5).map(msgspec.msgpack.encode).map(msgspec.Raw),
 }
 
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))

@@ -249,21 +249,31 @@ def test_log_records_reach_the_same_logger_here(
 ) -> None:
     class Talks(TickProcessor):
         def start(self, timestamp: float) -> None:
-            logging.getLogger("tests.talks").warning("hello %s", "there")
+            try:
+                raise LookupError("nobody")
+            except LookupError:
+                logging.getLogger("tests.talks").warning(
+                    "hello %s", "there", exc_info=True, extra={"order": 17}
+                )
             logging.getLogger("tests.silent").info("not enabled")
 
-    async def scenario() -> None:
+    async def scenario() -> int | None:
         logging.getLogger("tests.silent").setLevel(logging.WARNING)
         watched = Watched(launcher=launcher)
         async with watched.clock as clock:
-            await clock.add_processor(Talks(), name="talker").wait_ready()
+            handle = clock.add_processor(Talks(), name="talker")
+            await handle.wait_ready()
+            return handle.pid
 
-    run(scenario())
+    pid = run(scenario())
     (record,) = [r for r in caplog.records if r.name.startswith("tests.")]
     assert record.getMessage() == "hello there"
     assert record.levelno == logging.WARNING
+    assert record.process == pid
+    assert vars(record)["order"] == 17
+    assert "LookupError: nobody" in logging.Formatter().format(record)
     if kind != "inline":
-        assert record.worker == "talker"  # type: ignore[attr-defined]
+        assert vars(record)["worker"] == "talker"
 
 
 class Surroundings(TickProcessor):

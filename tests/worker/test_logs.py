@@ -5,14 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Iterator
+from typing import NamedTuple
 
+import msgspec
 import pytest
 
-from chronopype_mp.core.codec import decode_report
+from chronopype_mp.core.codec import decode_report, encode_report
 from chronopype_mp.core.messages import LogLine
-from chronopype_mp.worker.logs import LONGEST_LOG_MESSAGE, RECORDS_KEPT, LogForwarder, set_levels
+from chronopype_mp.worker.logs import (
+    EXTRA_FIELDS,
+    LONGEST_EXTRA,
+    LONGEST_LOG_MESSAGE,
+    RECORDS_KEPT,
+    LogForwarder,
+    set_levels,
+)
 from chronopype_mp.worker.outbox import Outbox
 from tests.boots import boot_of_a
 from tests.waiting import Noticeboard, run, turns
@@ -72,16 +82,106 @@ def test_a_record_travels_with_all_that_the_coordinators_logger_needs() -> None:
     run(scenario())
 
 
-def test_an_exception_travels_as_text_after_the_message() -> None:
+def test_an_exception_and_a_stack_travel_as_text() -> None:
     async def scenario() -> None:
         rig = Rig()
         try:
             raise ValueError("no")
         except ValueError:
-            rig.logger.exception("it failed")
-        (message,) = rig.messages
-        assert message.startswith("it failed\nTraceback")
-        assert message.endswith("ValueError: no")
+            rig.logger.exception("it failed", stack_info=True)
+        (line,) = rig.kept.lines
+        assert line.message == "it failed"
+        assert line.exception is not None
+        assert line.exception.startswith("Traceback")
+        assert line.exception.endswith("ValueError: no")
+        assert line.stack is not None
+        assert line.stack.startswith("Stack (most recent call last)")
+
+    run(scenario())
+
+
+def test_pid_thread_and_task_are_the_workers() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        rig.logger.info("here")
+        (line,) = rig.kept.lines
+        assert (line.process, line.thread_id) == (os.getpid(), threading.get_ident())
+        record = logging.makeLogRecord({})
+        assert line.task == getattr(record, "taskName", None)
+
+    run(scenario())
+
+
+class Point(NamedTuple):
+    """Goes as a list does."""
+
+    x: int
+    y: int
+
+
+class Hostile:
+    """Neither travels nor prints."""
+
+    def __str__(self) -> str:
+        raise LookupError("no text for you")
+
+
+@pytest.mark.parametrize(
+    ("value", "travels_as"),
+    [
+        (17, 17),
+        (0.5, 0.5),
+        (None, None),
+        ("€", "€"),
+        ({"a": [1, {"b": True}]}, {"a": [1, {"b": True}]}),
+        (Point(1, 2), [1, 2]),
+        (2**80, str(2**80)),
+        ("caf\udce9", "caf\\udce9"),
+        (ValueError("no"), "no"),
+        (Hostile(), "Hostile, which cannot be printed (LookupError)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_program_adds_to_a_record_travels(value: object, travels_as: object) -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        rig.logger.info("order sent", extra={"added": value, "caf\udce9": 1})
+        (line,) = rig.kept.lines
+        assert msgspec.msgpack.decode(line.extra["added"]) == travels_as
+        assert len(line.extra) == 2
+
+    run(scenario())
+
+
+def test_what_a_program_adds_is_bounded_and_goes_as_it_is_when_it_is_logged() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        changing = [1]
+        added = {f"field{n}": "x" * 1_000_000 for n in range(EXTRA_FIELDS)}
+        rig.logger.info("much", extra={"first": changing, **added})
+        changing.append(2)
+        (line,) = rig.kept.lines
+        assert msgspec.msgpack.decode(line.extra["first"]) == [1]
+        assert len(line.extra) == EXTRA_FIELDS
+        assert all(len(value) <= LONGEST_EXTRA for value in line.extra.values())
+
+    run(scenario())
+
+
+def test_no_text_of_a_record_is_endless() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        huge = "x" * 5_000_000
+        try:
+            raise ValueError(huge)
+        except ValueError as error:
+            record = rig.logger.makeRecord(
+                huge, 20, huge, 1, huge, (), (ValueError, error, None), huge, sinfo=huge
+            )
+        record.threadName = huge
+        rig.logger.handle(record)
+        (line,) = rig.kept.lines
+        assert len(encode_report(line)) < 200_000
 
     run(scenario())
 
