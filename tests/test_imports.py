@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "chronopype_mp"
 
 ORDER = [
-    {"exceptions", "timing", "version"},
+    {"exceptions", "guarded_log", "timing", "version"},
     {"core"},
     {"processors"},
     {"transport", "launchers"},

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import inspect
 import logging
-import sys
-import traceback
 from collections.abc import Callable
+
+from chronopype_mp.guarded_log import GuardedLogger
 
 __all__ = ["Guard", "callback_problem"]
 
-logger = logging.getLogger("chronopype_mp.events")
+logger = GuardedLogger("chronopype_mp.events")
 
 
 def callback_problem(callback: object) -> str | None:
@@ -64,7 +63,7 @@ class Guard:
             if isinstance(error, KeyboardInterrupt | SystemExit) and not self._exiting:
                 self._exit(error)
             else:
-                _log(what, function, error)
+                logger.error("%s failed: %r", what, function, exc_info=error)
 
     def log(
         self,
@@ -74,7 +73,7 @@ class Guard:
         *args: object,
         error: BaseException | None = None,
     ) -> None:
-        """Log a record, in the name of the caller, whatever a log handler or filter raises."""
+        """Log a record whatever a handler or filter raises; an exit is deferred, as in `call`."""
         write = functools.partial(to.log, level, message, *args, exc_info=error, stacklevel=3)
         self.call("a log handler", write)
 
@@ -89,13 +88,3 @@ class Guard:
         self._exiting = True
         if not self._end_run(error):
             loop.call_soon(leave)
-
-
-def _log(what: str, function: Callable[..., object], error: BaseException) -> None:
-    try:
-        logger.error("%s failed: %r", what, function, exc_info=error)
-    except BaseException:
-        # A log handler is the user's, too. It must not hide the first error.
-        with contextlib.suppress(Exception):
-            traceback.print_exception(error, file=sys.stderr)
-            traceback.print_exc(file=sys.stderr)

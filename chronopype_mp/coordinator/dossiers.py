@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import re
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import Any
 import msgspec
 
 from chronopype_mp.core.events import WorkerDied
+from chronopype_mp.guarded_log import GuardedLogger
 
 __all__ = ["KEPT_PER_WORKER", "DossierFiles"]
 
@@ -22,7 +22,7 @@ KEPT_PER_WORKER = 20
 LONGEST_FOLDER = 200
 """Characters of a folder's name; file systems allow 255 bytes. Longer ones end in a digest."""
 
-logger = logging.getLogger("chronopype_mp.events")
+logger = GuardedLogger("chronopype_mp.events")
 
 _NUMBERED = re.compile(r"(?P<number>[0-9]{1,18})-.+\.json")
 

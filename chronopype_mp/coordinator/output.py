@@ -8,7 +8,6 @@ workers nor the owner. The last lines of each process are kept for its dossier.
 from __future__ import annotations
 
 import codecs
-import logging
 import os
 import queue
 import selectors
@@ -18,11 +17,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import TextIO
 
+from chronopype_mp.guarded_log import GuardedLogger
 from chronopype_mp.timing import monotonic
 
 __all__ = ["KEPT_LINES", "OutputPump", "WorkerOutput"]
 
-logger = logging.getLogger("chronopype_mp.coordinator")
+logger = GuardedLogger("chronopype_mp.coordinator")
 
 KEPT_LINES = 50
 

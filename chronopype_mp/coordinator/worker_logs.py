@@ -7,6 +7,7 @@ import os
 
 import msgspec
 
+from chronopype_mp.coordinator.callbacks import Guard
 from chronopype_mp.core.messages import LogLine
 
 __all__ = ["relay"]
@@ -16,8 +17,8 @@ def relay(report: LogLine) -> None:
     """Hand a worker's record to the logger of the same name in this process.
 
     The record has all the fields that it had in the worker, and the worker's name as ``worker``
-    and ``processName``. Its traceback is the text ``exc_text``. It runs the user's filters and
-    handlers, which may raise.
+    and ``processName``. Its traceback is the text ``exc_text``. What a filter or handler
+    of the user raises goes no further.
     """
     target = logging.getLogger(report.logger)
     if not target.isEnabledFor(report.level):
@@ -52,7 +53,7 @@ def relay(report: LogLine) -> None:
             "worker": report.worker,
         }
     )
-    target.handle(record)
+    Guard().call("a log handler", target.handle, record)
 
 
 def _decoded(value: msgspec.Raw) -> object:

@@ -6,7 +6,6 @@ import array
 import asyncio
 import contextlib
 import fcntl
-import logging
 import os
 import select
 import signal
@@ -22,6 +21,7 @@ import multiprocess.forkserver
 import psutil
 
 from chronopype_mp.core.boot import WorkerBoot
+from chronopype_mp.guarded_log import GuardedLogger
 from chronopype_mp.launchers.base import STACKS_SIGNAL, Look, ProcessEnd
 from chronopype_mp.launchers.leftovers import Leftovers
 from chronopype_mp.launchers.stacks import StacksFile
@@ -29,7 +29,7 @@ from chronopype_mp.timing import loop_time
 
 __all__ = ["STUCK_AFTER", "ChildProcess", "continue_forkserver"]
 
-logger = logging.getLogger("chronopype_mp.launchers")
+logger = GuardedLogger("chronopype_mp.launchers")
 
 STUCK_AFTER = 1.0
 """Seconds to wait for the forkserver before checking whether it was stopped."""

@@ -9,17 +9,17 @@ process.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import threading
 from pathlib import Path
 
 from chronopype_mp.core.boot import WORKER_MARK
+from chronopype_mp.guarded_log import GuardedLogger
 
 __all__ = ["Leftovers", "kill_marked"]
 
-logger = logging.getLogger("chronopype_mp.launchers")
+logger = GuardedLogger("chronopype_mp.launchers")
 
 COLLECT = 0.05
 """Seconds within which the ends of several workers share one search."""

@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import importlib
 import itertools
-import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ import multiprocess.process
 import multiprocess.spawn
 
 from chronopype_mp.core.boot import WorkerBoot
+from chronopype_mp.guarded_log import GuardedLogger
 from chronopype_mp.launchers.base import Gap
 from chronopype_mp.launchers.child import STUCK_AFTER, ChildProcess, continue_forkserver
 from chronopype_mp.launchers.leftovers import Leftovers
@@ -42,7 +42,7 @@ from chronopype_mp.transport.zeromq import ZmqHub
 
 __all__ = ["ForkserverLauncher", "SpawnLauncher"]
 
-logger = logging.getLogger("chronopype_mp.launchers")
+logger = GuardedLogger("chronopype_mp.launchers")
 
 ENTRY = "chronopype_mp.worker.entry"
 PRELOAD = "chronopype_mp.launchers.preload"
