@@ -13,6 +13,7 @@ import functools
 import logging
 import math
 import os
+from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -115,6 +116,8 @@ class Coordinator:
         self._supervisor = Supervisor(budget)
         self._records: dict[str, WorkerRecord] = {}
         self._running: set[asyncio.Task[None]] = set()
+        self._unpublished: deque[tuple[Event, WorkerRecord | None]] = deque()
+        self._publishing = False
         self._waiters: dict[str | None, set[asyncio.Future[None]]] = {}
         self._told_drops = DropCounts()
         self._told_drops_at = timing.monotonic()
@@ -169,18 +172,34 @@ class Coordinator:
         """
         return self._supervisor.view(name)
 
-    def emit(self, event: Event) -> None:
-        """Publish an event, stamped with the wall clock."""
-        event = msgspec.structs.replace(event, at=self._timing.wall())
-        name = getattr(event, "worker", None)
-        record = None if name is None else self._records.get(name)
-        if record is not None:
-            if isinstance(event, WorkerDied):
-                record.last_failure = event
-            elif isinstance(event, WorkerReady) and record.incarnation is not None:
-                record.incarnation.start_is_over()
+    def emit(self, *events: Event) -> None:
+        """Publish events, stamped with the wall clock, after those that are being published.
+
+        What a sink asks for while it is told of an event leads to events that come later for
+        everyone: after that event, and after those with the same cause.
+        """
+        for event in events:
+            event = msgspec.structs.replace(event, at=self._timing.wall())
+            name = getattr(event, "worker", None)
+            record = None if name is None else self._records.get(name)
+            if record is not None:
+                if isinstance(event, WorkerDied):
+                    record.last_failure = event
+                elif isinstance(event, WorkerReady) and record.incarnation is not None:
+                    record.incarnation.start_is_over()
+            self._unpublished.append((event, record))
+        if self._publishing:
+            return
+        self._publishing = True
+        try:
+            while self._unpublished:
+                self._publish(*self._unpublished.popleft())
+        finally:
+            self._publishing = False
+
+    def _publish(self, event: Event, record: WorkerRecord | None) -> None:
         self._emit(event)
-        for key in {None, name}:
+        for key in {None, getattr(event, "worker", None)}:
             for waiter in self._waiters.pop(key, ()):
                 if not waiter.done():
                     waiter.set_result(None)
@@ -372,8 +391,7 @@ class Coordinator:
         # Actions first: a subscriber of the events may ask for something that builds on them.
         for action in actions:
             self._perform(action)
-        for event in events:
-            self.emit(event)
+        self.emit(*events)
         self._tell_progress()
 
     def _perform(self, action: Action) -> None:

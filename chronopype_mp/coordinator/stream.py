@@ -81,7 +81,8 @@ class EventStream:
     """Everything that happens in a clock, as frozen records in the order in which it happened.
 
     Follow it with ``async for event in clock.events`` or with `subscribe`. A follower sees the
-    events from then on. Followers do not affect each other.
+    events from then on. Followers do not affect each other. All see the events in the same order:
+    what a callback asks for leads to events after the present one.
 
     Args:
         guard: calls the callbacks.
