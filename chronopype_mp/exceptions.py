@@ -31,6 +31,9 @@ class ProcessorError(ClockError):
     """A processor failed in its worker. Its string shows the original exception.
 
     The exception object itself stays in the worker, because data from a socket is never unpickled.
+    If the original's type is known in the owner's process, the error is also an instance of that
+    type, so that ``except KeyError`` works. Of the original's attributes it has only the text. With
+    the inline launcher, ``__cause__`` is the original.
 
     Attributes:
         worker: the worker's name.
@@ -39,19 +42,24 @@ class ProcessorError(ClockError):
         traceback: the traceback, as formatted in the worker.
     """
 
+    worker: str
+    type_name: str
+    message: str
+    traceback: str
+
     def __init__(
         self, message: str, *, worker: str = "", type_name: str = "", traceback: str = ""
     ) -> None:
-        super().__init__(message)
-        self.worker = worker
-        self.type_name = type_name
-        self.message = message
-        self.traceback = traceback
+        Exception.__init__(self, message)  # never that of the original's type
+        vars(self).update(worker=worker, type_name=type_name, message=message, traceback=traceback)
 
     def __str__(self) -> str:
         if not self.traceback:
             return self.message
         return f"{self.type_name}: {self.message}\n\nin worker {self.worker!r}:\n{self.traceback}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.message!r})"
 
 
 class ProcessorTimeoutError(ProcessorError):

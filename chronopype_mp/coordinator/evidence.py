@@ -34,6 +34,7 @@ def gather(
         output=output,
         error=None if fatal is None else fatal.traceback,
         error_type=None if fatal is None else fatal.type_name,
+        error_type_path="" if fatal is None else fatal.type_path,
         error_message=None if fatal is None else fatal.message,
         exception=None if fatal is None else incarnation.exception(fatal.serial),
         stacks=end.stacks,

@@ -231,6 +231,7 @@ class WorkerRecord:
             type_name=failure.type_name,
             message=failure.message,
             traceback=failure.traceback,
+            type_path=failure.type_path,
             timeout=failure.timeout,
             timestamp=failure.timestamp,
         )

@@ -9,6 +9,7 @@ __all__ = [
     "LONGEST_TRACEBACK",
     "message_of",
     "name_of",
+    "path_of",
     "shortened",
     "traceback_of",
 ]
@@ -16,6 +17,7 @@ __all__ = [
 LONGEST_NAME = 200
 """Characters of the name of a type, function, file or thread."""
 
+LONGEST_PATH = 1000
 LONGEST_MESSAGE = 8192
 LONGEST_TRACEBACK = 65536
 
@@ -23,6 +25,12 @@ LONGEST_TRACEBACK = 65536
 def name_of(kind: type) -> str:
     """Return the name of a type; a program may make types of any name."""
     return shortened(kind.__name__, LONGEST_NAME)
+
+
+def path_of(kind: type) -> str:
+    """Return where a type is defined, ``"package.module:Class"``; "" if it has no such place."""
+    path = f"{kind.__module__}:{kind.__qualname__}"
+    return "" if "<locals>" in path or len(path) > LONGEST_PATH else path
 
 
 def message_of(error: BaseException) -> str:

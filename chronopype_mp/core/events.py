@@ -117,6 +117,7 @@ class WorkerDied(Event, frozen=True, kw_only=True):
         output: its last lines on stdout and stderr, oldest first.
         error: the traceback of the exception that ended it, if one did.
         error_type: the name of that exception's type.
+        error_type_path: where that type is defined, ``"package.module:Class"``.
         error_message: the message of that exception.
         exception: the exception itself, only with the inline launcher. Dossier files omit it.
         stacks: the Python stacks of all threads when the loop was blocked or a fatal signal
@@ -141,6 +142,7 @@ class WorkerDied(Event, frozen=True, kw_only=True):
     output: tuple[str, ...] = ()
     error: str | None = None
     error_type: str | None = None
+    error_type_path: str = ""
     error_message: str | None = None
     exception: BaseException | None = None
     stacks: str | None = None
@@ -230,6 +232,7 @@ class ProcessorFailed(Event, frozen=True, kw_only=True):
     Attributes:
         hook: the name of the hook, such as ``"async_tick"`` or ``"start_network"``.
         type_name: the name of the exception's type.
+        type_path: where that type is defined, ``"package.module:Class"``.
         message: the exception's message.
         traceback: the traceback, as formatted in the worker.
         timeout: whether it exceeded ``processor_timeout``.
@@ -243,6 +246,7 @@ class ProcessorFailed(Event, frozen=True, kw_only=True):
     type_name: str
     message: str
     traceback: str
+    type_path: str = ""
     timeout: bool = False
     timestamp: float | None = None
     exception: BaseException | None = None

@@ -211,6 +211,7 @@ class Failure(Report, frozen=True, kw_only=True, tag=7):
     Attributes:
         hook: which, such as ``"async_tick"``.
         serial: counts this incarnation's failures.
+        type_path: where its type is defined, ``"package.module:Class"``; "" if nobody can know.
         fatal: the process ends because of it.
         timeout: it ran into a timeout of the framework.
         timestamp: the tick's, where it was a tick.
@@ -221,6 +222,7 @@ class Failure(Report, frozen=True, kw_only=True, tag=7):
     type_name: str
     message: str
     traceback: str
+    type_path: str = ""
     fatal: bool = False
     timeout: bool = False
     timestamp: float | None = None

@@ -115,6 +115,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     output: tuple[str, ...] = ()
     error: str | None = None
     error_type: str | None = None
+    error_type_path: str = ""
     error_message: str | None = None
     exception: BaseException | None = None
     stacks: str | None = None

@@ -29,7 +29,7 @@ from chronopype_mp.core.codec import (
     decode_ticks,
 )
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.error_text import message_of, name_of, traceback_of
+from chronopype_mp.core.error_text import message_of, name_of, path_of, traceback_of
 from chronopype_mp.core.messages import (
     Beat,
     Bye,
@@ -542,6 +542,7 @@ class WorkerHost:
                 hook=hook,
                 serial=self._failures,
                 type_name=name_of(type(error)),
+                type_path=path_of(type(error)),
                 message=message_of(error),
                 traceback=printed or traceback_of(error),
                 fatal=fatal,

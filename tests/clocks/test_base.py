@@ -39,6 +39,7 @@ from chronopype_mp.exceptions import (
     ClockContextError,
     ClockError,
     ConfigError,
+    ProcessorError,
     ProcessorTimeoutError,
 )
 from chronopype_mp.launchers import InlineLauncher, SpawnLauncher
@@ -407,7 +408,7 @@ def test_a_shutdown_with_a_deadline_hurries_one_without() -> None:
 # Failures
 
 
-def test_the_error_callback_gets_the_object_and_the_exception_itself() -> None:
+def test_the_error_callback_gets_the_object_and_an_exception_of_the_same_type() -> None:
     async def scenario() -> None:
         bench = Bench()
         good, bad = Scribe("good"), Scribe("bad", fails=("tick",))
@@ -417,7 +418,11 @@ def test_the_error_callback_gets_the_object_and_the_exception_itself() -> None:
             await bench.ready()
             await bench.tick(1)
             await bench.until(lambda: len(bench.failed) == 1)
-            assert bench.failed == [(bad, bad.failure)]
+            ((processor, error),) = bench.failed
+            assert processor is bad
+            assert isinstance(error, ValueError)
+            assert isinstance(error, ProcessorError)
+            assert error.__cause__ is bad.failure
             await bench.tick(2)
         assert [processor for processor, _ in bench.failed] == [bad, bad, bad]
         assert good.ticks == bad.ticks == [WALL + 1, WALL + 2, WALL + 3]
@@ -491,13 +496,15 @@ def test_a_processors_own_timeout_is_not_the_clocks() -> None:
             await bench.ready()
             await bench.tick(1)
         ((_, error),) = bench.failed
-        assert type(error) is TimeoutError
-        assert str(error) == "the exchange did not answer"
+        assert isinstance(error, TimeoutError)
+        assert isinstance(error, ProcessorError)
+        assert not isinstance(error, ProcessorTimeoutError)
+        assert error.message == "the exchange did not answer"
 
     run(scenario())
 
 
-def test_with_on_error_raise_a_run_ends_with_the_exception_itself_and_can_be_repeated() -> None:
+def test_with_on_error_raise_a_run_ends_with_the_failure_and_can_be_repeated() -> None:
     async def scenario() -> None:
         bench = Bench(on_error="raise")
         bad = Scribe("bad", fails=("tick",))
@@ -508,8 +515,8 @@ def test_with_on_error_raise_a_run_ends_with_the_exception_itself_and_can_be_rep
             await bench.tick(1)
             with pytest.raises(ValueError, match="tick of bad") as caught:
                 await running
-            assert caught.value is bad.failure
-            assert bench.failed == [(bad, bad.failure)]
+            assert caught.value.__cause__ is bad.failure
+            assert bench.failed == [(bad, caught.value)]
             assert bench.clock.is_in_context
             assert not bench.clock.is_running
             bad.fails = ()
@@ -546,8 +553,9 @@ def test_with_on_error_raise_a_failing_start_undoes_the_entry(budget: RestartBud
         with pytest.raises(ClockError, match="Failed to start processor 'b'") as caught:
             await bench.clock.__aenter__()
         cause = caught.value.__cause__
-        assert isinstance(cause, ValueError), "inline, it is the exception itself"
-        assert str(cause) == "start of bad"
+        assert isinstance(cause, ValueError)
+        assert isinstance(cause, ProcessorError)
+        assert cause.message == "start of bad"
         assert good.notes == ["start", "stop", "await_cleanup"]
         assert bad.notes == ["start", "stop"]
         assert not bench.clock.is_in_context
@@ -579,7 +587,8 @@ def test_a_target_that_fails_is_a_failing_start() -> None:
             await bench.clock.__aenter__()
         cause = caught.value.__cause__
         assert isinstance(cause, LookupError)
-        assert str(cause) == "no such exchange"
+        assert isinstance(cause, ProcessorError)
+        assert cause.message == "no such exchange"
 
     run(scenario())
 
@@ -774,7 +783,7 @@ def test_a_failure_that_no_future_can_hold_ends_the_run() -> None:
             running = asyncio.create_task(clock.run())
             await turns()
             await bench.tick(1)
-            with pytest.raises(RuntimeError) as caught:
+            with pytest.raises(ProcessorError, match="no more prices") as caught:
                 await running
             assert isinstance(caught.value.__cause__, StopIteration)
 

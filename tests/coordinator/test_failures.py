@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
+import sys
 from typing import Any
 
+import msgspec
 import pytest
 
 from chronopype_mp.coordinator.failures import failure_of
@@ -23,7 +28,12 @@ from chronopype_mp.core.events import (
     WorkerStopping,
     WorkerUnkillable,
 )
-from chronopype_mp.exceptions import ProcessorError, ProcessorTimeoutError
+from chronopype_mp.exceptions import (
+    ClockError,
+    ConfigError,
+    ProcessorError,
+    ProcessorTimeoutError,
+)
 
 
 def failed(
@@ -77,11 +87,141 @@ def test_a_tick_that_timed_out_is_a_timeout_even_where_the_exception_is_at_hand(
         assert "timed out after 0.5s" in str(failure.error)
 
 
-def test_where_the_exception_never_left_the_process_it_stands_for_itself() -> None:
+def test_where_the_exception_never_left_the_process_it_is_the_cause() -> None:
     exception = KeyError("price")
     failure = failure_of(failed(exception=exception))
     assert failure is not None
-    assert failure.error is exception
+    assert type(failure.error) is ProcessorError
+    assert failure.error.__cause__ is exception
+
+
+class Picky(Exception):
+    """Needs arguments, and has a name for each of the error's attributes."""
+
+    made = 0
+
+    def __init__(self, code: int, *, reason: str) -> None:
+        super().__init__(code, reason)
+        Picky.made += 1
+        self.code = code
+
+    def __new__(cls, code: int, *, reason: str) -> Picky:
+        Picky.made += 1
+        return super().__new__(cls)
+
+    @property
+    def message(self) -> str:
+        raise AssertionError("run code of the original's")
+
+    worker = type_name = traceback = message
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AssertionError("run code of the original's")
+
+    def __str__(self) -> str:
+        raise AssertionError("run code of the original's")
+
+    __repr__ = __str__
+
+
+class Own(ProcessorError):
+    """A user's kind of the package's own."""
+
+
+class Outer:
+    class Inner(LookupError):
+        """Has a path of two parts."""
+
+
+class WithLayout(OSError):
+    """Is larger than other exceptions."""
+
+
+def standing_for(path: str) -> ProcessorError:
+    """Return the error for a failed tick, and see that a death has the same."""
+    _, _, qualname = path.partition(":")
+    name = qualname.rpartition(".")[2]
+    plain = msgspec.structs.replace(failed(), type_name=name, type_path=path)
+    death = died(
+        DeathReason.EXITED,
+        1,
+        error=plain.traceback,
+        error_type=name,
+        error_type_path=path,
+        error_message=plain.message,
+    )
+    errors = []
+    for event in (plain, death):
+        failure = failure_of(event)
+        assert failure is not None
+        errors.append(failure.error)
+    assert type(errors[0]) is type(errors[1])
+    for error in errors:
+        assert isinstance(error, ProcessorError)
+        assert (error.worker, error.message, error.type_name) == ("a", "'price'", name)
+        assert error.traceback == plain.traceback
+        assert str(error).startswith(f"{name}: 'price'\n\nin worker 'a':\nTraceback …")
+        assert repr(error) == f"{type(error).__name__}(\"'price'\")"
+        for copied in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+            assert isinstance(copied, ProcessorError)
+            assert str(copied) == str(error)
+        with pytest.raises(type(error)):
+            raise error
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    "original",
+    [
+        KeyError,
+        OSError,
+        ConnectionRefusedError,
+        UnicodeDecodeError,
+        SyntaxError,
+        ImportError,
+        TimeoutError,
+        ClockError,
+        ConfigError,
+        ProcessorTimeoutError,
+        json.JSONDecodeError,
+        Own,
+        Outer.Inner,
+        WithLayout,
+        Picky,
+    ],
+)
+def test_an_error_is_of_the_originals_type_where_that_is_known(original: type[Exception]) -> None:
+    error = standing_for(f"{original.__module__}:{original.__qualname__}")
+    assert isinstance(error, original)
+    assert type(error).__name__ == original.__name__
+    assert Picky.made == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        ":",
+        "builtins:NoSuchError",
+        "builtins:print",
+        "builtins:int",
+        "no.such.module:Error",
+        "xml.dom.minidom:Error",  # not loaded, and not to be
+        "tests.coordinator.test_failures:json.JSONDecodeError",
+        # These would mean something to Python where they are raised.
+        "builtins:StopIteration",
+        "builtins:StopAsyncIteration",
+        "builtins:SystemExit",
+        "builtins:KeyboardInterrupt",
+        "builtins:GeneratorExit",
+        "asyncio.exceptions:CancelledError",
+        # Its layout needs the exceptions of the group.
+        "builtins:ExceptionGroup",
+    ],
+)
+def test_an_error_of_any_other_type_is_a_plain_one(path: str) -> None:
+    assert type(standing_for(path)) is ProcessorError
+    assert "xml.dom.minidom" not in sys.modules
 
 
 @pytest.mark.parametrize(
@@ -113,16 +253,15 @@ def test_a_worker_that_never_was_could_not_be_started() -> None:
     assert "OSError: no memory" in str(failure.error)
 
 
-def test_a_death_by_an_exception_prints_like_that_and_is_it_where_it_never_left() -> None:
+def test_a_death_by_an_exception_prints_like_that_and_names_it_where_it_never_left() -> None:
     said = {"error": "Traceback …", "error_type": "ValueError", "error_message": "no"}
     failure = failure_of(died(DeathReason.EXITED, 1, **said))
     assert failure is not None
-    assert isinstance(failure.error, ProcessorError)
     assert (failure.error.type_name, failure.error.message) == ("ValueError", "no")
     original = ValueError("no")
     failure = failure_of(died(DeathReason.EXITED, 1, **said, exception=original))
     assert failure is not None
-    assert failure.error is original
+    assert failure.error.__cause__ is original
 
 
 @pytest.mark.parametrize(

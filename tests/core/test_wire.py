@@ -96,6 +96,7 @@ MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
         type_name="ValueError",
         message="boom",
         traceback="Traceback",
+        type_path="builtins:ValueError",
         fatal=True,
         timeout=True,
         timestamp=1.5,
