@@ -50,11 +50,12 @@ def log_event(clock: str, event: Event) -> None:
         case FramesDropped():
             logger.warning(
                 "%s: dropped frames: %d garbage, %d from unknown workers, "
-                "%d from earlier incarnations",
+                "%d from earlier incarnations, %d forged",
                 clock,
                 event.garbage,
                 event.foreign,
                 event.stale,
+                event.forged,
             )
         case NetworkChanged():
             logger.info(

@@ -55,9 +55,9 @@ CASES: list[tuple[Event, int, list[str]]] = [
         ["'a'", "async_tick", "KeyError: 'price'"],
     ),
     (
-        FramesDropped(garbage=3, foreign=4, stale=5),
+        FramesDropped(garbage=3, foreign=4, stale=5, forged=6),
         logging.WARNING,
-        ["3 garbage", "4 from unknown workers", "5 from earlier incarnations"],
+        ["3 garbage", "4 from unknown workers", "5 from earlier incarnations", "6 forged"],
     ),
     (
         NetworkChanged(

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import struct
+import typing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from chronopype_mp.core.messages import (
     PROTOCOL,
     Beat,
     Bye,
+    CommandDone,
     Configure,
     Failure,
     GuardBeat,
@@ -34,6 +36,7 @@ from chronopype_mp.core.messages import (
     Ready,
     Status,
     Tick,
+    TickDone,
     Uplink,
     WorkerSettings,
 )
@@ -70,6 +73,8 @@ def reports_as(worker: str, incarnation: int, token: int = 5) -> list[Uplink]:
         GuardBeat(**who, stalled=9.0),
         Failure(**who, hook="x", serial=1, type_name="E", message="m", traceback=""),
         LogLine(**who, logger="tests.forged", level=50, message="forged", created=0.0),
+        CommandDone(**who, id=1, seq=10**6),
+        TickDone(**who, seq=10**6),
         Bye(**who, account=ACCOUNT, counters=STATE),
     ]
 
@@ -174,7 +179,9 @@ def test_a_forged_worker_id_incarnation_or_token_is_counted_and_changes_nothing(
             foreign = [encode_report(r) for r in reports_as("nobody", 1)]
             stale = [encode_report(r) for r in reports_as("victim", 99)]
             token = forger.wire.token(victim) ^ 1
-            forged = [encode_report(r) for r in reports_as("victim", 1, token)]
+            reports = reports_as("victim", 1, token)
+            assert {type(report) for report in reports} == set(typing.get_args(Uplink))
+            forged = [encode_report(report) for report in reports]
             forger.push(*foreign, *stale, *forged)
             dropped = await n.events.wait_for(FramesDropped)
             assert (dropped.foreign, dropped.stale) == (len(foreign), len(stale))
