@@ -192,9 +192,16 @@ class ZmqSender:
         self._push.setsockopt(zmq.LINGER, 0)
         self._push.setsockopt(zmq.SNDHWM, FRAMES_QUEUED)
         self._push.connect(address)
+        self._is_abandoned = False
+
+    def abandon(self) -> None:
+        """Drop all frames from now on."""
+        self._is_abandoned = True
 
     def send(self, frame: bytes) -> bool:
         """Send a frame. Return False if the queue is full."""
+        if self._is_abandoned:
+            return True
         try:
             self._push.send(frame, zmq.DONTWAIT)
         except zmq.Again:
@@ -217,6 +224,7 @@ class ZmqLink:
 
     def __init__(self, down: str, up: str, worker: str) -> None:
         self._up = up
+        self._is_abandoned = False
         self._context = zmq.Context()
         self._sub: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
         self._sub.setsockopt(zmq.LINGER, 0)
@@ -232,6 +240,8 @@ class ZmqLink:
 
     def receive(self, most: int) -> list[bytes]:
         """Return up to ``most`` received frames, oldest first."""
+        if self._is_abandoned:
+            return []
         frames = _drain(self._sub, most)
         if len(frames) == most:
             self._readable.ask_again()
@@ -250,6 +260,11 @@ class ZmqLink:
         guard = ZmqSender(self._context, self._up)
         self._guards.append(guard)
         return guard
+
+    def abandon(self) -> None:
+        """Stop using the sockets, in a forked child: they are its parent's."""
+        self._is_abandoned = True
+        self._sender.abandon()
 
     def clean_up(self) -> None:
         """Remove the private directory of a coordinator that has died."""

@@ -25,6 +25,7 @@ from chronopype_mp.core.boot import WORKER_MARK, WorkerBoot
 from chronopype_mp.processors import ProcessorSpec, TickProcessor
 from chronopype_mp.timing import sleep
 from chronopype_mp.transport.zeromq import ZmqLink
+from chronopype_mp.worker.children import Plumbing, no_effect, status_of
 from chronopype_mp.worker.guard import Guard, end_with_children
 from chronopype_mp.worker.host import EXIT_FAILED, EXIT_OK, EXIT_STUCK, WorkerHost
 from chronopype_mp.worker.logs import LogForwarder, set_levels
@@ -73,25 +74,21 @@ def main(told: Connection, stdout: Connection, stderr: Connection) -> None:
     _take_surroundings(boot)
     watchdog = Watchdog(boot.stacks)
     apply_resources(boot)
+    plumbing = Plumbing()
     runner = asyncio.Runner(loop_factory=_loop_factory(boot.event_loop))
     code = EXIT_FAILED
     try:
-        code = runner.run(_work(boot, watchdog))
-    except SystemExit as error:
-        code = _status_of(error)
+        code = runner.run(_work(boot, watchdog, plumbing))
+    except BaseException as error:
+        plumbing.end_child(error)
+        if isinstance(error, SystemExit):
+            code = status_of(error)
         raise
     finally:
         _leave_at_last(code)
         runner.close()
         _flush()
     sys.exit(code)
-
-
-def _status_of(error: SystemExit) -> int:
-    """Return the exit status that Python makes of it."""
-    if error.code is None:
-        return EXIT_OK
-    return error.code if isinstance(error.code, int) else EXIT_FAILED
 
 
 def _leave_at_last(code: int) -> None:
@@ -120,7 +117,7 @@ def _flush() -> None:
 def _become_leader() -> None:
     """Lead a session of our own, so that Ctrl-C passes by and a kill takes our children along."""
     os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, no_effect)
     if sys.platform == "linux":
         # A second line behind the guard: under spawn it tells of the coordinator's end, under the
         # forkserver of the forkserver's.
@@ -181,7 +178,7 @@ def _take_surroundings(boot: WorkerBoot) -> None:
     set_levels(boot.log_levels)
 
 
-async def _work(boot: WorkerBoot, watchdog: Watchdog) -> int:
+async def _work(boot: WorkerBoot, watchdog: Watchdog, plumbing: Plumbing) -> int:
     loop = asyncio.get_running_loop()
     link = ZmqLink(boot.down, boot.up, boot.worker)
     host = WorkerHost(
@@ -195,6 +192,7 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog) -> int:
     logs = LogForwarder(boot, host.outbox, loop)
     logging.getLogger().addHandler(logs)
     loop.add_signal_handler(signal.SIGTERM, host.stop)
+    plumbing.add(link, (boot.down, boot.up), loop, signal.SIGTERM)
     guard = Guard(
         boot,
         multiprocess.process.parent_process().sentinel,
@@ -208,10 +206,13 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog) -> int:
     guard.start()
     try:
         code = await host.run()
+    except BaseException as error:
+        plumbing.end_child(error)
+        raise
     finally:
         # A stop that nobody heard confirmed is asked for again and again: not to cut this short.
         loop.remove_signal_handler(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, no_effect)
         logging.getLogger().removeHandler(logs)
         logs.send()
         host.outbox.flush()

@@ -82,8 +82,9 @@ class Guard:
     def close(self) -> None:
         """End the thread and wait for it."""
         self._ended.set()
-        os.close(self._end_write)
+        os.write(self._end_write, b"\0")  # a forked child may hold the pipe open
         self._thread.join()
+        os.close(self._end_write)
         os.close(self._end_read)
 
     def _run(self) -> None:

@@ -1,0 +1,248 @@
+"""A worker's own children are ordinary children: they inherit no plumbing, and end with it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chronopype_mp.events import WorkerReady
+from tests.system.clocks import Watched, eventually, run
+from tests.system.processors import Scribe
+from tests.system.victims import FOR_EVER
+from tests.waiting import running
+
+FORKS = 20
+
+every_process_launcher = pytest.mark.parametrize("launcher", ["forkserver", "spawn"])
+
+
+class Does(Scribe):
+    """Calls a function in its first tick and notes what that returns; ticks on after that.
+
+    Args:
+        path: where to note it, in JSON.
+        work: what to do.
+    """
+
+    def __init__(self, path: Path, work: Callable[[], Any]) -> None:
+        super().__init__(path)
+        self.work: Callable[[], Any] | None = work
+
+    def tick(self, timestamp: float) -> None:
+        work, self.work = self.work, None
+        if work is not None:
+            self.note(json.dumps(work()))
+        else:
+            self.note("tick")
+
+
+async def lines_of(path: Path, count: int = 1) -> list[Any]:
+    """Wait for a number of notes, and for the tick after them; return them."""
+
+    def written() -> list[str]:
+        return path.read_text().splitlines() if path.exists() else []
+
+    await eventually(lambda: written()[-1:] == ["tick"], 30.0)
+    lines = [json.loads(line) for line in written() if line != "tick"]
+    assert len(lines) == count
+    return lines
+
+
+async def outcome(launcher: str, path: Path, work: Callable[[], Any], **arguments: Any) -> Any:
+    """Return what a function returns in a worker; the worker has run on, in the same process."""
+    watched = Watched(launcher=launcher, **arguments)
+    async with watched.clock as clock, running(clock):
+        handle = clock.add_processor(Does(path, work), name="a")
+        (line,) = await lines_of(path)
+        await watched.ticks(5)
+        assert handle.restarts == 0
+    (ready,) = watched.events.of(WorkerReady)
+    assert ready.incarnation == 1
+    return line
+
+
+def forked(child: Callable[[], None]) -> int:
+    """Fork; the child leaves by ``os._exit``, if it is let."""
+    pid = os.fork()
+    if pid == 0:
+        child()
+        os._exit(0)
+    return pid
+
+
+def status_of(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def in_thread(function: Callable[[], Any]) -> Any:
+    """Return what a function returns in another thread."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(function()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def sleep_for_ever() -> None:
+    time.sleep(FOR_EVER)
+
+
+def terminated_at_once() -> list[int]:
+    """Return how children end that are sent SIGTERM while they are still being forked."""
+    statuses = []
+    for _ in range(FORKS):
+        pid = forked(sleep_for_ever)
+        os.kill(pid, signal.SIGTERM)
+        statuses.append(status_of(pid))
+    return statuses
+
+
+def terminated() -> list[int]:
+    """Return how children of all kinds end that are sent SIGTERM."""
+    statuses = [*terminated_at_once(), *in_thread(terminated_at_once)]
+    for module in (multiprocessing,):
+        process = module.get_context("fork").Process(target=sleep_for_ever)
+        process.start()
+        process.terminate()
+        process.join()
+        statuses.append(process.exitcode)
+        with module.get_context("fork").Pool(2) as pool:
+            assert pool.map(abs, [-1]) == [1]
+    return statuses
+
+
+@every_process_launcher
+@pytest.mark.parametrize("event_loop", ["asyncio", "uvloop"])
+def test_a_child_that_is_sent_sigterm_dies_of_it_and_the_worker_does_not_stop(
+    launcher: str, event_loop: str, tmp_path: Path
+) -> None:
+    pytest.importorskip(event_loop)
+    path = tmp_path / "a"
+    statuses = run(outcome(launcher, path, terminated, event_loop=event_loop))
+    assert set(statuses) == {-signal.SIGTERM}
+    assert len(statuses) == 2 * FORKS + 1
+
+
+def signals_in(status: str) -> dict[str, list[int]]:
+    """Return which signals a process blocks, ignores and catches, from its ``/proc`` status."""
+    masks = dict(line.split(":\t") for line in status.splitlines() if line.startswith("Sig"))
+    return {
+        name: [n for n in signal.valid_signals() if int(masks[name], 16) >> (n - 1) & 1]
+        for name in ("SigBlk", "SigIgn", "SigCgt")
+    }
+
+
+def signals_of_children() -> list[dict[str, list[int]]]:
+    """Return the signals of a forked child and of a program that was started."""
+    read, write = os.pipe()
+    pid = forked(lambda: (os.write(write, Path("/proc/self/status").read_bytes()), None)[1])
+    assert status_of(pid) == 0
+    status = os.read(read, 65536).decode()
+    program = subprocess.run(["cat", "/proc/self/status"], stdout=subprocess.PIPE, check=True)
+    return [signals_in(status), signals_in(program.stdout.decode())]
+
+
+@every_process_launcher
+def test_children_have_the_signal_dispositions_of_children_of_an_ordinary_program(
+    launcher: str, tmp_path: Path
+) -> None:
+    child, program = run(outcome(launcher, tmp_path / "a", signals_of_children))
+    # What Python does in every process.
+    assert child == {
+        "SigBlk": [],
+        "SigIgn": [signal.SIGPIPE, signal.SIGXFSZ],
+        "SigCgt": [signal.SIGINT],
+    }
+    assert program == {"SigBlk": [], "SigIgn": [], "SigCgt": []}
+
+
+def peers() -> list[str]:
+    """Return to what the Unix sockets of this process are connected."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            candidate = socket.socket(fileno=int(name))
+        except OSError:
+            continue  # no socket, or the one of this listing
+        try:
+            found.append(str(candidate.getpeername()))
+        except OSError:
+            pass  # not connected
+        finally:
+            candidate.detach()
+    return [peer for peer in found if peer]
+
+
+def peers_of_child() -> list[list[str]]:
+    read, write = os.pipe()
+    pid = forked(lambda: (os.write(write, json.dumps(peers()).encode()), None)[1])
+    assert status_of(pid) == 0
+    return [peers(), json.loads(os.read(read, 65536))]
+
+
+@every_process_launcher
+def test_a_child_holds_no_connection_to_the_coordinator(launcher: str, tmp_path: Path) -> None:
+    worker, child = run(outcome(launcher, tmp_path / "a", peers_of_child))
+    assert {os.path.basename(peer) for peer in worker} == {"down", "up"}
+    assert child == []
+
+
+def returns() -> None:
+    """Return into the tick."""
+
+
+def raises() -> None:
+    raise ValueError("in a child")
+
+
+def exits() -> None:
+    sys.exit(3)
+
+
+class ForksInTick(Scribe):
+    """Forks in its first three ticks; the children leave the tick in different ways."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.ways = [returns, raises, exits]
+
+    def tick(self, timestamp: float) -> None:
+        if not self.ways:
+            self.note("tick")
+            return
+        way = self.ways.pop(0)
+        pid = os.fork()
+        if pid == 0:
+            way()
+            return
+        self.note(json.dumps(status_of(pid)))
+
+
+@every_process_launcher
+@pytest.mark.parametrize("event_loop", ["asyncio", "uvloop"])
+def test_a_child_that_comes_back_to_the_workers_loop_ends_there(
+    launcher: str, event_loop: str, tmp_path: Path
+) -> None:
+    pytest.importorskip(event_loop)
+
+    async def scenario() -> None:
+        watched = Watched(launcher=launcher, event_loop=event_loop)
+        async with watched.clock as clock, running(clock):
+            handle = clock.add_processor(ForksInTick(tmp_path / "a"), name="a")
+            assert await lines_of(tmp_path / "a", 3) == [1, 1, 3]
+            await watched.ticks(5)
+            assert handle.restarts == 0
+
+    run(scenario())
