@@ -67,6 +67,7 @@ class ChildProcess:
         self._kill_later: asyncio.TimerHandle | None = None
         self._end: ProcessEnd | None = None
         self._has_been_reaped = False
+        self._killed: set[int] = set()
         self._pidfd: int | None = None
         self.pid: int = process.pid
         self.pipes: tuple[int, int] | None = pipes
@@ -225,6 +226,7 @@ class ChildProcess:
         for descendant in descendants:
             with contextlib.suppress(psutil.Error):
                 descendant.kill()
+        self._killed.update(descendant.pid for descendant in descendants)
 
     def terminate(self) -> None:
         """Send SIGTERM, at which the worker stops gracefully."""
@@ -242,7 +244,7 @@ class ChildProcess:
     def clean_up(self) -> None:
         """Kill what is left of the process group, then what has left the group."""
         self._kill_group()
-        self._leftovers.of(self.pid)
+        self._leftovers.of(self.pid, self._killed)
 
     def _kill_group(self) -> None:
         # The child leads its group from its first code on.

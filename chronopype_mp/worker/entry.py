@@ -88,6 +88,7 @@ def main(told: Connection, stdout: Connection, stderr: Connection) -> None:
         _leave_at_last(code)
         runner.close()
         _flush()
+        _reap_zombies()
     sys.exit(code)
 
 
@@ -112,6 +113,13 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
+
+
+def _reap_zombies() -> None:
+    """Reap children that have ended; who adopts them would not know whose they were."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
 
 
 def _become_leader() -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import pytest
 from chronopype_mp.events import WorkerReady
 from tests.system.clocks import Watched, eventually, run
 from tests.system.processors import Scribe
+from tests.system.scripts import Scripts
 from tests.system.victims import FOR_EVER
 from tests.waiting import running
 
@@ -246,3 +248,79 @@ def test_a_child_that_comes_back_to_the_workers_loop_ends_there(
             assert handle.restarts == 0
 
     run(scenario())
+
+
+ADOPTS = """
+    import asyncio, ctypes, json, os, signal, subprocess, sys, time
+    import psutil
+    from chronopype_mp import ClockConfig, ClockMode, RealtimeClock, Supervision, TickProcessor
+
+    launcher, way = sys.argv[1:]
+    if os.getpid() != 1:
+        PR_SET_CHILD_SUBREAPER = 36
+        assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+    class HasChildren(TickProcessor):
+        def start(self, timestamp):
+            super().start(timestamp)
+            self.programs = [subprocess.Popen(["sleep", "9999"])]
+            self.programs.append(subprocess.Popen(["sleep", "9999"], start_new_session=True))
+            self.programs.append(subprocess.Popen(["true"], start_new_session=True))
+            if os.fork() == 0:
+                time.sleep(9999)
+
+    def zombies():
+        return [p.name() for p in psutil.Process().children() if p.status() == "zombie"]
+
+    async def end(handle, way):
+        pid = handle.pid
+        if way == "killed":
+            os.kill(pid, signal.SIGKILL)
+        elif way == "stopped":
+            os.kill(pid, signal.SIGSTOP)
+        while handle.pid in (pid, None) or handle.status.name != "READY":
+            await asyncio.sleep(0.02)
+
+    async def main():
+        own = subprocess.Popen(["sh", "-c", "exit 7"])
+        in_session = subprocess.Popen(["sh", "-c", "exit 8"], start_new_session=True)
+        config = ClockConfig(clock_mode=ClockMode.REALTIME, tick_size=0.05)
+        supervision = Supervision(loop_stall_timeout=0.5)
+        async with RealtimeClock(config, launcher=launcher, supervision=supervision) as clock:
+            handle = clock.add_processor(HasChildren(), name="a")
+            await handle.wait_ready()
+            for _ in range(2):
+                await end(handle, way)
+        left = [p.name() for p in psutil.Process().children(recursive=True)]
+        statuses = [own.wait(), in_session.wait()]
+        print("report", json.dumps({"statuses": statuses, "sleeps": left.count("sleep"),
+                                    "zombies": zombies()}))
+
+    asyncio.run(main())
+"""
+
+
+@every_process_launcher
+@pytest.mark.parametrize("way", ["killed", "stopped"])
+def test_an_owner_that_adopts_orphans_reaps_those_of_its_workers_and_nothing_else(
+    launcher: str, way: str, scripts: Scripts
+) -> None:
+    report = scripts.start(ADOPTS, launcher, way).report()
+    # What had ended in a session of its own before its worker was killed from outside looks like a
+    # child of the owner.
+    left = [name for name in report.pop("zombies") if (name, way) != ("true", "killed")]
+    assert (report, left) == ({"statuses": [7, 8], "sleeps": 0}, [])
+
+
+@every_process_launcher
+def test_an_owner_that_is_process_1_reaps_what_its_workers_leave(
+    launcher: str, scripts: Scripts
+) -> None:
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if subprocess.run([*unshare, "true"], capture_output=True).returncode:
+        pytest.skip("PID namespaces are not allowed here")
+    path = scripts.directory / "adopts.py"
+    path.write_text(textwrap.dedent(ADOPTS))
+    report = scripts.run([*unshare, sys.executable, str(path), launcher, "killed"]).report()
+    assert report["statuses"] == [7, 8]
+    assert (report["sleeps"], set(report["zombies"]) - {"true"}) == (0, set())
