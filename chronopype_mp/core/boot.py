@@ -12,7 +12,8 @@ from chronopype_mp.core.messages import Report
 __all__ = ["STACKS_HEADER", "WORKER_MARK", "TickRules", "WorkerBoot"]
 
 WORKER_MARK = b"CHRONOPYPE_MP_WORKER_PID"
-"""The environment variable by which the children of a worker are known after its death."""
+"""The environment variable by which the children of a worker are known after its death: its process
+id, after those of the workers in which its clock runs."""
 
 STACKS_HEADER = struct.Struct("d")
 """Before the stacks in their file: when Python ran last in the worker, monotonic seconds."""

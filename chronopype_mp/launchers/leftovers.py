@@ -107,28 +107,15 @@ class Leftovers:
 def kill_marked(ended: set[bytes]) -> set[bytes]:
     """Kill all processes that carry the mark of one of these process ids.
 
-    A marked process may be a worker itself, of a clock in a worker. What carries its mark is killed
-    too.
-
     Returns:
         The ids of the processes that were killed.
 
     Raises:
         OSError: the search is impossible.
     """
-    killed: set[bytes] = set()
-    wanted = ended
-    while wanted:
-        found = _kill_all_marked(wanted) - killed
-        killed |= found
-        wanted = found
-    return killed
-
-
-def _kill_all_marked(ended: set[bytes]) -> set[bytes]:
     killed = set()
     for entry in _process_ids():
-        if _mark_of(entry) in ended:
+        if _marks_of(entry) & ended:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 _kill_if_marked(int(entry), ended)
                 killed.add(entry.encode())
@@ -187,16 +174,17 @@ def _kill_if_marked(pid: int, ended: set[bytes]) -> None:
     fd = os.pidfd_open(pid)
     try:
         # Checked again: the process id may have been reused before the descriptor was opened.
-        if _mark_of(str(pid)) in ended:
+        if _marks_of(str(pid)) & ended:
             signal.pidfd_send_signal(fd, signal.SIGKILL)
     finally:
         os.close(fd)
 
 
-def _mark_of(pid: str) -> bytes | None:
+def _marks_of(pid: str) -> set[bytes]:
+    """Return the process ids of the workers from which a process descends."""
     try:
         environment = Path("/proc", pid, "environ").read_bytes()
     except OSError:  # it has ended, or belongs to another user
-        return None
-    _, found, rest = (b"\0" + environment).partition(b"\0" + WORKER_MARK + b"=")
-    return rest.partition(b"\0")[0] if found else None
+        return set()
+    _, _, rest = (b"\0" + environment).partition(b"\0" + WORKER_MARK + b"=")
+    return set(rest.partition(b"\0")[0].split())

@@ -70,7 +70,7 @@ def main(told: Connection, stdout: Connection, stderr: Connection) -> None:
     _let_go_of_the_forkserver()
     _redirect(stdout, stderr)
     boot = _wait_for_boot(told)
-    multiprocess.process.current_process().name = boot.worker
+    _become_ordinary(boot)
     _take_surroundings(boot)
     watchdog = Watchdog(boot.stacks)
     apply_resources(boot)
@@ -138,6 +138,17 @@ def _become_leader() -> None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL if forked else signal.SIGQUIT)
 
 
+def _become_ordinary(boot: WorkerBoot) -> None:
+    """Be a process that may have children, and that shares no files with the coordinator."""
+    current = multiprocess.process.current_process()
+    current.name = boot.worker
+    # The coordinator still treats the process as daemonic and ends it when it exits itself.
+    current.daemon = False
+    # A forkserver removes the directory of its socket when it ends. One that is started here would
+    # remove that of the coordinator's.
+    current._config.pop("tempdir", None)
+
+
 def _let_go_of_the_forkserver() -> None:
     """Close our copy of the pipe by which the forkserver sees the end of the coordinator.
 
@@ -177,7 +188,8 @@ def _take_surroundings(boot: WorkerBoot) -> None:
     with contextlib.suppress(OSError):
         os.chdir(boot.directory)
     # Mostly what the forkserver has: to set it again would cost each worker pages of its own.
-    wanted = {**boot.environment, WORKER_MARK: b"%d" % os.getpid()}
+    outer = boot.environment.get(WORKER_MARK, b"")  # of a worker that runs the clock
+    wanted = {**boot.environment, WORKER_MARK: (outer + b" %d" % os.getpid()).strip()}
     for name in set(os.environb) - set(wanted):
         del os.environb[name]
     for name, value in wanted.items():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -16,16 +19,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import multiprocess
+import psutil
 import pytest
 
-from chronopype_mp.events import WorkerReady
+from chronopype_mp import ClockConfig, ClockMode, RealtimeClock, RestartType, Supervision
+from chronopype_mp.events import WorkerDied, WorkerReady
+from chronopype_mp.testing import faults
 from tests.system.clocks import Watched, eventually, run
 from tests.system.processors import Scribe
-from tests.system.scripts import Scripts
+from tests.system.scripts import Scripts, wait_until
 from tests.system.victims import FOR_EVER
 from tests.waiting import running
 
 FORKS = 20
+
+ONCE = Supervision(restart=RestartType.TEMPORARY, loop_stall_timeout=5.0)
 
 every_process_launcher = pytest.mark.parametrize("launcher", ["forkserver", "spawn"])
 
@@ -56,7 +65,7 @@ async def lines_of(path: Path, count: int = 1) -> list[Any]:
     def written() -> list[str]:
         return path.read_text().splitlines() if path.exists() else []
 
-    await eventually(lambda: written()[-1:] == ["tick"], 30.0)
+    await eventually(lambda: written()[-1:] == ["tick"], 15.0)
     lines = [json.loads(line) for line in written() if line != "tick"]
     assert len(lines) == count
     return lines
@@ -114,7 +123,7 @@ def terminated_at_once() -> list[int]:
 def terminated() -> list[int]:
     """Return how children of all kinds end that are sent SIGTERM."""
     statuses = [*terminated_at_once(), *in_thread(terminated_at_once)]
-    for module in (multiprocessing,):
+    for module in (multiprocessing, multiprocess):
         process = module.get_context("fork").Process(target=sleep_for_ever)
         process.start()
         process.terminate()
@@ -134,7 +143,7 @@ def test_a_child_that_is_sent_sigterm_dies_of_it_and_the_worker_does_not_stop(
     path = tmp_path / "a"
     statuses = run(outcome(launcher, path, terminated, event_loop=event_loop))
     assert set(statuses) == {-signal.SIGTERM}
-    assert len(statuses) == 2 * FORKS + 1
+    assert len(statuses) == 2 * FORKS + 2
 
 
 def signals_in(status: str) -> dict[str, list[int]]:
@@ -324,3 +333,119 @@ def test_an_owner_that_is_process_1_reaps_what_its_workers_leave(
     report = scripts.run([*unshare, sys.executable, str(path), launcher, "killed"]).report()
     assert report["statuses"] == [7, 8]
     assert (report["sleeps"], set(report["zombies"]) - {"true"}) == (0, set())
+
+
+class HasProgram(Scribe):
+    """Starts a program in a session of its own; notes all that there is."""
+
+    def tick(self, timestamp: float) -> None:
+        program = subprocess.Popen(["sleep", "9999"], start_new_session=True)
+        self.note(json.dumps([os.getpid(), os.getppid(), program.pid]))
+        self.tick = lambda timestamp: self.note("tick")  # type: ignore[method-assign]
+
+
+class HasClock(Scribe):
+    """Runs a clock with a worker of its own.
+
+    Args:
+        path: for that worker.
+        launcher: of that worker.
+        directory: for its temporary files, which nobody removes after a kill.
+    """
+
+    def __init__(self, path: Path, launcher: str, directory: Path) -> None:
+        super().__init__(path)
+        self.launcher = launcher
+        self.directory = directory
+        self.task: asyncio.Task[None] | None = None
+
+    def start(self, timestamp: float) -> None:
+        super().start(timestamp)
+        tempfile.tempdir = str(self.directory)
+        self.task = asyncio.get_running_loop().create_task(self.run())
+
+    def tick(self, timestamp: float) -> None:
+        """The worker within ticks."""
+
+    async def run(self) -> None:
+        config = ClockConfig(clock_mode=ClockMode.REALTIME, tick_size=0.05)
+        async with RealtimeClock(config, launcher=self.launcher) as clock:
+            clock.add_processor(HasProgram(self.path), name="inner")
+            await clock.run()
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@every_process_launcher
+@pytest.mark.parametrize("way", ["stop", "kill", "stall"])
+def test_a_clock_in_a_worker_ends_with_it_and_leaves_the_outer_clock_as_it_was(
+    launcher: str, way: str, tmp_path: Path, short_path: Path
+) -> None:
+    async def scenario() -> list[int]:
+        watched = Watched(launcher=launcher, supervision=ONCE)
+        async with watched.clock as clock, running(clock):
+            outer = clock.add_processor(HasClock(tmp_path / "a", launcher, inner), name="outer")
+            (pids,) = await lines_of(tmp_path / "a")
+            if way == "kill":
+                os.kill(outer.pid or 0, signal.SIGKILL)
+            elif way == "stall":
+                os.kill(outer.pid or 0, signal.SIGSTOP)
+            if way != "stop":
+                await watched.events.wait_for(WorkerDied, worker="outer")
+                await eventually(lambda: all(map(has_ended, pids)))
+            # Starts need the files of the outer clock's start method.
+            for name in ("b", "c"):
+                other = clock.add_processor(Does(tmp_path / name, os.getpid), name=name)
+                await other.wait_ready()
+                await lines_of(tmp_path / name)
+        return [*pids]
+
+    inner = short_path / "inner"
+    inner.mkdir()
+    try:
+        pids = run(scenario())
+    finally:
+        shutil.rmtree(inner)
+    assert all(map(has_ended, pids))
+
+
+def children_of_all_kinds() -> list[int]:
+    """Start children that end by themselves in no case; return their process ids."""
+    pids = [forked(sleep_for_ever)]
+    pids.append(in_thread(lambda: forked(sleep_for_ever)))
+    for module in (multiprocessing, multiprocess):
+        for method, daemon in (("fork", True), ("fork", False), ("spawn", True)):
+            process = module.get_context(method).Process(target=time.sleep, args=(FOR_EVER,))
+            process.daemon = daemon
+            process.start()
+            pids.append(process.pid)
+    return pids
+
+
+@every_process_launcher
+@pytest.mark.parametrize("way", ["stop", "kill", "stall"])
+def test_children_of_all_kinds_end_with_their_worker(
+    launcher: str, way: str, tmp_path: Path
+) -> None:
+    async def scenario() -> list[int]:
+        watched = Watched(launcher=launcher, supervision=ONCE, processor_timeout=60.0)
+        async with watched.clock as clock, running(clock):
+            handle = clock.add_processor(Does(tmp_path / "a", children_of_all_kinds), name="a")
+            (pids,) = await lines_of(tmp_path / "a")
+            assert not any(map(has_ended, pids))
+            if way == "kill":
+                faults.kill(handle)
+            elif way == "stall":
+                os.kill(handle.pid or 0, signal.SIGSTOP)
+            if way != "stop":
+                await watched.events.wait_for(WorkerDied, worker="a")
+        return [*pids]
+
+    pids = run(scenario())
+    assert len(pids) == 8
+    wait_until(lambda: all(map(has_ended, pids)), 10.0)
