@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import ctypes
 import importlib
@@ -43,6 +44,10 @@ LAST_TASKS = 0.2
 LEAVE_WITHIN = 0.75
 """Seconds from the end of the work to that of the process; more than `LINGER`."""
 
+ORPHAN_LEAVES_WITHIN = 0.4
+"""The same in seconds when the coordinator has died: together with `ORPHAN_GRACE` less than the
+alarm under spawn."""
+
 PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None)
@@ -77,29 +82,53 @@ def main(told: Connection, stdout: Connection, stderr: Connection) -> None:
     plumbing = Plumbing()
     runner = asyncio.Runner(loop_factory=_loop_factory(boot.event_loop))
     code = EXIT_FAILED
+    end = _End()
     try:
-        code = runner.run(_work(boot, watchdog, plumbing))
+        code = runner.run(_work(boot, watchdog, plumbing, end))
     except BaseException as error:
         plumbing.end_child(error)
         if isinstance(error, SystemExit):
             code = status_of(error)
         raise
     finally:
-        _leave_at_last(code)
+        end.come(code)
         runner.close()
+        _run_exit_handlers()
         _flush()
         _reap_zombies()
+        if end.is_orphan:
+            end_with_children()
     sys.exit(code)
 
 
-def _leave_at_last(code: int) -> None:
-    """End the process with a status even if tasks or threads of the processor hold that up."""
+class _End:
+    """The end of this process.
 
-    def leave() -> None:
+    Attributes:
+        is_orphan: the coordinator has died, so that nobody else ends the worker's children.
+    """
+
+    def __init__(self) -> None:
+        self.is_orphan = False
+
+    def come(self, code: int) -> None:
+        """Let the process end soon even if tasks, threads or exit handlers hold that up."""
+        threading.Thread(
+            target=self._wait, args=(code,), name="chronopype_mp exit", daemon=True
+        ).start()
+
+    def _wait(self, code: int) -> None:
+        if self.is_orphan:
+            sleep(ORPHAN_LEAVES_WITHIN)
+            end_with_children()
         sleep(LEAVE_WITHIN)
         os._exit(code)
 
-    threading.Thread(target=leave, name="chronopype_mp exit", daemon=True).start()
+
+def _run_exit_handlers() -> None:
+    """Do what Python does at the end of a program, but multiprocess skips in a forked process."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -198,7 +227,7 @@ def _take_surroundings(boot: WorkerBoot) -> None:
     set_levels(boot.log_levels)
 
 
-async def _work(boot: WorkerBoot, watchdog: Watchdog, plumbing: Plumbing) -> int:
+async def _work(boot: WorkerBoot, watchdog: Watchdog, plumbing: Plumbing, end: _End) -> int:
     loop = asyncio.get_running_loop()
     link = ZmqLink(boot.down, boot.up, boot.worker)
     host = WorkerHost(
@@ -238,14 +267,15 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog, plumbing: Plumbing) -> int
         host.outbox.flush()
         guard.close()
         link.close(0 if guard.orphaned else LINGER)
+        end.is_orphan = guard.orphaned
         if guard.orphaned:
             link.clean_up()
-            _flush()
-            end_with_children()
     if code == EXIT_STUCK:
         await _cancel_others()
         # asyncio.run would wait for a task that swallows its cancellation.
         _flush()
+        if end.is_orphan:
+            end_with_children()
         os._exit(code)
     return code
 

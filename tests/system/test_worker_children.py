@@ -34,6 +34,9 @@ from tests.waiting import running
 
 FORKS = 20
 
+EXITS = ("stopped", "hanging", "orphaned")
+"""What happens to the worker, or its exit handler."""
+
 ONCE = Supervision(restart=RestartType.TEMPORARY, loop_stall_timeout=5.0)
 
 every_process_launcher = pytest.mark.parametrize("launcher", ["forkserver", "spawn"])
@@ -449,3 +452,54 @@ def test_children_of_all_kinds_end_with_their_worker(
     pids = run(scenario())
     assert len(pids) == 8
     wait_until(lambda: all(map(has_ended, pids)), 10.0)
+
+
+HAS_EXIT_HANDLER = """
+    import asyncio, atexit, os, signal, sys, time
+    from chronopype_mp import ClockConfig, ClockMode, RealtimeClock, TickProcessor
+
+    launcher, way = sys.argv[1:]
+
+    def write_note():
+        with open("note", "a") as file:
+            file.write("ran\\n")
+        if way == "hanging":
+            time.sleep(9999)
+
+    class HasExitHandler(TickProcessor):
+        def start(self, timestamp):
+            super().start(timestamp)
+            atexit.register(write_note)
+
+    async def main():
+        config = ClockConfig(clock_mode=ClockMode.REALTIME, tick_size=0.05)
+        async with RealtimeClock(config, launcher=launcher) as clock:
+            handle = clock.add_processor(HasExitHandler(), name="a")
+            await handle.wait_ready()
+            if way == "orphaned":
+                os.kill(os.getpid(), signal.SIGKILL)
+        print("END", handle.status.name, handle.last_failure, flush=True)
+
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("launcher", "way"),
+    [
+        ("inline", "stopped"),
+        *((launcher, way) for launcher in ("forkserver", "spawn") for way in EXITS),
+    ],
+)
+def test_exit_handlers_run_once_at_an_orderly_stop(
+    launcher: str, way: str, scripts: Scripts
+) -> None:
+    script = scripts.start(HAS_EXIT_HANDLER, launcher, way)
+    status = script.wait()
+    note = scripts.directory / "note"
+    wait_until(note.exists, 10.0)
+    assert note.read_text() == "ran\n"
+    if way == "orphaned":
+        assert status == -signal.SIGKILL
+    else:
+        assert script.output == "END STOPPED None\n"
