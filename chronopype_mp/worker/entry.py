@@ -31,6 +31,10 @@ from chronopype_mp.worker.guard import Guard, end_with_children
 from chronopype_mp.worker.host import EXIT_FAILED, EXIT_OK, EXIT_STUCK, WorkerHost
 from chronopype_mp.worker.logs import LogForwarder, set_levels
 from chronopype_mp.worker.process_limits import Usage, apply_resources
+from chronopype_mp.worker.shared_memory import (
+    remove_own_shared_memory,
+    track_only_own_shared_memory,
+)
 from chronopype_mp.worker.watchdog import Watchdog
 
 __all__ = ["load", "main"]
@@ -129,6 +133,7 @@ def _run_exit_handlers() -> None:
     """Do what Python does at the end of a program, but multiprocess skips in a forked process."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
+    remove_own_shared_memory()
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -176,6 +181,7 @@ def _become_ordinary(boot: WorkerBoot) -> None:
     # A forkserver removes the directory of its socket when it ends. One that is started here would
     # remove that of the coordinator's.
     current._config.pop("tempdir", None)
+    track_only_own_shared_memory()
 
 
 def _let_go_of_the_forkserver() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import multiprocessing.resource_tracker
+import multiprocessing.shared_memory
 import os
 import shutil
 import signal
@@ -16,10 +18,12 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import multiprocess
+import multiprocess.shared_memory
 import psutil
 import pytest
 
@@ -40,6 +44,12 @@ EXITS = ("stopped", "hanging", "orphaned")
 ONCE = Supervision(restart=RestartType.TEMPORARY, loop_stall_timeout=5.0)
 
 every_process_launcher = pytest.mark.parametrize("launcher", ["forkserver", "spawn"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def for_the_whole_module() -> None:
+    """Make what outlives the single tests."""
+    multiprocessing.resource_tracker.ensure_running()
 
 
 class Does(Scribe):
@@ -503,3 +513,36 @@ def test_exit_handlers_run_once_at_an_orderly_stop(
         assert status == -signal.SIGKILL
     else:
         assert script.output == "END STOPPED None\n"
+
+
+SHARED_MEMORY = (multiprocessing.shared_memory, multiprocess.shared_memory)
+
+
+def shared_memory_used(*names: str) -> list[str]:
+    """Attach to shared memory; create some of one's own, and return its names.
+
+    The last is removed right away, by a handle that has attached to it.
+    """
+    for module, name in zip(SHARED_MEMORY, names, strict=True):
+        module.SharedMemory(name).close()
+    left, removed = (multiprocessing.shared_memory.SharedMemory(create=True, size=9) for _ in "ab")
+    again = multiprocessing.shared_memory.SharedMemory(removed.name)
+    again.unlink()
+    return [left.name, removed.name]
+
+
+@every_process_launcher
+def test_shared_memory_stays_its_owners_when_a_worker_ends(launcher: str, tmp_path: Path) -> None:
+    memories = [module.SharedMemory(create=True, size=9) for module in SHARED_MEMORY]
+    names = [memory.name for memory in memories]
+    try:
+        path = tmp_path / "a"
+        of_worker = run(outcome(launcher, path, partial(shared_memory_used, *names)))
+        # The worker has waited for its resource tracker.
+        there = os.listdir("/dev/shm")
+        assert set(names) <= set(there)
+        assert not set(of_worker) & set(there)
+    finally:
+        for memory in memories:
+            memory.close()
+            memory.unlink()
