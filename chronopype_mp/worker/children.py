@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -50,6 +51,7 @@ class Plumbing:
         self._link: ZmqLink | None = None
         self._addresses: tuple[str, ...] = ()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._before_fork: Callable[[], None] = lambda: None
         self._signals = signal.valid_signals()
         self._held = threading.local()
         self.in_child = False
@@ -65,6 +67,7 @@ class Plumbing:
         addresses: tuple[str, str],
         loop: asyncio.AbstractEventLoop,
         handled: int,
+        before_fork: Callable[[], None],
     ) -> None:
         """Add what a worker runs with.
 
@@ -73,8 +76,10 @@ class Plumbing:
             addresses: those to which the sockets are connected.
             loop: its event loop.
             handled: a signal for which the loop has a handler.
+            before_fork: called before each fork, in the thread that forks.
         """
         self._link, self._addresses, self._loop = link, addresses, loop
+        self._before_fork = before_fork
         self._handlers.append(signal.getsignal(handled))
 
     def end_child(self, error: BaseException) -> None:
@@ -83,6 +88,7 @@ class Plumbing:
             _end(error)
 
     def _hold_signals(self) -> None:
+        self._before_fork()
         # A signal to a child that still has the wakeup descriptor would reach the worker's loop.
         self._held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
 
@@ -91,6 +97,7 @@ class Plumbing:
 
     def _disown(self) -> None:
         self.in_child = True
+        self._before_fork = lambda: None  # it may need a lock that another thread held
         try:
             signal.set_wakeup_fd(-1)
             for number in self._signals:

@@ -247,7 +247,7 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog, plumbing: Plumbing, end: _
     logs = LogForwarder(boot, host.outbox, loop)
     logging.getLogger().addHandler(logs)
     loop.add_signal_handler(signal.SIGTERM, host.stop)
-    plumbing.add(link, (boot.down, boot.up), loop, signal.SIGTERM)
+    plumbing.add(link, (boot.down, boot.up), loop, signal.SIGTERM, logs.prepare_fork)
     guard = Guard(
         boot,
         multiprocess.process.parent_process().sentinel,
@@ -269,7 +269,7 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog, plumbing: Plumbing, end: _
         loop.remove_signal_handler(signal.SIGTERM)
         signal.signal(signal.SIGTERM, no_effect)
         logging.getLogger().removeHandler(logs)
-        logs.send()
+        logs.end()
         host.outbox.flush()
         guard.close()
         link.close(0 if guard.orphaned else LINGER)

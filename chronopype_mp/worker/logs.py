@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
+import sys
 import threading
 from collections import deque
 
 import msgspec
 
 from chronopype_mp.core.boot import WorkerBoot
+from chronopype_mp.core.codec import FrameError, decode_report, encode_report
 from chronopype_mp.core.error_text import LONGEST_NAME, LONGEST_TRACEBACK, name_of, shortened
 from chronopype_mp.core.messages import LogLine
 from chronopype_mp.worker.outbox import Outbox
@@ -20,6 +23,9 @@ __all__ = ["LogForwarder", "set_levels"]
 
 RECORDS_KEPT = 1000
 """Records that wait for the event loop to send them."""
+
+RECORDS_AT_ONCE = 100
+"""Records of forked children that one turn of the event loop takes."""
 
 LONGEST_LOG_MESSAGE = 8192
 """Characters of a message that are sent."""
@@ -55,6 +61,25 @@ class LogForwarder(logging.Handler):
         self._thread = threading.get_ident()
         self._waiting: deque[LogLine] = deque()
         self._told = False
+        self._lock_of_channel = threading.Lock()
+        self._channel: tuple[socket.socket, socket.socket] | None = None
+
+    def prepare_fork(self) -> None:
+        """Make the channel by which forked children pass their records on; in any thread."""
+        with self._lock_of_channel:
+            if self._channel is not None:
+                return
+            kind = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
+            try:
+                self._channel = ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+            except OSError:
+                return  # too many open files: records go to stderr
+        for end in (ours, theirs):
+            end.setblocking(False)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(
+                self._loop.add_reader, ours.fileno(), self._take_from_children
+            )
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Filter and queue a record; a filter that raises is reported as logging does."""
@@ -65,10 +90,9 @@ class LogForwarder(logging.Handler):
             return False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a record. In a forked child, which may not use the sockets, it goes to stderr."""
+        """Queue a record; a forked child, which may not use the sockets, passes it on."""
         if os.getpid() != self._pid:
-            if logging.lastResort is not None and record.levelno >= logging.lastResort.level:
-                logging.lastResort.handle(record)
+            self._pass_on(record)
             return
         try:
             line = self._line(record)
@@ -85,6 +109,42 @@ class LogForwarder(logging.Handler):
             self._told = True
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self.send)
+
+    def _pass_on(self, record: logging.LogRecord) -> None:
+        """Send a record to the worker; if it cannot take it, write it to stderr."""
+        try:
+            frame = encode_report(self._line(record))
+        except Exception:
+            self.handleError(record)
+            return
+        if self._channel is not None:
+            with contextlib.suppress(OSError):  # the channel is full, or the worker has ended
+                self._channel[1].send(frame)
+                return
+        if logging.lastResort is not None and record.levelno >= logging.lastResort.level:
+            logging.lastResort.handle(record)
+
+    def _take_from_children(self) -> None:
+        if self._channel is None:
+            return
+        for _ in range(RECORDS_AT_ONCE):
+            try:
+                line = decode_report(self._channel[0].recv(1 << 20))
+            except BlockingIOError:
+                return
+            except FrameError:
+                self._outbox.lost += 1
+            else:
+                self._outbox.post_if_free(line)
+
+    def end(self) -> None:
+        """Send what is queued and take no more from children. Call it in the loop's thread."""
+        self.send()
+        self._take_from_children()
+        if self._channel is not None:
+            self._loop.remove_reader(self._channel[0].fileno())
+            for end in self._channel:
+                end.close()
 
     def _line(self, record: logging.LogRecord) -> LogLine:
         """Return a record as it travels; its fields may be anything, so they are converted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import multiprocessing
 import multiprocessing.resource_tracker
 import multiprocessing.shared_memory
@@ -546,3 +547,31 @@ def test_shared_memory_stays_its_owners_when_a_worker_ends(launcher: str, tmp_pa
         for memory in memories:
             memory.close()
             memory.unlink()
+
+
+LOGGER = "tests.children"
+
+
+def log_once() -> None:
+    logging.getLogger(LOGGER).info("from a child")
+
+
+def children_that_log() -> list[int | None]:
+    statuses: list[int | None] = [status_of(forked(log_once))]
+    statuses.append(in_thread(lambda: status_of(forked(log_once))))
+    for module in (multiprocessing, multiprocess):
+        process = module.get_context("fork").Process(target=log_once)
+        process.start()
+        process.join()
+        statuses.append(process.exitcode)
+    return statuses
+
+
+@every_process_launcher
+def test_log_records_of_forked_children_reach_the_coordinators_loggers(
+    launcher: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, LOGGER):
+        assert run(outcome(launcher, tmp_path / "a", children_that_log)) == [0, 0, 0, 0]
+    records = [record for record in caplog.records if record.name == LOGGER]
+    assert [record.getMessage() for record in records] == ["from a child"] * 4
