@@ -51,7 +51,7 @@ from chronopype_mp.core.stimuli import (
 from chronopype_mp.core.supervisor import CLOCK_BUDGET, Supervisor, WorkerView
 from chronopype_mp.exceptions import WorkerError
 from chronopype_mp.launchers import Launcher
-from chronopype_mp.timing import TimeSource
+from chronopype_mp.timing import TimeSource, loop_time
 from chronopype_mp.transport.base import FRAMES_QUEUED
 
 __all__ = ["Coordinator"]
@@ -359,8 +359,8 @@ class Coordinator:
 
     async def _all_ended(self, timeout: float) -> None:
         """Wait until no process is left; being cancelled meanwhile kills them."""
-        until = self._loop.time() + timeout
-        while self._running and (left := until - self._loop.time()) > 0:
+        until = loop_time() + timeout
+        while self._running and (left := until - loop_time()) > 0:
             try:
                 await asyncio.wait(set(self._running), timeout=left)
             except asyncio.CancelledError:

@@ -209,7 +209,8 @@ class Incarnation:
         kept: list[BaseException | None] = [None]
         process = self._process
         if process is not None:
-            self._trouble.attempt("exception()", lambda: kept.append(process.exception(serial)))
+            with self._trouble.noting("exception()"):
+                kept.append(process.exception(serial))
         return kept[-1]
 
     def start_is_over(self) -> None:
@@ -243,7 +244,8 @@ class Incarnation:
         now = self._now()
         self._follow(self._session.handle(Due(), now))
         if self._process is not None and self._session.stop_is_unheard(now):
-            self._trouble.attempt("terminate()", self._process.terminate)
+            with self._trouble.noting("terminate()"):
+                self._process.terminate()
         if self.is_inline and self.was_ready:
             # The loop turns, since this runs in it; the worker's own beats come in real time.
             self._stimulate(BeatReceived(self.record.name, self.number))
@@ -304,7 +306,8 @@ class Incarnation:
         self.is_killed = True
         process = self._process
         if process is not None:
-            self._trouble.attempt("kill()", lambda: process.kill(STACKS_WITHIN if stacks else 0.0))
+            with self._trouble.noting("kill()"):
+                process.kill(STACKS_WITHIN if stacks else 0.0)
         elif not self._place.granted.done():
             self._place.leave()
         self._insist()
@@ -378,7 +381,8 @@ class Incarnation:
                     self._is_stuck = True
                     self._operation.cancel()
             elif self.is_killed:
-                self._trouble.attempt("kill()", process.kill)
+                with self._trouble.noting("kill()"):
+                    process.kill()
 
     async def _kill_later(self) -> None:
         await self._pause(self.record.policy.stop_grace)
@@ -419,7 +423,8 @@ class Incarnation:
         finally:
             self._end_watches()
             if self._output is not None:
-                self._trouble.attempt("output", self._output.finish)
+                with self._trouble.noting("output"):
+                    self._output.finish()
         self._close_account()
         event = self.record.process_ended(self.number)
         if event is not None:
@@ -455,14 +460,16 @@ class Incarnation:
             return LaunchFailed(self.record.name, self.number, brief(error), lost)
         self._process = process
         self._stimulate(launched)
-        self._trouble.attempt("output", self._watch_output)
+        with self._trouble.noting("output"):
+            self._watch_output()
         if self.is_killed:
             self.kill()
         if self._early_ready is not None:
             self._stimulate(self._early_ready)
         end = await self._end_of(process)
         self.start_is_over()
-        self._trouble.attempt("clean_up()", process.clean_up)
+        with self._trouble.noting("clean_up()"):
+            process.clean_up()
         await self._read_last_reports()
         return Exited(self.record.name, self.number, self._evidence(end))
 
@@ -470,7 +477,8 @@ class Incarnation:
         """Return the end of a process that cannot be followed any further."""
         self._trouble.note("supervision", error)
         if self._process is not None:
-            self._trouble.attempt("kill()", self._process.kill)
+            with self._trouble.noting("kill()"):
+                self._process.kill()
         evidence = Evidence(
             pid=self.pid, exitcode=None, killed=self.is_killed, trouble=self._trouble.text
         )
@@ -563,7 +571,8 @@ class Incarnation:
         """Kill a process whose end the launcher could not report, until it is gone."""
         give_up_at = self._now() + GIVE_UP_AFTER
         while True:
-            self._trouble.attempt("kill()", process.kill)
+            with self._trouble.noting("kill()"):
+                process.kill()
             look = await self._look()
             if look is not None and look.gone:
                 break

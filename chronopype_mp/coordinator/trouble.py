@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import NoReturn
 
 from chronopype_mp.coordinator.callbacks import Guard
@@ -38,10 +39,11 @@ class Trouble:
         """All errors in a line, for the dossier; None if there were none."""
         return "; ".join(self._noted) or None
 
-    def attempt(self, what: str, work: Callable[[], object]) -> None:
-        """Call something and note what it raises; an exit ends the program later, see `Guard`."""
+    @contextlib.contextmanager
+    def noting(self, what: str) -> Iterator[None]:
+        """Note what the block raises; an exit ends the program later, see `Guard`."""
         try:
-            work()
+            yield
         except BaseException as error:
             self.note(what, error)
             if isinstance(error, KeyboardInterrupt | SystemExit):

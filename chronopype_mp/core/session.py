@@ -314,7 +314,8 @@ class WorkerSession:
     Attributes:
         state: how far it is; READY from `started` on.
         next_due: when `Due` has something to do, on the caller's clock in seconds; None for never.
-        stopped_at: ``seq`` of the `Stop` that has arrived; None before.
+        newest_tick: the last tick that has arrived, for the caller to set.
+        stopped_at: the last tick before the `Stop` that has arrived; None before.
     """
 
     def __init__(self, boot: WorkerBoot, pid: int, package: str) -> None:
@@ -326,6 +327,7 @@ class WorkerSession:
         self._configured = 0
         self.state = SessionState.WAITING
         self.next_due: float | None = 0.0
+        self.newest_tick = 0
         self.stopped_at: int | None = None
 
     def handle(self, received: Downlink | Due, now: float) -> WorkerAnswer:
@@ -365,6 +367,8 @@ class WorkerSession:
             self._carried_out = {
                 id: seq for id, seq in self._carried_out.items() if id >= command.oldest
             }
+        # A frame that was overtaken by ticks was sent before them.
+        command = msgspec.structs.replace(command, seq=max(command.seq, self.newest_tick))
         deeds = [command] if self._is_wanted(command) else []
         seq = self._carried_out.setdefault(command.id, command.seq)
         return WorkerAnswer([self._boot.report(CommandDone, id=command.id, seq=seq)], deeds)

@@ -139,7 +139,6 @@ class WorkerHost:
         self._over = False
         self._failures = 0
         self._garbage = 0
-        self._newest_tick = 0
         self._told_through = 0
         every_tick = boot.rules.every_tick
         self._batch = FRAMES_PER_READ_IN_FREE_RUNS if every_tick else FRAMES_PER_READ
@@ -191,7 +190,7 @@ class WorkerHost:
     def stop(self) -> None:
         """Stop gracefully, as if the coordinator had asked for it. Idempotent."""
         if self._end is not None and self._stopping is None:
-            self._begin_stop(self._newest_tick)
+            self._begin_stop(self._session.newest_tick)
 
     def fail(self, part: str, error: BaseException) -> None:
         """End with a fatal report: a part of the worker has failed without which it cannot run."""
@@ -262,7 +261,7 @@ class WorkerHost:
         self._set_paused(welcome.settings.paused)
         # What was published while the processor started is from before READY.
         self._read()
-        base = self._newest_tick
+        base = self._session.newest_tick
         self._dispatcher.open(base)
         for report in self._session.started(base):
             self.outbox.post(report)
@@ -305,7 +304,7 @@ class WorkerHost:
                 self._take_ticks(tick.seq, (tick.timestamp,))
 
     def _take_ticks(self, seq: int, timestamps: Sequence[float]) -> None:
-        self._newest_tick = max(self._newest_tick, seq + len(timestamps) - 1)
+        self._session.newest_tick = max(self._session.newest_tick, seq + len(timestamps) - 1)
         if self._started and self._stopping is None:
             assert self._dispatcher is not None
             self._dispatcher.offer(seq, timestamps)
@@ -329,7 +328,7 @@ class WorkerHost:
 
     def _welcomed(self, welcome: Welcome) -> None:
         assert self._welcome is not None
-        self._newest_tick = max(self._newest_tick, welcome.seq)
+        self._session.newest_tick = max(self._session.newest_tick, welcome.seq)
         self._welcome.set_result(welcome)
 
     def _configure(self, command: Configure) -> None:

@@ -322,3 +322,12 @@ def test_a_stop_is_the_last_deed_and_reports_the_tick_it_stopped_at() -> None:
     assert deeds == []
     assert worker.take(configure(1)) == ([1], [])
     assert worker.session.stopped_at == 40
+
+
+def test_a_stop_that_ticks_have_overtaken_takes_effect_after_them() -> None:
+    worker = Worker()
+    worker.get_ready()
+    worker.session.newest_tick = 45
+    reports, (stop,) = worker.session.handle(Stop(incarnation=2, id=1, oldest=1, seq=40), 0.0)
+    assert reports == [BOOT.report(CommandDone, id=1, seq=45)]
+    assert stop.seq == worker.session.stopped_at == 45

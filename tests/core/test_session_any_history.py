@@ -134,6 +134,7 @@ class History:
             # The socket may have dropped some since the last one.
             missed = self.seq - 1 - account.through
             self.account = TickAccount(account.base, account.run + 1, account.missed + missed)
+            self.worker.newest_tick = self.seq
 
     def _beat(self) -> None:
         self.beats += 1

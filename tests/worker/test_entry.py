@@ -85,7 +85,7 @@ def test_an_exit_has_the_status_that_python_gives_it(code: str) -> None:
     try:
         exec(program)
     except SystemExit as error:
-        status = entry._status_of(error)
+        status = entry.status_of(error)
     assert status == python(program).returncode
 
 
@@ -93,11 +93,11 @@ def test_a_process_that_does_not_end_is_ended_with_its_status() -> None:
     result = python(
         """
         import threading
-        from chronopype_mp.worker.entry import _leave_at_last
+        from chronopype_mp.worker.entry import _End
 
         print("leaving", flush=True)
         threading.Thread(target=threading.Event().wait).start()
-        _leave_at_last(7)
+        _End().come(7)
         """
     )
     assert (result.returncode, result.stdout) == (7, "leaving\n")
@@ -107,10 +107,10 @@ def test_a_process_that_ends_by_itself_is_not_held_up_by_that() -> None:
     result = python(
         """
         import sys, time
-        from chronopype_mp.worker.entry import _leave_at_last
+        from chronopype_mp.worker.entry import _End
 
         began = time.monotonic()
-        _leave_at_last(7)
+        _End().come(7)
         print(time.monotonic() - began)
         sys.exit(3)
         """
