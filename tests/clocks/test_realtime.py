@@ -438,6 +438,21 @@ def test_a_target_that_is_computed_from_a_wall_clock_that_was_set_is_as_far_away
     run(scenario())
 
 
+def test_a_run_ends_with_its_target_and_leaving_waits_for_no_tick() -> None:
+    async def scenario() -> None:
+        bench = Bench(tick_size=3600.0)
+        bench.clock.add_processor(Scribe())
+        async with bench.clock as clock:
+            await bench.ready()
+            run_of_clock = asyncio.create_task(clock.run_til(target_time=WALL + 1.0))
+            await turns()
+            bench.time.advance(1.0)
+            await run_of_clock
+        assert bench.timestamps == []
+
+    run(scenario())
+
+
 def test_cancelling_a_run_ends_the_ticks_and_leaves_the_workers_running() -> None:
     async def scenario() -> None:
         bench = Bench()
