@@ -1,6 +1,6 @@
 """Walks: how many files a reader follows to understand one path through the package.
 
-The calls are recorded with `sys.setprofile` while real processes run. The section "Walks" of
+The calls are recorded with `sys.setprofile` while real processes run. The section "Call paths" of
 `docs/design.md` names the files.
 """
 
