@@ -41,6 +41,7 @@ from typing import NamedTuple
 import msgspec
 
 from chronopype_mp.core.boot import WorkerBoot
+from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.messages import (
     PROTOCOL,
     Beat,
@@ -58,6 +59,7 @@ from chronopype_mp.core.messages import (
     Welcome,
     WorkerSettings,
 )
+from chronopype_mp.core.state import TickAccount, TickCounters
 from chronopype_mp.core.stimuli import BeatReceived, GotReady, GuardBeatReceived, Stimulus
 
 __all__ = [
@@ -313,9 +315,9 @@ class WorkerSession:
 
     Attributes:
         state: how far it is; READY from `started` on.
+        has_started: whether the processor has started and the account of its ticks is open.
         next_due: when `Due` has something to do, on the caller's clock in seconds; None for never.
         newest_tick: the last tick that has arrived, for the caller to set.
-        stopped_at: the last tick before the `Stop` that has arrived; None before.
     """
 
     def __init__(self, boot: WorkerBoot, pid: int, package: str) -> None:
@@ -325,10 +327,22 @@ class WorkerSession:
         self._carried_out: dict[int, int] = {}
         self._oldest = 0
         self._configured = 0
+        self._beats = 0
+        self._network = NetworkStatus.STOPPED
+        self._revision = 0
+        self._last_connected: float | None = None
+        self._through = 0
+        self._stops_at = 0
+        self._stop_confirmed = False
         self.state = SessionState.WAITING
+        self.has_started = False
         self.next_due: float | None = 0.0
         self.newest_tick = 0
-        self.stopped_at: int | None = None
+
+    @property
+    def stopped_at(self) -> int | None:
+        """The last tick before the stop that the coordinator has asked for; None before that."""
+        return self._stops_at if self._stop_confirmed else None
 
     def handle(self, received: Downlink | Due, now: float) -> WorkerAnswer:
         """Take a command, or note that time has passed."""
@@ -342,10 +356,79 @@ class WorkerSession:
             return WorkerAnswer([], [])  # it comes again
         return self._take(received)
 
+    # What the worker reports
+
     def started(self, base: int) -> list[Uplink]:
         """Return what reports that the processor has started; its account opens after ``base``."""
-        self.state = SessionState.READY
+        self.has_started = True
+        self._through = base
+        if self.state is not SessionState.STOPPING:
+            self.state = SessionState.READY
         return [self._boot.report(Ready, base=base)]
+
+    def stop(self) -> list[Downlink]:
+        """Stop without a command; return the deed, once. Later commands are only acknowledged."""
+        if self.state is SessionState.STOPPING:
+            return []
+        self.state = SessionState.STOPPING
+        self._stops_at = self.newest_tick
+        return [Stop(seq=self.newest_tick)]
+
+    def network_changed(
+        self, network: NetworkStatus, error: str | None, last_connected: float | None
+    ) -> list[Uplink]:
+        """Return what reports the network status, if it has changed; see `Status`."""
+        if network is self._network:
+            return []
+        self._network = network
+        self._last_connected = last_connected
+        self._revision += 1
+        return [
+            self._boot.report(
+                Status,
+                network=network,
+                revision=self._revision,
+                error=error,
+                last_connected=last_connected,
+            )
+        ]
+
+    def beat(self, **figures: object) -> list[Uplink]:
+        """Return a beat with the figures of `Beat`; nothing before the processor has started."""
+        if not self.has_started:
+            return []
+        self._beats += 1
+        return [
+            self._boot.report(
+                Beat,
+                serial=self._beats,
+                network=self._network,
+                revision=self._revision,
+                last_connected=self._last_connected,
+                **figures,
+            )
+        ]
+
+    def progressed(self, through: int) -> list[Uplink]:
+        """Return what reports that all ticks up to ``through`` are finished, if that is new."""
+        if not self.has_started or through <= self._through:
+            return []
+        self._through = through
+        return [self._boot.report(TickDone, seq=through)]
+
+    def bye(self, account: TickAccount, counters: TickCounters, largest_gap: float) -> list[Uplink]:
+        """Return the last report."""
+        return [
+            self._boot.report(
+                Bye,
+                account=account if self.has_started else None,
+                counters=counters,
+                largest_gap=largest_gap,
+                stopped_at=self.stopped_at,
+            )
+        ]
+
+    # What the coordinator says
 
     def _greet(self, now: float) -> list[Uplink]:
         if self.next_due is None or now < self.next_due:
@@ -370,7 +453,11 @@ class WorkerSession:
         # A frame that was overtaken by ticks was sent before them.
         command = msgspec.structs.replace(command, seq=max(command.seq, self.newest_tick))
         deeds = [command] if self._is_wanted(command) else []
-        seq = self._carried_out.setdefault(command.id, command.seq)
+        seq = command.seq
+        if isinstance(command, Stop):
+            self._stop_confirmed = True
+            seq = self._stops_at
+        seq = self._carried_out.setdefault(command.id, seq)
         return WorkerAnswer([self._boot.report(CommandDone, id=command.id, seq=seq)], deeds)
 
     def _is_wanted(self, command: Downlink) -> bool:
@@ -381,7 +468,7 @@ class WorkerSession:
             return False
         if isinstance(command, Stop):
             self.state = SessionState.STOPPING
-            self.stopped_at = command.seq
+            self._stops_at = command.seq
         elif isinstance(command, Configure):
             if command.id < self._configured:
                 return False

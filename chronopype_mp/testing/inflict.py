@@ -91,7 +91,7 @@ def _ignore_signals(_: float, host: WorkerHost) -> None:
     """Ignore SIGTERM and the stop command."""
     asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    host._begin_stop = lambda seq: None  # type: ignore[method-assign]
+    host.ignore_stops()
 
 
 def _flood_logs(count: float, host: WorkerHost) -> None:

@@ -28,22 +28,18 @@ from chronopype_mp.core.codec import (
     decode_tick,
     decode_ticks,
 )
-from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.error_text import message_of, name_of, path_of, traceback_of
 from chronopype_mp.core.messages import (
-    Beat,
-    Bye,
     Configure,
     Downlink,
     Failure,
     Rehearse,
-    Status,
     Stop,
-    TickDone,
+    Uplink,
     Welcome,
     WorkerSettings,
 )
-from chronopype_mp.core.session import Due, SessionState, WorkerAnswer, WorkerSession
+from chronopype_mp.core.session import Due, WorkerAnswer, WorkerSession
 from chronopype_mp.core.state import TickRecorder
 from chronopype_mp.processors import NetworkProcessor, ProcessorState, TickProcessor
 from chronopype_mp.processors.base import HOSTED_BY
@@ -129,7 +125,7 @@ class WorkerHost:
         self._deeds: dict[type[Downlink], Callable[[Any], None]] = {
             Welcome: self._welcomed,
             Configure: self._configure,
-            Stop: self._stop_ordered,
+            Stop: self._begin_stop,
             Rehearse: self._rehearse,
         }
         self._settings = WorkerSettings()
@@ -139,12 +135,8 @@ class WorkerHost:
         self._over = False
         self._failures = 0
         self._garbage = 0
-        self._told_through = 0
         every_tick = boot.rules.every_tick
         self._batch = FRAMES_PER_READ_IN_FREE_RUNS if every_tick else FRAMES_PER_READ
-        self._shown_status = NetworkStatus.STOPPED
-        self._status_changes = 0
-        self._beats = 0
         self.turned_at = self._beat_due = monotonic()
 
     async def run(self) -> int:
@@ -188,9 +180,14 @@ class WorkerHost:
             self._abandon(self._processor)
 
     def stop(self) -> None:
-        """Stop gracefully, as if the coordinator had asked for it. Idempotent."""
-        if self._end is not None and self._stopping is None:
-            self._begin_stop(self._session.newest_tick)
+        """Stop gracefully without a command of the coordinator. Idempotent."""
+        if self._end is not None:
+            for deed in self._session.stop():
+                self._deeds[type(deed)](deed)
+
+    def ignore_stops(self) -> None:
+        """Carry out no stop from now on: a fault to rehearse."""
+        self._deeds[Stop] = lambda command: None
 
     def fail(self, part: str, error: BaseException) -> None:
         """End with a fatal report: a part of the worker has failed without which it cannot run."""
@@ -263,15 +260,9 @@ class WorkerHost:
         self._read()
         base = self._session.newest_tick
         self._dispatcher.open(base)
-        for report in self._session.started(base):
-            self.outbox.post(report)
+        self._post(self._session.started(base))
         self._post_beat(0.0)
         return True
-
-    @property
-    def _started(self) -> bool:
-        """Whether the processor has started and the account of its ticks is open."""
-        return self._session.state in (SessionState.READY, SessionState.STOPPING)
 
     def _read(self) -> None:
         """Take what has come in; ticks before a command are dealt with before it."""
@@ -305,7 +296,7 @@ class WorkerHost:
 
     def _take_ticks(self, seq: int, timestamps: Sequence[float]) -> None:
         self._session.newest_tick = max(self._session.newest_tick, seq + len(timestamps) - 1)
-        if self._started and self._stopping is None:
+        if self._session.has_started and self._stopping is None:
             assert self._dispatcher is not None
             self._dispatcher.offer(seq, timestamps)
 
@@ -313,14 +304,10 @@ class WorkerHost:
         """Report which ticks are over, where the coordinator waits for that."""
         if not self._boot.rules.every_tick or self._dispatcher is None:
             return
-        through = self._dispatcher.through
-        if self._started and through > self._told_through:
-            self._told_through = through
-            self.outbox.post(self._boot.report(TickDone, seq=through))
+        self._post(self._session.progressed(self._dispatcher.through))
 
     def _obey(self, answer: WorkerAnswer) -> None:
-        for report in answer.reports:
-            self.outbox.post(report)
+        self._post(answer.reports)
         for deed in answer.deeds:
             self._deeds[type(deed)](deed)
 
@@ -335,9 +322,11 @@ class WorkerHost:
         self._set_network(command.settings)
         self._set_paused(command.settings.paused)
 
-    def _stop_ordered(self, command: Stop) -> None:
-        if self._stopping is None:
-            self._begin_stop(command.seq)
+    def _begin_stop(self, command: Stop) -> None:
+        self._stopping = asyncio.get_running_loop().create_task(
+            self._stop_gracefully(command.seq), name=f"stop of {self._boot.worker}"
+        )
+        self._stopping.add_done_callback(self._stop_ended)
 
     def _rehearse(self, command: Rehearse) -> None:
         importlib.import_module(FAULTS_MODULE).inflict(command.fault, command.amount, self)
@@ -377,17 +366,11 @@ class WorkerHost:
         except BaseException as error:
             self._report(hook, error)
 
-    def _begin_stop(self, seq: int) -> None:
-        self._stopping = asyncio.get_running_loop().create_task(
-            self._stop_gracefully(seq), name=f"stop of {self._boot.worker}"
-        )
-        self._stopping.add_done_callback(self._stop_ended)
-
     async def _stop_gracefully(self, seq: int) -> None:
         """Run the last tick, stop the processor, clean up, say bye."""
         assert self._end is not None
         processor, dispatcher = self._processor, self._dispatcher
-        if processor is None or dispatcher is None or not self._started:
+        if processor is None or dispatcher is None or not self._session.has_started:
             self._finish(EXIT_OK)
             return
         dispatcher.close(seq)
@@ -411,15 +394,13 @@ class WorkerHost:
     def _say_bye(self) -> None:
         dispatcher = self._dispatcher
         assert dispatcher is not None
-        self.outbox.post(
-            self._boot.report(
-                Bye,
-                account=dispatcher.account if self._started else None,
-                counters=self._recorder.counters,
-                largest_gap=dispatcher.largest_gap,
-                stopped_at=self._session.stopped_at,
-            )
+        self._post(
+            self._session.bye(dispatcher.account, self._recorder.counters, dispatcher.largest_gap)
         )
+
+    def _post(self, reports: list[Uplink]) -> None:
+        for report in reports:
+            self.outbox.post(report)
 
     def _finish(self, code: int) -> None:
         if self._end is not None and not self._end.done():
@@ -433,27 +414,20 @@ class WorkerHost:
             self.beat()
 
     def _post_beat(self, lag: float) -> None:
-        if not self._started or self._dispatcher is None:
-            return
+        assert self._dispatcher is not None
         rss, cpu = self._usage()
-        self._beats += 1
-        self.outbox.post_if_free(
-            self._boot.report(
-                Beat,
-                serial=self._beats,
-                account=self._dispatcher.account,
-                counters=self._recorder.counters,
-                largest_gap=self._dispatcher.largest_gap,
-                lag=lag,
-                network=self._shown_status,
-                revision=self._status_changes,
-                last_connected=self._last_connected(),
-                rss=rss,
-                cpu=cpu,
-                reports_lost=self.outbox.lost,
-                frames_dropped=self._garbage,
-            )
+        beats = self._session.beat(
+            account=self._dispatcher.account,
+            counters=self._recorder.counters,
+            largest_gap=self._dispatcher.largest_gap,
+            lag=lag,
+            rss=rss,
+            cpu=cpu,
+            reports_lost=self.outbox.lost,
+            frames_dropped=self._garbage,
         )
+        for beat in beats:
+            self.outbox.post_if_free(beat)
 
     def _watch_tick(self, now: float) -> None:
         """End the process if a tick has outlived its timeout and swallowed its cancellation."""
@@ -483,27 +457,12 @@ class WorkerHost:
     def _network_changed(self, error: str | None) -> None:
         processor = self._processor
         assert isinstance(processor, NetworkProcessor)
-        status = processor.network_status
-        if status is self._shown_status:
-            return
-        self._shown_status = status
-        self._status_changes += 1
-        self.outbox.post(
-            self._boot.report(
-                Status,
-                network=status,
-                revision=self._status_changes,
-                error=error,
-                last_connected=self._last_connected(),
+        last = processor.last_connected_timestamp
+        self._post(
+            self._session.network_changed(
+                processor.network_status, error, None if math.isnan(last) else last
             )
         )
-
-    def _last_connected(self) -> float | None:
-        processor = self._processor
-        if not isinstance(processor, NetworkProcessor):
-            return None
-        last = processor.last_connected_timestamp
-        return None if math.isnan(last) else last
 
     def _hook_failed(self, hook: str, error: BaseException) -> None:
         self._report(hook, error)

@@ -324,6 +324,58 @@ def test_a_stop_is_the_last_deed_and_reports_the_tick_it_stopped_at() -> None:
     assert worker.session.stopped_at == 40
 
 
+def test_a_worker_that_stops_by_itself_only_acknowledges_what_comes_later() -> None:
+    worker = Worker()
+    worker.get_ready()
+    worker.session.newest_tick = 3
+    assert worker.session.stop() == [Stop(seq=3)]
+    assert worker.session.stop() == []
+    assert worker.take(configure(1)) == ([1], [])
+    assert worker.session.stopped_at is None, "nobody has asked for it"
+    reports, deeds = worker.session.handle(Stop(incarnation=2, id=2, oldest=2, seq=6), 0.0)
+    assert (reports, deeds) == ([BOOT.report(CommandDone, id=2, seq=3)], [])
+    assert worker.session.stopped_at == 3, "it took no tick after that one"
+
+
+def test_a_worker_that_stops_before_it_has_started_stays_stopped() -> None:
+    worker = Worker()
+    worker.take(Welcome(incarnation=2, settings=SLOW))
+    assert worker.session.stop() == [Stop(seq=0)]
+    worker.session.started(10)
+    assert worker.session.state is SessionState.STOPPING
+
+
+def test_nothing_is_reported_of_ticks_before_the_start() -> None:
+    worker = Worker()
+    figures = {"account": TickAccount(), "counters": TickCounters(), "largest_gap": 0.0}
+    assert worker.session.beat(**figures, lag=0.0) == []
+    assert worker.session.progressed(5) == []
+    (bye,) = worker.session.bye(TickAccount(), TickCounters(), 0.0)
+    assert isinstance(bye, Bye)
+    assert bye.account is None
+
+
+def test_a_network_status_is_reported_when_it_changes_and_in_every_beat() -> None:
+    worker = Worker()
+    worker.get_ready()
+    connected = NetworkStatus.CONNECTED
+    (status,) = worker.session.network_changed(connected, None, 5.0)
+    assert status == BOOT.report(Status, network=connected, revision=1, last_connected=5.0)
+    assert worker.session.network_changed(connected, None, 5.0) == []
+    figures = {"account": TickAccount(), "counters": TickCounters(), "largest_gap": 0.0}
+    (beat,) = worker.session.beat(**figures, lag=0.0)
+    assert isinstance(beat, Beat)
+    assert (beat.network, beat.revision, beat.last_connected) == (connected, 1, 5.0)
+
+
+def test_progress_is_reported_once() -> None:
+    worker = Worker()
+    worker.get_ready()
+    assert worker.session.progressed(10) == [], "that was before the account"
+    assert worker.session.progressed(12) == [BOOT.report(TickDone, seq=12)]
+    assert worker.session.progressed(12) == []
+
+
 def test_a_stop_that_ticks_have_overtaken_takes_effect_after_them() -> None:
     worker = Worker()
     worker.get_ready()

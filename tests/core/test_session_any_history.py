@@ -8,6 +8,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.ledger import Ledger
 from chronopype_mp.core.messages import (
     Beat,
@@ -15,6 +16,7 @@ from chronopype_mp.core.messages import (
     Configure,
     Downlink,
     Ready,
+    Status,
     Stop,
     Uplink,
     Welcome,
@@ -89,7 +91,7 @@ class History:
         self.applied: WorkerSettings | None = None
         self.configured: list[int] = []
         self.account: TickAccount | None = None
-        self.beats = 0
+        self.network = self.shown = NetworkStatus.STOPPED
         self.stops = 0
         self.said_bye = False
 
@@ -100,6 +102,8 @@ class History:
         self._tick()
         if not calm and self.rng.random() < 0.2:
             self.configure()
+        if not calm and self.account is not None and self.rng.random() < 0.3:
+            self.change_network()
         self._to_worker([], self.down.release())
         self._to_coordinator([], self.up.release())
         self._follow(self.worker.handle(Due(), self.now))
@@ -119,13 +123,12 @@ class History:
 
     def say_bye(self) -> None:
         self.said_bye = True
-        bye = BOOT.report(
-            Bye,
-            account=self.account,
-            counters=TickCounters(),
-            stopped_at=self.worker.stopped_at,
-        )
-        self._to_coordinator([bye])
+        assert self.account is not None
+        self._to_coordinator(self.worker.bye(self.account, TickCounters(), 0.0))
+
+    def change_network(self) -> None:
+        self.network = self.rng.choice(list(NetworkStatus))
+        self._to_coordinator(self.worker.network_changed(self.network, None, None))
 
     def _tick(self) -> None:
         self.seq += 1
@@ -137,16 +140,8 @@ class History:
             self.worker.newest_tick = self.seq
 
     def _beat(self) -> None:
-        self.beats += 1
-        beat = BOOT.report(
-            Beat,
-            serial=self.beats,
-            account=self.account,
-            counters=TickCounters(),
-            largest_gap=0.0,
-            lag=0.0,
-        )
-        self._to_coordinator([beat])
+        figures = {"account": self.account, "counters": TickCounters()}
+        self._to_coordinator(self.worker.beat(**figures, largest_gap=0.0, lag=0.0))
 
     # The edges
 
@@ -171,6 +166,8 @@ class History:
             for fact in facts:
                 if isinstance(fact, Ready):
                     self.ledger.open(fact.base)
+                elif isinstance(fact, Status):
+                    self.shown = fact.network
                 elif isinstance(fact, Beat | Bye) and fact.account is not None:
                     self.ledger.report(fact.account)
             self._to_worker(commands)
@@ -222,6 +219,8 @@ def test_whatever_the_wire_does_both_sides_agree_in_the_end(case: tuple[int, flo
     assert history.applied == history.wanted
     assert history.configured == sorted(set(history.configured))
     assert history.coordinator.settled
+    # The mirror shows the worker's network status, however many reports of it were lost.
+    assert history.shown is history.network
     # No livelock: once all is settled, beats are all that is said.
     before = (history.down.carried, history.up.carried)
     history.step(calm=True)

@@ -975,3 +975,23 @@ def test_a_permanent_task_that_the_processor_cancels_ends_the_worker_with_a_repo
             assert await coordinator.ended() == EXIT_FAILED
 
     run(scenario())
+
+
+def test_no_hook_runs_after_a_stop_that_nobody_asked_for_but_its_own() -> None:
+    async def scenario() -> None:
+        processor = Noted()
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome()
+            coordinator.tick(1)
+            await coordinator.run_to(TickAccount(base=0, run=1))
+            coordinator.host.stop()
+            settings = WorkerSettings(paused=True)
+            coordinator.command(Configure(incarnation=2, id=1, settings=settings))
+            coordinator.command(Stop(incarnation=2, id=2, oldest=1, seq=6))
+            assert await coordinator.ended() == EXIT_OK
+            bye = await coordinator.wait_for(Bye)
+            assert bye.account == TickAccount(base=0, run=1)
+            assert bye.stopped_at in (None, 1), "it took no tick after the first"
+            assert "pause" not in processor.calls
+
+    run(scenario())
