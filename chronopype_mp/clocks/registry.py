@@ -164,9 +164,8 @@ class ProcessorRegistry(Publisher):
         self._list_processors()
         if isinstance(record.source, TickProcessor):
             record.source._mirror = None
-        coordinator = self._open_coordinator
-        if coordinator is not None:
-            coordinator.remove(record)
+        if self._coordinator is not None:
+            self._coordinator.remove(record)
 
     def pause_processor(self, processor: Member | WorkerHandle | str) -> None:
         """Hold back all ticks that are published from now on. Idempotent.

@@ -37,7 +37,7 @@ MEGABYTE = 1 << 20
 
 STALL_TIMEOUT = 2.0
 
-PATIENCE = 30.0
+RECOVERS_WITHIN = 30.0
 """Seconds for a fault to be detected, and for the recovery."""
 
 POLICY = Supervision(
@@ -143,10 +143,10 @@ async def _act(scene: Scene, victim: WorkerHandle, events: EventRecorder, deaths
     began = wall()
     scene.inflict(victim)
     death = await events.wait_for(
-        WorkerDied, worker=victim.name, count=deaths + 1, timeout=PATIENCE
+        WorkerDied, worker=victim.name, count=deaths + 1, timeout=RECOVERS_WITHIN
     )
     ready = await events.wait_for(
-        WorkerReady, worker=victim.name, incarnation=death.incarnation + 1, timeout=PATIENCE
+        WorkerReady, worker=victim.name, incarnation=death.incarnation + 1, timeout=RECOVERS_WITHIN
     )
     return Finding(scene, death, death.at - began, ready.at - death.at)
 

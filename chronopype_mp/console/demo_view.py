@@ -113,7 +113,6 @@ class TableView(DemoView):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._lines: deque[str] = deque(maxlen=SHOWN_EVENTS)
-        self._table: Table | None = None
         self._live = Live(
             console=console,
             auto_refresh=False,

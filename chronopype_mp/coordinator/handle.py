@@ -84,6 +84,12 @@ class WorkerHandle:
         return None if incarnation is None else incarnation.pid
 
     @property
+    def is_inline(self) -> bool:
+        """Whether the worker runs in this process, by the inline launcher."""
+        incarnation = self._record.incarnation
+        return incarnation is not None and incarnation.is_inline
+
+    @property
     def incarnation(self) -> int:
         """Counts the worker's processes since the clock was entered; 0 before the first."""
         view = self._view()
@@ -189,8 +195,6 @@ class WorkerHandle:
         if self._record.is_removed:
             raise WorkerError(self.name, "it was removed from its clock")
         if coordinator is None or not coordinator.is_open or not coordinator.has(self._record):
-            if self._record.is_removed:
-                raise WorkerError(self.name, "it was removed from its clock")
             raise WorkerError(
                 self.name, f"{what}() needs a worker of a clock that has been entered"
             )

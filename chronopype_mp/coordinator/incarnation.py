@@ -185,8 +185,12 @@ class Incarnation:
 
     @property
     def is_inline(self) -> bool:
-        """Whether it runs in the owner's process and event loop."""
-        return self._process is not None and self._process.inline
+        """Whether it runs in the owner's process and event loop now."""
+        is_inline = False
+        if self._process is not None:
+            with self._trouble.noting("inline"):
+                is_inline = self._process.inline
+        return is_inline
 
     @property
     def stopped_at(self) -> int | None:
@@ -338,11 +342,11 @@ class Incarnation:
         """Return what can be seen of the process; None if the launcher fails."""
         if self._process is None:
             return Look()
-        return await self._soon("look()", self._process.look())
+        return await self._soon("look()", self._process.look)
 
-    async def _soon(self, what: str, work: Coroutine[object, object, T]) -> T | None:
+    async def _soon(self, what: str, make: Callable[[], Coroutine[object, object, T]]) -> T | None:
         """Await the launcher for `ANSWER_WITHIN`; return None if it fails."""
-        operation = asyncio.create_task(work)
+        operation = asyncio.create_task(_awaited(make))
         pause = asyncio.create_task(self._pause(ANSWER_WITHIN))
         try:
             await asyncio.wait({operation, pause}, return_when=asyncio.FIRST_COMPLETED)
@@ -415,7 +419,7 @@ class Incarnation:
 
     async def _run(self) -> None:
         try:
-            end = await self._live()
+            end = await self._launch_and_reap()
         except BaseException as error:
             if self._is_given_up:
                 raise
@@ -441,13 +445,17 @@ class Incarnation:
             never = Evidence(pid=None, exitcode=None)
             self._stimulate(Exited(self.record.name, self.number, never))
 
-    async def _live(self) -> Exited | LaunchFailed:
+    async def _launch_and_reap(self) -> Exited | LaunchFailed:
         """Start the process and see it to its end."""
         if not await self._may_start():
             never = Evidence(pid=None, exitcode=None)
             return Exited(self.record.name, self.number, never)
         try:
             process = await self._call("start()", self._start())
+            if not isinstance(process.pid, int):
+                with self._trouble.noting("kill()"):
+                    process.kill()
+                raise TypeError(f"start() returned a process whose pid is {process.pid!r}")
             launched = Launched(self.record.name, self.number, process.pid)
         except BaseException as error:
             if self._is_given_up:
@@ -497,7 +505,8 @@ class Incarnation:
 
     async def _start(self) -> WorkerProcess:
         machinery, record = self._machinery, self.record
-        original, record.launched = None if record.launched else record.original, True
+        original = None if record.launched else record.original
+        record.launched = True
         boot = boot_of(self, self.token, machinery.hub, machinery.rules, machinery.event_loop)
         return await machinery.launcher.start(
             boot, machinery.hub, original, machinery.ticker.wait_for_gap
@@ -562,9 +571,7 @@ class Incarnation:
         await self._call_until_done("kill()", functools.partial(self._bury, process))
         end: ProcessEnd | None = None
         if not is_exit:  # the program ends; another wait would raise it again
-            end = await self._call_until_done(
-                "wait()", lambda: self._soon("wait()", process.wait())
-            )
+            end = await self._call_until_done("wait()", lambda: self._soon("wait()", process.wait))
         return end or ProcessEnd(exitcode=None)
 
     async def _bury(self, process: WorkerProcess) -> None:
@@ -617,3 +624,8 @@ class Incarnation:
             self._output = None
         evidence = gather(self, end, output, lost)
         return msgspec.structs.replace(evidence, trouble=self._trouble.text)
+
+
+async def _awaited(make: Callable[[], Coroutine[object, object, T]]) -> T:
+    """Call and await, so that what the call itself raises is raised here, too."""
+    return await make()

@@ -46,7 +46,7 @@ CALM_AFTER = 0.5
 WAITING = 2_000_000
 """Characters that may be queued for writing. Further lines are omitted."""
 
-STUCK_AFTER = 1.0
+GIVE_UP_WRITER_AFTER = 1.0
 """Seconds to wait for a stdout that accepts nothing when the pump closes."""
 
 
@@ -237,14 +237,14 @@ class OutputPump:
         """Write what is queued and end both threads.
 
         Call this after all outputs have finished. It waits for the writer for at most
-        `STUCK_AFTER` seconds. A writer that is stuck in a write ends when that write returns.
+        `GIVE_UP_WRITER_AFTER` seconds. A writer that is stuck in a write ends when it returns.
         """
         with self._lock:
             self._open = False
         os.write(self._wake_write, b"\0")
         self._reader.join()
         self._texts.put(None)
-        self._writer.join(STUCK_AFTER)
+        self._writer.join(GIVE_UP_WRITER_AFTER)
         self._abandoned = True
         self._selector.close()
         os.close(self._wake_read)

@@ -57,12 +57,15 @@ class WorkerProcess(Protocol):
     Attributes:
         pid: its process id.
         pipes: the readable ends of its stdout and stderr; whoever reads them closes them.
-        inline: it shares the owner's process and event loop.
     """
 
     pid: int
     pipes: tuple[int, int] | None
-    inline: bool
+
+    @property
+    def inline(self) -> bool:
+        """Whether it runs in the owner's process and event loop; False once it has ended there."""
+        ...
 
     async def wait(self) -> ProcessEnd:
         """Wait for the end of the process. Cancelling this leaves the process alone."""

@@ -30,12 +30,16 @@ class _InlineWorker:
     """A worker that is a task."""
 
     pipes: tuple[int, int] | None = None
-    inline = True
 
     def __init__(self) -> None:
         self.pid = os.getpid()
         self._task: asyncio.Task[int] | None = None
         self._exceptions: OrderedDict[int, BaseException] = OrderedDict()
+
+    @property
+    def inline(self) -> bool:
+        """Whether the task runs: once it has ended, nothing of the worker is in this process."""
+        return self._task is None or not self._task.done()
 
     def begin(self, boot: WorkerBoot, hub: MemoryHub, original: TickProcessor | None) -> None:
         work = importlib.import_module(ENTRY).work

@@ -93,8 +93,8 @@ class Leftovers:
                 return
             try:
                 reap(ended, killed | kill_marked(ended))
-            except OSError as error:
-                # For example, no descriptors are left. The search is repeated.
+            except Exception as error:
+                # For example, no descriptors are left. The search is repeated; the thread goes on.
                 logger.warning("cannot search for what workers have left behind: %s", error)
                 with self._changed:
                     if self._is_closing:

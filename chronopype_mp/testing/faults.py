@@ -150,6 +150,6 @@ def _inflict(handle: WorkerHandle, fault: str, amount: float) -> None:
 def _pid(handle: WorkerHandle) -> int:
     if handle.pid is None:
         raise WorkerError(handle.name, "it has no process now")
-    if handle.pid == os.getpid():
+    if handle.is_inline:
         raise WorkerError(handle.name, "it runs inline, so the fault would hit this process")
     return handle.pid

@@ -173,7 +173,10 @@ class _FaultyProcess:
         self._inner = inner
         self.pid = inner.pid
         self.pipes = inner.pipes
-        self.inline = inner.inline
+
+    @property
+    def inline(self) -> bool:
+        return self._inner.inline
 
     async def wait(self) -> ProcessEnd:
         return await self._launcher._answer("wait", self._inner.wait)

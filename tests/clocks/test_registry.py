@@ -556,3 +556,21 @@ def test_a_hook_that_fails_is_reported_and_hinders_nothing(hook: str) -> None:
         assert bench.events.of(WorkerStopped) != []
 
     run(scenario())
+
+
+def test_a_processor_that_is_removed_after_the_clock_was_left_leaves_nothing_behind() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        handle = bench.clock.add_processor(Scribe(), name="a")
+        async with bench.clock:
+            await handle.wait_ready()
+        bench.clock.remove_processor(handle)
+        coordinator = bench.clock._coordinator
+        assert coordinator is not None
+        assert not coordinator.has(handle._record)
+        assert handle._record.payload == b""
+        with pytest.raises(KeyError):
+            coordinator.view("a")
+        assert handle.incarnation == 1, "the handle stays valid"
+
+    run(scenario())

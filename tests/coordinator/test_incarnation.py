@@ -1068,3 +1068,61 @@ def test_an_error_in_a_watch_is_one_of_the_machinery() -> None:
         await rig.ended()
 
     run(scenario())
+
+
+# Launchers that do not keep to the protocol
+
+
+def test_a_look_that_raises_when_it_is_called_is_one_without_an_answer() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        process = await rig.ready()
+
+        def look() -> object:
+            raise OSError("look fails")
+
+        process.look = look  # type: ignore[assignment,method-assign]
+        rig.incarnation.probe()
+        await turns()
+        assert rig.of(Probed) == []
+        process.exit(1)
+        evidence = (await rig.exited()).evidence
+        assert "look() failed: OSError: look fails" in (evidence.trouble or "")
+
+    run(scenario())
+
+
+def test_a_process_without_a_process_id_is_killed_and_its_launch_has_failed() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        start = rig.launcher.start
+
+        async def start_badly(*arguments: Any) -> UnrulyProcess:
+            process = await start(*arguments)
+            process.pid = None  # type: ignore[assignment]
+            return process
+
+        rig.launcher.start = start_badly  # type: ignore[method-assign]
+        end = await rig.ended()
+        assert isinstance(end, LaunchFailed)
+        assert "pid is None" in end.error
+        assert "kill" in rig.launcher.calls
+
+    run(scenario())
+
+
+def test_a_process_that_does_not_say_whether_it_is_inline_is_not() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        process = await rig.ready()
+
+        def inline(_: object) -> bool:
+            raise AttributeError("inline")
+
+        process.__class__ = type("Odd", (UnrulyProcess,), {"inline": property(inline)})
+        assert not rig.incarnation.is_inline
+        rig.incarnation.look_at_the_time()
+        process.exit(1)
+        assert "inline failed" in ((await rig.exited()).evidence.trouble or "")
+
+    run(scenario())

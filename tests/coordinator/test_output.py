@@ -21,9 +21,9 @@ import pytest
 from chronopype_mp.coordinator.output import (
     CALM_AFTER,
     CHUNK,
+    GIVE_UP_WRITER_AFTER,
     KEPT_LINES,
     LONGEST,
-    STUCK_AFTER,
     WAITING,
     OutputPump,
 )
@@ -495,7 +495,7 @@ def test_a_stdout_that_is_stuck_keeps_nobody_from_being_read_or_closed() -> None
         assert rig.output.lines == 100_001
         began = time.monotonic()
         await asyncio.to_thread(rig.close)
-        assert time.monotonic() - began < STUCK_AFTER + 5.0
+        assert time.monotonic() - began < GIVE_UP_WRITER_AFTER + 5.0
         stuck.released.set()
         await asyncio.to_thread(rig.pump._writer.join, 10.0)
         assert stuck.getvalue() == "[w] first\n"

@@ -78,8 +78,8 @@ async def hang() -> None:
 class HidesTheEnd(FirstFails):
     """`wait` hangs once, and so do the first ``looks`` looks."""
 
-    def __init__(self, looks: int) -> None:
-        super().__init__(ForkserverLauncher())
+    def __init__(self, looks: int, inner: Launcher | None = None) -> None:
+        super().__init__(inner or ForkserverLauncher())
         self.looks = looks
 
     async def spoil(self, process: WorkerProcess) -> None:
@@ -140,6 +140,23 @@ def test_an_end_that_the_launcher_hides_is_found_and_its_exit_status_is_read(
             assert (death.reason, death.signal) == (reason, "SIGKILL")
             assert "wait() did not return" in (death.detail or "")
             assert (death.detail or "").count("look() failed: TimeoutError") == looks
+            await watched.events.wait_for(WorkerReady, incarnation=2)
+
+    run(scenario())
+
+
+def test_an_end_of_an_inline_worker_that_the_launcher_hides_is_found_too() -> None:
+    policy = msgspec.structs.replace(SHORT, loop_stall_timeout=0.5)
+
+    async def scenario() -> None:
+        launcher = HidesTheEnd(0, get_launcher("inline"))
+        watched = Watched(launcher=launcher, supervision=policy)
+        async with watched.clock as clock:
+            await clock.add_processor(TickProcessor(), name="a").wait_ready()
+            assert launcher.first is not None
+            launcher.first.kill()
+            death = await watched.events.wait_for(WorkerDied)
+            assert "wait() did not return" in (death.detail or "")
             await watched.events.wait_for(WorkerReady, incarnation=2)
 
     run(scenario())
