@@ -333,8 +333,7 @@ class Soak:
             if slope > STEEPEST and (name != "resident" or self.minutes >= SETTLED):
                 self.add_problem(f"memory, {name}: {slope / MEGABYTE:+.2f} MiB per minute")
         print("faults:", dict(sorted(self.inflicted.items())))
-        if self.launcher.injected:
-            print("faults of the launcher:", dict(sorted(self.launcher.injected.items())))
+        print("faults of the launcher:", dict(sorted(self.launcher.injected.items())))
         reasons = collections.Counter(reason for _, _, reason in self.deaths)
         print("deaths:", len(self.deaths), dict(sorted(reasons.items())))
         print("ticks:", dict(totals))

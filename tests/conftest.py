@@ -17,10 +17,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# A background shell starts pytest with SIGINT ignored, and an ignored signal is inherited by every
-# program that a test starts and interrupts.
+# A background shell starts pytest with SIGINT and SIGQUIT ignored, nohup with SIGHUP. An ignored
+# signal is inherited by every program that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 # Another process' turn on a shared machine says nothing about the code under test.
 settings.register_profile("shared-machine", deadline=None)

@@ -164,6 +164,7 @@ class Incarnation:
         self._early_ready: GotReady | None = None
         self._trouble = Trouble(record.name, number, machinery.guard)
         self._operation: asyncio.Task[Any] | None = None
+        self._of_task: BaseException | None = None
         self._is_stuck = False
         self._is_given_up = False
         self._is_over = False
@@ -463,6 +464,7 @@ class Incarnation:
             message = "worker %r cannot be launched"
             guard = self._machinery.guard
             guard.log(logger, logging.DEBUG, message, self.record.name, error=error)
+            self._end_later("start()", error)
             # The process may have reported before its start failed.
             lost = self._close_account()
             return LaunchFailed(self.record.name, self.number, brief(error), lost)
@@ -484,6 +486,7 @@ class Incarnation:
     def _broken_by(self, error: BaseException) -> Exited:
         """Return the end of a process that cannot be followed any further."""
         self._trouble.note("supervision", error)
+        self._end_later("supervision", error)
         if self._process is not None:
             with self._trouble.noting("kill()"):
                 self._process.kill()
@@ -521,10 +524,16 @@ class Incarnation:
         finally:
             self._operation = None
         if not operation.cancelled():
+            self._of_task = operation.exception()
             return operation.result()
         if self._is_stuck:
             raise RuntimeError(f"{what} did not return and was given up")
         raise _Cancelled(f"{what} was cancelled")
+
+    def _end_later(self, what: str, error: BaseException) -> None:
+        """Let an exit that struck in this task end the program; asyncio raises those of others."""
+        if error is not self._of_task:
+            self._trouble.end_later(what, error)
 
     async def _call_until_done(
         self, what: str, make: Callable[[], Coroutine[object, object, T]]
@@ -567,6 +576,7 @@ class Incarnation:
             if self._is_given_up:
                 raise
             self._trouble.note("wait()", error)
+            self._end_later("wait()", error)
             is_exit = isinstance(error, KeyboardInterrupt | SystemExit)
         await self._call_until_done("kill()", functools.partial(self._bury, process))
         end: ProcessEnd | None = None
@@ -599,6 +609,7 @@ class Incarnation:
             if self._is_given_up:
                 raise
             self._trouble.note("the inbox", error)
+            self._end_later("the inbox", error)
 
     def _watch_output(self) -> None:
         assert self._process is not None
@@ -616,10 +627,8 @@ class Incarnation:
         lost = self._close_account()
         output: tuple[str, ...] = ()
         if self._output is not None:
-            try:
+            with self._trouble.noting("output"):
                 output = self._output.finish()
-            except BaseException as error:
-                self._trouble.note("output", error)
             record.output_lines += self._output.lines
             self._output = None
         evidence = gather(self, end, output, lost)

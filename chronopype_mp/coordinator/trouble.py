@@ -41,13 +41,12 @@ class Trouble:
 
     @contextlib.contextmanager
     def noting(self, what: str) -> Iterator[None]:
-        """Note what the block raises; an exit ends the program later, see `Guard`."""
+        """Note what the block raises; an exit ends the program later."""
         try:
             yield
         except BaseException as error:
             self.note(what, error)
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                self._guard.call(what, _raise, error)
+            self.end_later(what, error)
 
     def note(self, what: str, error: BaseException) -> None:
         """Note an error of ``what``; log it the first time."""
@@ -57,6 +56,14 @@ class Trouble:
             message = "%s of worker %r (incarnation %d) failed"
             of = (what, self._worker, self._incarnation)
             self._guard.log(logger, logging.ERROR, message, *of, error=error)
+
+    def end_later(self, what: str, error: BaseException) -> None:
+        """Let an exit end the program after the present work, see `Guard`; ignore other errors.
+
+        A second Ctrl-C raises `KeyboardInterrupt` in whatever is running.
+        """
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            self._guard.call(what, _raise, error)
 
 
 def brief(error: BaseException) -> str:

@@ -1126,3 +1126,24 @@ def test_a_process_that_does_not_say_whether_it_is_inline_is_not() -> None:
         assert "inline failed" in ((await rig.exited()).evidence.trouble or "")
 
     run(scenario())
+
+
+def test_a_ctrl_c_that_strikes_in_the_last_steps_ends_the_program_after_them() -> None:
+    """asyncio raises the second one in whatever runs at the time."""
+    rigs: list[Rig] = []
+
+    async def scenario() -> None:
+        rig = Rig()
+        rigs.append(rig)
+        process = await rig.ready()
+
+        def catch_up(timeout: float) -> object:
+            raise KeyboardInterrupt
+
+        rig.inbox.catch_up = catch_up  # type: ignore[assignment,method-assign]
+        process.exit(3)
+        await asyncio.Event().wait()
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(scenario())
+    assert len(rigs[0].of(Exited)) == 1
