@@ -117,9 +117,11 @@ class _End:
 
     def come(self, code: int) -> None:
         """Let the process end soon even if tasks, threads or exit handlers hold that up."""
-        threading.Thread(
+        thread = threading.Thread(
             target=self._wait, args=(code,), name="chronopype_mp exit", daemon=True
-        ).start()
+        )
+        with contextlib.suppress(RuntimeError):  # no thread can be started: end without it
+            thread.start()
 
     def _wait(self, code: int) -> None:
         if self.is_orphan:

@@ -146,16 +146,16 @@ async def main():
         )
         await hog.stdout.readline()
         faults.kill(victim)
+        deaths = lambda: n.events.of(WorkerDied, worker="victim")
+        await eventually(deaths)
         for _ in range(15):
-            died = len(n.events.of(WorkerDied, worker="victim"))
-            if victim.status is WorkerStatus.READY:
-                faults.kill(victim)  # it was faster than the hog
-            await eventually(
-                lambda: len(n.events.of(WorkerDied, worker="victim")) > died
-                or victim.status is WorkerStatus.READY
-            )
-            if "could not fork" in (victim.last_failure.error or ""):
+            died = len(deaths())
+            await eventually(lambda: len(deaths()) > died or victim.status is WorkerStatus.READY)
+            if any("could not fork" in (death.error or "") for death in deaths()):
                 break
+            if len(deaths()) == died:
+                faults.kill(victim)  # its start was faster than the hog
+                await eventually(lambda: len(deaths()) > died)
         await n.ticks(3)
         hog.kill()
         await hog.wait()
