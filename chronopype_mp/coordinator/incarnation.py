@@ -631,6 +631,9 @@ class Incarnation:
                 output = self._output.finish()
             record.output_lines += self._output.lines
             self._output = None
+        if end.exitcode is None and self.stopped_at is not None:
+            # It has said goodbye, but the owner does not get to know the statuses of its children.
+            end = msgspec.structs.replace(end, exitcode=0)
         evidence = gather(self, end, output, lost)
         return msgspec.structs.replace(evidence, trouble=self._trouble.text)
 

@@ -375,7 +375,10 @@ class Supervisor:
             if asked and evidence.killed:
                 w.ending, w.detail = DeathReason.STOP_TIMEOUT, "killed when the clock was shut down"
             elif evidence.exitcode is None and w.detail is None:
-                w.detail = "its exit status is unknown: the forkserver has died"
+                w.detail = (
+                    "its exit status is unknown: the forkserver has died, or the owner ignores "
+                    "SIGCHLD or reaps all its children"
+                )
             self._died(w, self._reason(w, evidence.exitcode), evidence, now)
         self._gone(w, evidence.exitcode, now)
 
