@@ -229,6 +229,7 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         """
         if self._phase is not Phase.OUTSIDE:
             raise ClockContextError("Clock is already in a context")
+        self._entered_by = os.getpid()
         self._settle_time()
         timestamp = self._boundary_before_now()
         rules = TickRules(
@@ -283,6 +284,8 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         """
         if self._phase is Phase.OUTSIDE:
             raise ClockContextError("Clock is not in a context")
+        if os.getpid() != self._entered_by:
+            return  # in a forked process; the workers are its parent's
         try:
             if exc is None:
                 await self.shutdown()
