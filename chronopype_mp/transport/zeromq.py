@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 
 import zmq
@@ -19,12 +19,11 @@ import zmq
 from chronopype_mp.core.codec import MAX_FRAME, TICK_TOPIC, TICKS_TOPIC, command_topic
 from chronopype_mp.exceptions import TransportError
 from chronopype_mp.transport.base import FRAMES_QUEUED
+from chronopype_mp.transport.private_directory import DIRECTORY_PREFIX, PrivateDirectory, sweep
 
 __all__ = ["ZmqHub", "ZmqLink", "ZmqSender"]
 
 READABLE = int(zmq.POLLIN)
-
-DIRECTORY_PREFIX = "chronopype_mp-"
 
 MAX_IPC_PATH = 107
 """Bytes. The size of sun_path in Linux's sockaddr_un without the final NUL."""
@@ -86,7 +85,6 @@ class ZmqHub:
     Attributes:
         down: the address for the workers' SUB sockets.
         up: the address for the workers' PUSH sockets.
-        directory: the private directory, or None if ``addresses`` were given.
 
     Raises:
         TransportError: an address cannot be bound.
@@ -95,9 +93,12 @@ class ZmqHub:
     def __init__(
         self, addresses: tuple[str, str] | None = None, queued: int = FRAMES_QUEUED
     ) -> None:
-        self.directory: str | None = None
+        self._directory: PrivateDirectory | None = None
+        self._is_down_lost = False
+        self._numbers = itertools.count(2)
         if addresses is None:
-            self.directory = tempfile.mkdtemp(prefix=DIRECTORY_PREFIX)
+            sweep()
+            self._directory = PrivateDirectory()
             addresses = (f"ipc://{self.directory}/down", f"ipc://{self.directory}/up")
         self._context = zmq.Context()
         self._pub: zmq.Socket[bytes] = self._context.socket(zmq.PUB)
@@ -116,6 +117,33 @@ class ZmqHub:
             raise
         self._echo = ZmqSender(self._context, self.up)
         self._readable = _Readable(self._pull)
+
+    @property
+    def directory(self) -> str | None:
+        """The private directory, or None if there is none."""
+        return None if self._directory is None else self._directory.path
+
+    def restore(self) -> None:
+        """Make the files again that somebody has removed, such as a cleaner of temporary files.
+
+        Connections that exist go on without them; new ones need them.
+
+        Raises:
+            OSError: that is impossible.
+            TransportError: an address cannot be bound.
+        """
+        if self._directory is not None:
+            self._directory.restore()
+            if not os.path.exists(self.file("up")):
+                self._bind_again(self._pull, "up")
+            # In the thread to which the socket belongs.
+            self._is_down_lost = not os.path.exists(self.file("down"))
+
+    def _bind_again(self, socket: zmq.Socket[bytes], name: str) -> None:
+        # Under another name first: libzmq keeps the old one in use.
+        path = self.file(f"{name}{next(self._numbers)}")
+        self._bind(socket, f"ipc://{path}")
+        os.rename(path, self.file(name))
 
     @staticmethod
     def _bind(socket: zmq.Socket[bytes], address: str) -> str:
@@ -138,6 +166,10 @@ class ZmqHub:
 
     def publish(self, frame: bytes) -> None:
         """Send a frame. It is dropped for workers whose queue is full."""
+        if self._is_down_lost:
+            self._is_down_lost = False
+            with contextlib.suppress(OSError, TransportError):  # `restore` sees it again
+                self._bind_again(self._pub, "down")
         if not frame.startswith((TICK_TOPIC, TICKS_TOPIC)):
             # The frame may be for a worker that has just subscribed. A send processes new
             # subscriptions at most once a millisecond. Reading EVENTS always processes them.
@@ -175,8 +207,8 @@ class ZmqHub:
             self._echo.close(0)
         self._pull.close()
         self._context.term()
-        if self.directory is not None:
-            shutil.rmtree(self.directory, ignore_errors=True)
+        if self._directory is not None:
+            self._directory.remove()
 
 
 class ZmqSender:

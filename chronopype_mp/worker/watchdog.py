@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 from types import FrameType
+from typing import IO
 
 from chronopype_mp.core.boot import STACKS_HEADER
 from chronopype_mp.launchers.base import STACKS_SIGNAL
@@ -37,9 +38,7 @@ class Watchdog:
     """
 
     def __init__(self, path: str) -> None:
-        self._file = (  # open for the process' life
-            open(path, "w+b", buffering=0) if path else tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
-        )
+        self._file = _open(path)  # for the process' life
         self._fd = self._file.fileno()
         self._own_end = self._file.write(STACKS_HEADER.pack(monotonic()))
         # No limit on the size of files applies to what is mapped.
@@ -80,6 +79,16 @@ class Watchdog:
                 self._own_end = STACKS_HEADER.size + len(stacks)
                 self._file.truncate(self._own_end)
                 self._file.seek(self._own_end)  # there the signal handlers write
+
+
+def _open(path: str) -> IO[bytes]:
+    """Open the file; without a name if there is none, or its directory was removed."""
+    if path:
+        with contextlib.suppress(OSError):
+            return open(path, "w+b", buffering=0)
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("chronopype_mp stacks"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
 
 
 def _leave_it_to_the_parent() -> None:
