@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         TransportError,
         WorkerError,
     )
+    from chronopype_mp.launchers.frozen import freeze_support
     from chronopype_mp.processors import (
         NetworkProcessor,
         NetworkStatus,
@@ -78,6 +79,7 @@ _HOMES = {
         "TransportError",
         "WorkerError",
     ),
+    "chronopype_mp.launchers.frozen": ("freeze_support",),
     "chronopype_mp.processors": (
         "NetworkProcessor",
         "NetworkStatus",
@@ -125,6 +127,7 @@ __all__ = [
     "WorkerStatistics",
     "WorkerStatus",
     "__version__",
+    "freeze_support",
 ]
 
 

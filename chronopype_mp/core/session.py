@@ -75,7 +75,7 @@ REPEAT_AFTER = 0.1
 """Seconds without an acknowledgement after which a command is sent again."""
 
 UNHEARD_AFTER = 1.0
-"""Seconds without an acknowledgement after which a stop is also asked for by SIGTERM."""
+"""Seconds without an acknowledgement after which a stop is also asked for by a signal."""
 
 FIRST_HELLO_INTERVAL = 0.005
 HELLO_INTERVAL = 0.05

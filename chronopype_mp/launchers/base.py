@@ -12,11 +12,14 @@ from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.processors import TickProcessor
 from chronopype_mp.transport.base import Hub
 
-__all__ = ["STACKS_SIGNAL", "Gap", "Launcher", "Look", "ProcessEnd", "WorkerProcess"]
+__all__ = ["STACKS_SIGNAL", "STOP_SIGNAL", "Gap", "Launcher", "Look", "ProcessEnd", "WorkerProcess"]
 
 STACKS_SIGNAL: int = getattr(signal, "SIGRTMAX", signal.SIGUSR2)
 """The signal at which a worker writes its stacks; hardly any other code uses it."""
 
+STOP_SIGNAL: int = STACKS_SIGNAL - 1 if hasattr(signal, "SIGRTMAX") else signal.SIGTERM
+"""The signal at which a worker stops gracefully. SIGTERM may be meant for the owner: a unit or
+container that is stopped sends it to every process."""
 
 Gap = Callable[[float], float]
 """Takes how long some work will keep a core busy, in seconds. Returns in how many seconds to begin

@@ -18,21 +18,27 @@ from typing import IO, Any
 
 import msgspec
 import multiprocess.forkserver
+import multiprocess.util
 import psutil
 
 from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.guarded_log import GuardedLogger
-from chronopype_mp.launchers.base import STACKS_SIGNAL, Look, ProcessEnd
+from chronopype_mp.launchers.base import STACKS_SIGNAL, STOP_SIGNAL, Look, ProcessEnd
 from chronopype_mp.launchers.leftovers import Leftovers
 from chronopype_mp.launchers.stacks import StacksFile
 from chronopype_mp.timing import loop_time
 
-__all__ = ["STUCK_AFTER", "ChildProcess", "continue_forkserver"]
+__all__ = ["STUCK_AFTER", "ChildProcess", "continue_forkserver", "disown_all"]
 
 logger = GuardedLogger("chronopype_mp.launchers")
 
 STUCK_AFTER = 1.0
 """Seconds to wait for the forkserver before checking whether it was stopped."""
+
+UNKNOWN_STATUS = 255
+"""What multiprocess takes for the exit status of a process if there is no way to know it."""
+
+_all: weakref.WeakSet[ChildProcess] = weakref.WeakSet()
 
 STACKS_POLL = 0.05
 """Seconds between two looks at the size of the stacks. They are complete once it stays the same."""
@@ -68,6 +74,7 @@ class ChildProcess:
         self._end: ProcessEnd | None = None
         self._has_been_reaped = False
         self._killed: set[int] = set()
+        self._is_disowned = False
         self._pidfd: int | None = None
         self.pid: int = process.pid
         self.pipes: tuple[int, int] | None = pipes
@@ -78,6 +85,7 @@ class ChildProcess:
                 self._has_been_reaped = True  # by the forkserver
             else:
                 self._close_pidfd = weakref.finalize(self, os.close, self._pidfd)
+        _all.add(self)
 
     # Its start
 
@@ -102,14 +110,30 @@ class ChildProcess:
             os.close(fd)
         self.pipes = None
         self._kill_now()
-        self._process.join(STUCK_AFTER)
+        self._join_for(STUCK_AFTER)
         if self._process.exitcode is None:
             continue_forkserver()
-            self._process.join(STUCK_AFTER)
+            self._join_for(STUCK_AFTER)
         if self._process.exitcode is None:
             logger.error("process %d cannot be killed; it is left behind", self.pid)
         else:
             self._release()
+
+    def _join_for(self, seconds: float) -> None:
+        self._process.join(seconds)
+        if self._process.exitcode is None and self._has_ended():
+            self._collect()
+
+    def disown(self) -> None:
+        """Leave the process to the one that this one was forked from.
+
+        The worker learns of its owner's death when the last copy of a pipe is closed, and the
+        forked process must not hold one.
+        """
+        self._is_disowned = self._has_been_reaped = True
+        self._boot.close()
+        if (finalizer := self._process._popen.finalizer) is not None:
+            multiprocess.util.close_fds(*finalizer._args)
 
     # Its end
 
@@ -117,7 +141,7 @@ class ChildProcess:
         """Wait for the end on file descriptors; nothing polls."""
         if self._end is None:
             knows_status = await self._wait_for_end()
-            self._process.join()
+            knows_status &= self._collect()
             code: int | None = self._process.exitcode
             self._release()
             self._end = ProcessEnd(
@@ -153,6 +177,28 @@ class ChildProcess:
                     await _readable(sentinel)
             except TimeoutError:
                 continue_forkserver()
+
+    def _collect(self) -> bool:
+        """Reap a process that has ended; return whether its exit status was still there.
+
+        It is not if the owner ignores SIGCHLD or reaps all its children.
+        """
+        popen = self._process._popen
+        if popen.method == "spawn" and popen.returncode is None:
+            # By the pidfd: another child of the owner may have got the process id since.
+            kind, number = (
+                (os.P_PID, self.pid) if self._pidfd is None else (os.P_PIDFD, self._pidfd)
+            )
+            end = None
+            with contextlib.suppress(ChildProcessError):
+                end = os.waitid(kind, number, os.WEXITED)
+            if end is None:
+                popen.returncode = UNKNOWN_STATUS
+                return False
+            killed = end.si_code != os.CLD_EXITED
+            popen.returncode = -end.si_status if killed else end.si_status
+        self._process.join()
+        return True
 
     def _release(self) -> None:
         """Close what was open for a process that has been reaped."""
@@ -229,8 +275,8 @@ class ChildProcess:
         self._killed.update(descendant.pid for descendant in descendants)
 
     def terminate(self) -> None:
-        """Send SIGTERM, at which the worker stops gracefully."""
-        self._signal(signal.SIGTERM)
+        """Send the signal at which the worker stops gracefully."""
+        self._signal(STOP_SIGNAL)
 
     def _signal(self, number: int) -> None:
         if self._has_been_reaped:
@@ -243,8 +289,9 @@ class ChildProcess:
 
     def clean_up(self) -> None:
         """Kill what is left of the process group, then what has left the group."""
-        self._kill_group()
-        self._leftovers.of(self.pid, self._killed)
+        if not self._is_disowned:
+            self._kill_group()
+            self._leftovers.of(self.pid, self._killed)
 
     def _kill_group(self) -> None:
         # The child leads its group from its first code on.
@@ -254,6 +301,13 @@ class ChildProcess:
     def exception(self, serial: int) -> BaseException | None:
         """Return None: exceptions stay in the worker."""
         return None
+
+
+def disown_all() -> None:
+    """Leave all processes to the one that this one was forked from."""
+    for process in list(_all):
+        process.disown()
+    _all.clear()
 
 
 def continue_forkserver() -> None:

@@ -3,7 +3,7 @@
 When the coordinator is gone, the forkserver waits at most `LAST_GRACE` until its workers have
 stopped gracefully. Then it kills those that cannot run any Python to do so (the GIL held by C code)
 and their children. It also removes the directory of its own socket, which multiprocess leaves
-behind when the coordinator is killed.
+behind when the coordinator is killed, and the other directories that have no owner any more.
 
 multiprocess' forkserver ends, and all workers with it, when a fork fails or a client disconnects
 before it has sent its request. Here it drops that request: ECONNABORTED is the only error after
@@ -29,6 +29,7 @@ from multiprocess import AuthenticationError, connection, reduction
 
 from chronopype_mp.launchers.leftovers import kill_marked
 from chronopype_mp.timing import monotonic, sleep
+from chronopype_mp.transport.private_directory import DIRECTORY_PREFIX, sweep
 
 __all__ = ["LAST_GRACE"]
 
@@ -57,7 +58,7 @@ def _socket_directory() -> str | None:
         finally:
             candidate.detach()
         directory = os.path.dirname(path)
-        if os.path.basename(directory).startswith(MULTIPROCESS_PREFIX):
+        if os.path.basename(directory).startswith((MULTIPROCESS_PREFIX, DIRECTORY_PREFIX)):
             return directory
     return None
 
@@ -78,6 +79,7 @@ def _finish(server: int, directory: str | None) -> None:
             kill_marked(stuck)
     if directory is not None:
         shutil.rmtree(directory, ignore_errors=True)
+        sweep(os.path.dirname(directory))
 
 
 def _children_of(parent: int) -> Iterator[bytes]:
@@ -133,7 +135,4 @@ def _drop_requests_that_fail(server: int) -> None:
 gc.collect()
 gc.freeze()
 _drop_requests_that_fail(os.getpid())
-# A forked process has the forkserver's handler until it leads a session of its own. A Ctrl-C in
-# these milliseconds is not meant for it either.
-signal.signal(signal.SIGINT, signal.SIG_IGN)
 atexit.register(_finish, os.getpid(), _socket_directory())

@@ -1,7 +1,8 @@
 """Launchers that start processes of `multiprocess`, by forkserver or spawn.
 
 The child must never run the main module again. Scripts without an ``if __name__ == "__main__"``
-guard and notebooks work because the new process is not told where the main module is. The main
+guard and notebooks work because the new process is not told where the main module is (see
+`helpers`). The main
 module itself stays as it is, because other threads go on using it, for example to pickle. The
 processor travels as a dill payload, which carries what it needs from the main module.
 
@@ -19,8 +20,8 @@ import contextlib
 import importlib
 import itertools
 import os
-import threading
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from typing import Any
@@ -28,12 +29,23 @@ from typing import Any
 import msgspec
 import multiprocess
 import multiprocess.process
-import multiprocess.spawn
 
 from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.guarded_log import GuardedLogger
 from chronopype_mp.launchers.base import Gap
-from chronopype_mp.launchers.child import STUCK_AFTER, ChildProcess, continue_forkserver
+from chronopype_mp.launchers.child import (
+    STUCK_AFTER,
+    ChildProcess,
+    continue_forkserver,
+    disown_all,
+)
+from chronopype_mp.launchers.frozen import check_frozen
+from chronopype_mp.launchers.helpers import (
+    close_retired_forkservers,
+    ensure_forkserver,
+    starting,
+    watch_forks,
+)
 from chronopype_mp.launchers.leftovers import Leftovers
 from chronopype_mp.launchers.serial_thread import SerialThread
 from chronopype_mp.processors import TickProcessor
@@ -63,34 +75,12 @@ leaks some, and takes its forkserver down, when it runs out of them halfway."""
 CLOSE_WITHIN = 5.0
 """Seconds to wait for each of the launcher's threads when it is closed."""
 
-_starting = threading.Lock()
+_launchers: weakref.WeakSet[_ProcessLauncher] = weakref.WeakSet()
 
 
 def _run(boot: Connection, stdout: Connection, stderr: Connection) -> None:
     """Run the worker's entry; in the child."""
     importlib.import_module(ENTRY).main(boot, stdout, stderr)
-
-
-@contextlib.contextmanager
-def _main_module_hidden() -> Iterator[None]:
-    """Leave the main module out of the preparation data of this thread's next process."""
-    with _starting:
-        prepare, thread = multiprocess.spawn.get_preparation_data, threading.get_ident()
-
-        def without_main(name: str) -> dict[str, Any]:
-            data: dict[str, Any] = prepare(name)
-            if threading.get_ident() == thread:
-                data.pop("init_main_from_name", None)
-                data.pop("init_main_from_path", None)
-                # Python ignores entries that are not strings; multiprocess fails on them.
-                data["sys_path"] = [entry for entry in data["sys_path"] if isinstance(entry, str)]
-            return data
-
-        multiprocess.spawn.get_preparation_data = without_main
-        try:
-            yield
-        finally:
-            multiprocess.spawn.get_preparation_data = prepare
 
 
 def _check_spare_fds() -> None:
@@ -122,6 +112,8 @@ class _ProcessLauncher:
         self._standby: ChildProcess | None = None
         self._numbers = itertools.count(1)
         self._users = 0
+        _launchers.add(self)
+        watch_forks(_leave_to_parent)
 
     def make_hub(self, queued: int) -> ZmqHub:
         """Return a hub on ipc sockets in a private directory.
@@ -135,7 +127,12 @@ class _ProcessLauncher:
         return ZmqHub(queued=queued)
 
     def open_hub(self, queued: int) -> ZmqHub:
-        """Return the hub of `make_hub`."""
+        """Return the hub of `make_hub`.
+
+        Raises:
+            ConfigError: this is a frozen program that has not called `freeze_support`.
+        """
+        check_frozen()
         hub = self.make_hub(queued)
         if self._users == 0:
             self._leftovers = Leftovers()
@@ -146,6 +143,8 @@ class _ProcessLauncher:
         self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None, gap: Gap
     ) -> ChildProcess:
         """Start a process in the launcher's thread."""
+        assert isinstance(hub, ZmqHub)
+        hub.restore()
         # A number and not the worker's name, which need not be a valid file name.
         stacks = hub.file(f"{next(self._numbers)}.stacks")
         boot = msgspec.structs.replace(boot, stacks=stacks)
@@ -208,7 +207,7 @@ class _ProcessLauncher:
             boot, *readers = connections[::2]
             output += (os.dup(reader.fileno()) for reader in readers)
             process = self._context.Process(target=_run, args=theirs, daemon=True)
-            with _main_module_hidden():
+            with starting():
                 process.start()
             # Otherwise the next start, in this thread, could read the exit status, which can be
             # read only once, while `wait` is about to do so in the event loop's thread.
@@ -240,10 +239,26 @@ class _ProcessLauncher:
         self._unblock()
         if self._thread.is_open:
             self._in_thread(self._discard_standby)
+            if not any(launcher._users > 0 for launcher in _launchers):
+                self._in_thread(close_retired_forkservers)
         if not self._thread.close(CLOSE_WITHIN):
             logger.error("a process start hangs; its thread is left behind")
         if not self._leftovers.close(CLOSE_WITHIN):
             logger.error("the search for what workers left behind hangs; its thread is left behind")
+
+    def disown(self) -> None:
+        """Forget, in a forked process, what belongs to its parent."""
+        self._thread = SerialThread("chronopype_mp launcher")
+        self._leftovers = Leftovers()
+        self._standby = None
+        self._users = 0
+
+
+def _leave_to_parent() -> None:
+    """Leave all workers to the process that this one was forked from."""
+    disown_all()
+    for launcher in list(_launchers):
+        launcher.disown()
 
 
 class ForkserverLauncher(_ProcessLauncher):
@@ -287,7 +302,7 @@ class ForkserverLauncher(_ProcessLauncher):
                 logger.debug("no spare process can be made: %s", error)
 
     def _make_process(self) -> ChildProcess:
-        self._context.set_forkserver_preload([PRELOAD])
+        ensure_forkserver([PRELOAD])
         try:
             return super()._make_process()
         except EOFError as error:

@@ -101,7 +101,7 @@ def crash(handle: WorkerHandle) -> None:
 
 
 def ignore_signals(handle: WorkerHandle) -> None:
-    """Ignore SIGTERM and the stop command from now on."""
+    """Ignore the signal and the command to stop from now on."""
     _inflict(handle, "ignore_signals", 0)
 
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from chronopype_mp.launchers.base import STOP_SIGNAL
 from chronopype_mp.timing import monotonic, sleep
 from chronopype_mp.transport.zeromq import ZmqSender
 
@@ -88,9 +89,9 @@ def _crash(_: float, host: WorkerHost) -> None:
 
 
 def _ignore_signals(_: float, host: WorkerHost) -> None:
-    """Ignore SIGTERM and the stop command."""
-    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Ignore the signal and the command to stop."""
+    asyncio.get_running_loop().remove_signal_handler(STOP_SIGNAL)
+    signal.signal(STOP_SIGNAL, signal.SIG_IGN)
     host.ignore_stops()
 
 

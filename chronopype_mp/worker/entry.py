@@ -23,6 +23,7 @@ import multiprocess.forkserver
 import multiprocess.process
 
 from chronopype_mp.core.boot import WORKER_MARK, WorkerBoot
+from chronopype_mp.launchers.base import STOP_SIGNAL
 from chronopype_mp.processors import ProcessorSpec, TickProcessor
 from chronopype_mp.timing import sleep
 from chronopype_mp.transport.zeromq import ZmqLink
@@ -160,8 +161,11 @@ def _reap_zombies() -> None:
 
 def _become_leader() -> None:
     """Lead a session of our own, so that Ctrl-C passes by and a kill takes our children along."""
-    os.setsid()
-    signal.signal(signal.SIGINT, no_effect)
+    if os.getsid(0) != os.getpid():
+        os.setsid()
+    # What reaches every process of the owner's unit is meant for the owner, which asks to stop.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, no_effect)
     if sys.platform == "linux":
         # A second line behind the guard: under spawn it tells of the coordinator's end, under the
         # forkserver of the forkserver's.
@@ -248,8 +252,8 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog, plumbing: Plumbing, end: _
     )
     logs = LogForwarder(boot, host.outbox, loop)
     logging.getLogger().addHandler(logs)
-    loop.add_signal_handler(signal.SIGTERM, host.stop)
-    plumbing.add(link, (boot.down, boot.up), loop, signal.SIGTERM, logs.prepare_fork)
+    loop.add_signal_handler(STOP_SIGNAL, host.stop)
+    plumbing.add(link, (boot.down, boot.up), loop, STOP_SIGNAL, logs.prepare_fork)
     guard = Guard(
         boot,
         multiprocess.process.parent_process().sentinel,
@@ -268,8 +272,8 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog, plumbing: Plumbing, end: _
         raise
     finally:
         # A stop that nobody heard confirmed is asked for again and again: not to cut this short.
-        loop.remove_signal_handler(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, no_effect)
+        loop.remove_signal_handler(STOP_SIGNAL)
+        signal.signal(STOP_SIGNAL, no_effect)
         logging.getLogger().removeHandler(logs)
         logs.end()
         host.outbox.flush()

@@ -3,7 +3,7 @@
 ::
 
     make the processor ─▶ Hello … until Welcome ─▶ processor.start ─▶ Ready
-        ─▶ ticks, commands, beats ─▶ Stop (or SIGTERM, or the parent's death)
+        ─▶ ticks, commands, beats ─▶ Stop (or STOP_SIGNAL, or the parent's death)
         ─▶ the last tick, processor.stop, await_cleanup ─▶ Bye
 
 Its twin is `chronopype_mp.core.session.WorkerSession`, which decides what is said to the

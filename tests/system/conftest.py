@@ -10,12 +10,10 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import multiprocess
-import multiprocess.forkserver
-import multiprocess.resource_tracker
 import psutil
 import pytest
 
+from chronopype_mp.launchers.helpers import ensure_forkserver
 from chronopype_mp.launchers.process import PRELOAD
 from tests.system.scripts import TOKEN, Scripts
 
@@ -40,9 +38,7 @@ def for_the_whole_session(tmp_path_factory: pytest.TempPathFactory) -> None:
     processor needs, the forkserver has preloaded.
     """
     tmp_path_factory.getbasetemp()
-    multiprocess.set_forkserver_preload([PRELOAD, "chronopype_mp.events", "pytest"])
-    multiprocess.forkserver.ensure_running()
-    multiprocess.resource_tracker.ensure_running()
+    ensure_forkserver([PRELOAD, "chronopype_mp.events", "pytest"])
 
 
 @pytest.fixture

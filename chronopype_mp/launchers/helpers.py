@@ -1,0 +1,271 @@
+"""How helper processes are executed: the forkserver, the resource tracker, workers under spawn.
+
+What happens to their owner must not end or mislead them. Before `multiprocess` gets control in a
+new process, the prelude has
+
+- made it the leader of a session of its own, so that signals to the owner's group pass by;
+- given SIGHUP, SIGINT and SIGTERM handlers that do nothing, for signals that reach every process of
+  a unit or container. A helper ends when its owner does, by its pipe;
+- reset the disposition of SIGCHLD and the signal mask, which the owner may have changed;
+- replaced the module path, on which the working directory would be first.
+
+The forkserver is replaced when it has ended, even if the owner does not learn of that because it
+ignores SIGCHLD or reaps all children, and when its socket was removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import sys
+import sysconfig
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import multiprocess
+import multiprocess.forkserver
+import multiprocess.process
+import multiprocess.resource_tracker
+import multiprocess.spawn
+import multiprocess.util
+
+from chronopype_mp.launchers.frozen import frozen_command, is_frozen
+from chronopype_mp.timing import monotonic, sleep
+from chronopype_mp.transport.private_directory import PrivateDirectory
+from chronopype_mp.transport.zeromq import MAX_IPC_PATH
+
+__all__ = ["close_retired_forkservers", "ensure_forkserver", "starting", "watch_forks"]
+
+PRELUDE = """\
+import sys
+sys.path[:] = {path}
+import os, signal
+for number in signal.SIGHUP, signal.SIGINT, signal.SIGTERM:
+    signal.signal(number, lambda *_: None)
+signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_SETMASK, ())
+os.setsid()
+"""
+"""A handler and not SIG_IGN, which the programs that a worker starts would inherit."""
+
+HANDLED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+LONGEST_NAME = len("/listener-01234567")
+"""Bytes that multiprocess adds to the path of its directory."""
+
+REAP_WITHIN = 1.0
+"""Seconds to wait for the end of forkservers that were replaced."""
+
+LOCK_WITHIN = 1.0
+"""Seconds that a fork of the owner waits for a start to finish."""
+
+
+class _Helpers:
+    """The state of this process; there is one.
+
+    Attributes:
+        lock: held while a process is started.
+        server: the process id of the forkserver that was started here.
+        directory: the one in which it listens; None if multiprocess had one already.
+        retired: forkservers without a socket: their process ids, and the ends of the pipes that
+            keep them alive.
+        in_fork: of each thread, whether it holds the lock while it forks.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.server: int | None = None
+        self.directory: PrivateDirectory | None = None
+        self.retired: list[tuple[int, int]] = []
+        self.in_fork = threading.local()
+
+
+_helpers = _Helpers()
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """Start the processes of `multiprocess` as this module describes, in this thread alone.
+
+    The new process is not told where the main module is.
+    """
+    with _helpers.lock:
+        prepare, spawn = multiprocess.spawn.get_preparation_data, multiprocess.util.spawnv_passfds
+        thread = threading.get_ident()
+
+        def without_main(name: str) -> dict[str, Any]:
+            data: dict[str, Any] = prepare(name)
+            if threading.get_ident() == thread:
+                data.pop("init_main_from_name", None)
+                data.pop("init_main_from_path", None)
+                data["sys_path"] = _module_path()
+            return data
+
+        def with_prelude(program: bytes, arguments: list[Any], fds: list[int]) -> int:
+            if threading.get_ident() != thread:
+                return int(spawn(program, arguments, fds))
+            # Until the new process has its handlers, signals wait.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+            try:
+                return int(spawn(program, _with_prelude(arguments), fds))
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+        multiprocess.spawn.get_preparation_data = without_main
+        multiprocess.util.spawnv_passfds = with_prelude
+        # It would unblock signals in this thread that the owner has blocked.
+        tracker, has_masks = (
+            multiprocess.resource_tracker,
+            multiprocess.resource_tracker._HAVE_SIGMASK,
+        )
+        tracker._HAVE_SIGMASK = False
+        try:
+            yield
+        finally:
+            tracker._HAVE_SIGMASK = has_masks
+            multiprocess.util.spawnv_passfds = spawn
+            multiprocess.spawn.get_preparation_data = prepare
+
+
+def _with_prelude(arguments: list[Any]) -> list[Any]:
+    prelude = PRELUDE.format(path=ascii(_module_path()))
+    if "-c" in arguments:
+        at = arguments.index("-c") + 1
+        code = prelude + arguments[at]
+        if is_frozen():
+            return frozen_command(arguments[0], code, arguments[at + 1 :])
+        return [*arguments[:at], code, *arguments[at + 1 :]]
+    # multiprocess' own way to start a frozen program; it runs in `freeze_support`.
+    keywords = ", ".join(arguments[2:])
+    code = f"{prelude}from multiprocess.spawn import spawn_main\nspawn_main({keywords})"
+    return frozen_command(arguments[0], code, [arguments[1]])
+
+
+def _module_path() -> list[str]:
+    """Return this process' module path with the standard library first."""
+    paths = sysconfig.get_paths()
+    standard = {paths["stdlib"], paths["platstdlib"]}
+    standard |= {os.path.join(path, "lib-dynload") for path in standard}
+    # Python ignores entries that are not strings; multiprocess fails on them.
+    entries = [entry or os.getcwd() for entry in sys.path if isinstance(entry, str)]
+    return sorted(entries, key=lambda entry: entry not in standard)
+
+
+def ensure_forkserver(preload: list[str]) -> None:
+    """Start a forkserver unless there is one that was started here and can be reached.
+
+    Args:
+        preload: the modules that a new one imports first.
+
+    Raises:
+        OSError: the system has no more processes, memory or file descriptors.
+    """
+    server = multiprocess.forkserver._forkserver
+    with starting():
+        pid = server._forkserver_pid
+        if pid is not None and _has_ended(pid):
+            os.close(server._forkserver_alive_fd)
+            _forget_forkserver()
+        elif pid is not None and pid != _helpers.server:
+            _forget_forkserver()  # somebody else's, without our modules
+        elif pid is not None and not os.path.exists(server._forkserver_address):
+            # It goes on for the processes that it has forked.
+            _helpers.retired.append((pid, server._forkserver_alive_fd))
+            _forget_forkserver()
+        if server._forkserver_pid is None:
+            _make_directory()
+            multiprocess.set_forkserver_preload(preload)
+            server.ensure_running()
+            _helpers.server = server._forkserver_pid
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG) != (0, 0)
+    except ChildProcessError:  # somebody else has reaped it
+        return True
+
+
+def _forget_forkserver() -> None:
+    server = multiprocess.forkserver._forkserver
+    server._forkserver_address = server._forkserver_alive_fd = server._forkserver_pid = None
+
+
+def _make_directory() -> None:
+    """Give `multiprocess` a directory for its sockets, or restore the one that it has."""
+    config = multiprocess.process.current_process()._config
+    path = config.get("tempdir")
+    if path is None:
+        directory = PrivateDirectory()
+        if len(os.fsencode(directory.path)) + LONGEST_NAME > MAX_IPC_PATH:
+            directory.remove()  # multiprocess has a shorter name
+            return
+        _helpers.directory = directory
+        config["tempdir"] = directory.path
+        multiprocess.util.Finalize(None, _remove_directory, exitpriority=-100)
+    elif _helpers.directory is not None and _helpers.directory.path == path:
+        _helpers.directory.restore()
+    else:
+        os.makedirs(path, 0o700, exist_ok=True)
+
+
+def _remove_directory() -> None:
+    if _helpers.directory is not None:
+        _helpers.directory.remove()
+
+
+def close_retired_forkservers() -> None:
+    """End the forkservers that were replaced, once they have no process left."""
+    retired, _helpers.retired = _helpers.retired, []
+    for _, alive in retired:
+        os.close(alive)
+    deadline = monotonic() + REAP_WITHIN
+    for pid, _ in retired:
+        while not _has_ended(pid) and monotonic() < deadline:
+            sleep(0.01)
+
+
+@functools.cache
+def watch_forks(in_child: Callable[[], None]) -> None:
+    """Keep forked processes of the owner apart from its helpers.
+
+    Args:
+        in_child: called in a forked process too, first.
+    """
+
+    def leave() -> None:
+        in_child()
+        _leave_helpers()
+
+    # A start in another thread has pipes open that the forked process would inherit.
+    os.register_at_fork(before=_hold_starts, after_in_parent=_release_starts, after_in_child=leave)
+
+
+def _hold_starts() -> None:
+    _helpers.in_fork.holds = _helpers.lock.acquire(timeout=LOCK_WITHIN)
+
+
+def _release_starts() -> None:
+    if _helpers.in_fork.holds:
+        _helpers.lock.release()
+
+
+def _leave_helpers() -> None:
+    """Leave the helpers to the process that this one was forked from."""
+    _helpers.lock = threading.Lock()
+    server = multiprocess.forkserver._forkserver
+    server._lock = threading.Lock()
+    for _, alive in _helpers.retired:
+        os.close(alive)
+    _helpers.retired = []
+    if server._forkserver_pid is not None and server._forkserver_pid == _helpers.server:
+        os.close(server._forkserver_alive_fd)
+        _forget_forkserver()
+    _helpers.server = None
+    config = multiprocess.process.current_process()._config
+    if _helpers.directory is not None and config.get("tempdir") == _helpers.directory.path:
+        del config["tempdir"]
+    _helpers.directory = None
