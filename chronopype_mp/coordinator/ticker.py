@@ -205,12 +205,13 @@ class Ticker:
         try:
             while self._open:
                 if isinstance(self._run, FreeRun) and self._flow(self._run):
-                    while not self._jobs.empty():
-                        self._jobs.get()()
+                    self._do_jobs()
                     continue
                 deadline = self._deadline()
                 if deadline is not None and self._timing.monotonic() >= deadline:
                     self._fire()
+                    # The next tick may be due already, and the one after that.
+                    self._do_jobs()
                     continue
                 job = self._timing.get(self._jobs, deadline)
                 if job is not None:
@@ -223,6 +224,13 @@ class Ticker:
             self._on_failure(error)
         finally:
             self._hub.close_publisher()
+
+    def _do_jobs(self) -> None:
+        """Do what is queued by now."""
+        for _ in range(self._jobs.qsize()):
+            job = self._timing.get(self._jobs, -math.inf)
+            if job is not None:
+                job()
 
     def _deadline(self) -> float | None:
         run = self._run

@@ -88,7 +88,7 @@ def test_a_wrong_value_is_refused_by_name(field: str, value: object) -> None:
         ("stats_window_size", 1),
         ("stats_window_size", 10_000),
         ("max_retries", 0),
-        ("tick_size", 1e-6),
+        ("tick_size", 1e-4),
     ],
 )
 def test_the_limits_themselves_are_allowed(field: str, value: object) -> None:
@@ -150,3 +150,10 @@ def test_a_copy_is_validated_like_a_new_one() -> None:
         made.model_copy(update={"tick_size": 0})
     with pytest.raises(ConfigError, match="did you mean"):
         made.model_copy(update={"tick_sise": 4})
+
+
+def test_a_tick_size_that_no_coordinator_can_keep_is_refused_in_realtime_only() -> None:
+    for tick_size in (1e-6, 0.99e-4):
+        with pytest.raises(ConfigError, match=r"ClockConfig\.tick_size.*at least 0\.0001"):
+            config(tick_size=tick_size)
+        assert config(clock_mode=ClockMode.BACKTEST, tick_size=tick_size).tick_size == tick_size

@@ -261,6 +261,28 @@ def test_commands_keep_their_place_among_the_ticks() -> None:
         assert rig.received() == [stop_at(0), first, stop_at(1), second, stop_at(2)]
 
 
+def test_commands_and_the_end_get_their_turn_when_every_tick_is_overdue() -> None:
+    with started() as rig:
+        publish = rig.hub.publish
+
+        def slow(frame: bytes) -> None:
+            if frame.startswith(TICK_TOPIC):
+                rig.time.advance(10.0)  # ten boundaries pass while one tick is published
+            publish(frame)
+
+        rig.hub.publish = slow  # type: ignore[method-assign]
+        rig.begin()
+        rig.time.advance(1.0)
+        for _ in range(3):
+            rig.settle()
+        ended = threading.Thread(target=rig.ticker.end, daemon=True)
+        ended.start()
+        ended.join(BOUND)
+        assert not ended.is_alive()
+        position = rig.ticker.position
+        assert position.skipped == 9 * position.seq
+
+
 def test_a_command_knows_how_many_ticks_came_before_it_however_they_race() -> None:
     with started() as rig:
         rig.begin()
