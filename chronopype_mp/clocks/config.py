@@ -17,9 +17,9 @@ FLOAT_EPSILON = 1e-10
 """Seconds; times closer together than this are equal."""
 
 SMALLEST_REALTIME_TICK = 1e-4
-"""Seconds; the smallest ``tick_size`` of a realtime clock. A coordinator with 30 workers can send some
-100,000 ticks a second (9 µs each, measured), but its ticker shares the interpreter with the owner's
-code. Below this it would only skip most of the ticks and keep a core busy."""
+"""Seconds; the smallest ``tick_size`` of a realtime clock. With 30 workers, a coordinator was
+measured to publish some 100,000 ticks a second, but its ticker shares the interpreter with the
+owner's code. Below this it would only skip most of the ticks and keep a core busy."""
 
 MAX_WINDOW = 10_000
 """The largest ``stats_window_size``."""

@@ -11,12 +11,20 @@ import msgspec
 
 from chronopype_mp.core.codec import FrameError, decode_report
 from chronopype_mp.core.messages import Uplink
+from chronopype_mp.timing import monotonic
 from chronopype_mp.transport.base import Hub
 
 __all__ = ["DropCounts", "Inbox"]
 
-BATCH = 200
-"""Frames handled in one turn of the event loop."""
+BATCH = 10
+"""Frames handled between two looks at the time."""
+
+TURN = 0.001
+"""Seconds spent on reports in one turn of the event loop. The ticker thread waits for the
+interpreter meanwhile."""
+
+DRAIN_WITHIN = 0.05
+"""Seconds, at most, for `Inbox.drain`: somebody may send faster than anybody can read."""
 
 MARK = b"\xc1 mark %d"
 """Never a report: no msgpack begins with that byte."""
@@ -75,12 +83,19 @@ class Inbox:
         return len(frames)
 
     def on_readable(self) -> None:
-        """Handle one batch; the hub calls again while there is more."""
-        self.read()
+        """Handle what fits into one turn; the hub calls again while there is more."""
+        self._read_for(TURN)
 
     def drain(self) -> None:
-        """Handle everything that has come in."""
-        while self.read() == BATCH:
+        """Handle everything that has come in, or as much as fits into `DRAIN_WITHIN`.
+
+        The hub takes frames from its workers in turn, so a flood of one hides no other.
+        """
+        self._read_for(DRAIN_WITHIN)
+
+    def _read_for(self, seconds: float) -> None:
+        end = monotonic() + seconds
+        while self.read() == BATCH and monotonic() < end:
             pass
 
     async def catch_up(self, timeout: float) -> None:

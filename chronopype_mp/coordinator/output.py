@@ -17,8 +17,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TextIO
 
+from chronopype_mp.core.rate import TokenBucket
 from chronopype_mp.guarded_log import GuardedLogger
-from chronopype_mp.timing import monotonic
+from chronopype_mp.timing import monotonic, sleep
 
 __all__ = ["KEPT_LINES", "OutputPump", "WorkerOutput"]
 
@@ -43,8 +44,13 @@ SHOWN_PER_SECOND = 1000.0
 CALM_AFTER = 0.5
 """Seconds without an omitted line, after which the number of omitted lines is reported."""
 
-WAITING = 2_000_000
-"""Characters that may be queued for writing. Further lines are omitted."""
+WAITING = 500_000
+"""Characters of one process that may be queued for writing: at most 2 MB. Further lines are
+omitted."""
+
+PAUSE = 0.005
+"""Seconds between two reads while lines are omitted. A flood is then read in large pieces, which
+costs the owner little. It is slowed down only if it fills a pipe in that time."""
 
 GIVE_UP_WRITER_AFTER = 1.0
 """Seconds to wait for a stdout that accepts nothing when the pump closes."""
@@ -63,6 +69,7 @@ class WorkerOutput:
         last: the last lines of both streams, oldest first.
         lines: the number of lines so far.
         not_shown: the number of lines that were omitted.
+        waiting: characters that are queued for writing; for the pump's own use.
     """
 
     def __init__(
@@ -79,8 +86,9 @@ class WorkerOutput:
         self._is_error = dict(zip(pipes, (False, True), strict=True))
         # The bytes of one character can be split between two reads.
         self._decoders = {fd: codecs.getincrementaldecoder("utf-8")("replace") for fd in pipes}
-        self._allowed = SHOWN_PER_SECOND
-        self._refilled_at = self._left_out_at = clock()
+        self._rate = TokenBucket(SHOWN_PER_SECOND, clock())
+        self._left_out_at = clock()
+        self.waiting = 0
         self._left_out_of_stderr = False
         self._told = 0
 
@@ -141,24 +149,14 @@ class WorkerOutput:
         self._tell_if_calm()
         self.last.extend(lines)
         self.lines += len(lines)
-        shown = lines[: self._allow(len(lines))]
+        shown = lines[: self._rate.take(len(lines), self._clock())]
         text = "".join(f"[{self._worker}] {line}\n" for line in shown)
-        if text and not self._pump.show(text, is_error):
+        if text and not self._pump.show(self, text, is_error):
             shown = []
         if len(shown) < len(lines):
             self.not_shown += len(lines) - len(shown)
             self._left_out_at = self._clock()
             self._left_out_of_stderr = is_error
-
-    def _allow(self, wanted: int) -> int:
-        """Return how many lines may be shown now. This is a token bucket."""
-        now = self._clock()
-        refill = (now - self._refilled_at) * SHOWN_PER_SECOND
-        self._refilled_at = now
-        self._allowed = min(SHOWN_PER_SECOND, self._allowed + refill)
-        granted = min(wanted, int(self._allowed))
-        self._allowed -= granted
-        return granted
 
     def _tell_if_calm(self) -> None:
         if self._clock() - self._left_out_at >= CALM_AFTER:
@@ -169,7 +167,7 @@ class WorkerOutput:
         count = self.not_shown - self._told
         if count:
             text = f"[{self._worker}] … {count:,} lines not shown\n"
-            if self._pump.show(text, self._left_out_of_stderr):
+            if self._pump.show(self, text, self._left_out_of_stderr):
                 self._told = self.not_shown
 
 
@@ -192,8 +190,7 @@ class OutputPump:
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
         self._selector.register(self._wake_read, selectors.EVENT_READ)
-        self._texts: queue.SimpleQueue[tuple[str, bool] | None] = queue.SimpleQueue()
-        self._waiting = 0
+        self._texts: queue.SimpleQueue[tuple[WorkerOutput, str, bool] | None] = queue.SimpleQueue()
         self._open = True
         self._abandoned = False
         self._reader = self._thread(self._read, "chronopype_mp output reader")
@@ -224,13 +221,13 @@ class OutputPump:
             if self._open and fd in self._selector.get_map():
                 self._selector.unregister(fd)
 
-    def show(self, text: str, is_error: bool) -> bool:
-        """Queue a text for writing. Return False if too much is queued already."""
+    def show(self, output: WorkerOutput, text: str, is_error: bool) -> bool:
+        """Queue a text for writing. Return False if too much of that output is queued already."""
         with self._lock:
-            if not self._open or self._waiting + len(text) > WAITING:
+            if not self._open or output.waiting + len(text) > WAITING:
                 return False
-            self._waiting += len(text)
-        self._texts.put((text, is_error))
+            output.waiting += len(text)
+        self._texts.put((output, text, is_error))
         return True
 
     def close(self) -> None:
@@ -262,6 +259,8 @@ class OutputPump:
     def _read(self) -> None:
         stormy: set[WorkerOutput] = set()
         while self._open:
+            if stormy:
+                sleep(PAUSE)
             stormy |= self._turn(CALM_AFTER if stormy else None)
             stormy = {output for output in stormy if not output.tell_if_calm()}
 
@@ -273,7 +272,7 @@ class OutputPump:
 
     def _write(self) -> None:
         while not self._abandoned and (item := self._texts.get()) is not None:
-            text, is_error = item
+            output, text, is_error = item
             # Looked up each time, because notebooks, tests and redirect_stdout replace it.
             stream = sys.stderr if is_error else sys.stdout
             if stream is not None:  # None in a program that was started without a stdout
@@ -284,7 +283,7 @@ class OutputPump:
                     # The reader has gone, or the stream was replaced by one that fails.
                     logger.debug("cannot write a worker's output", exc_info=True)
             with self._lock:
-                self._waiting -= len(text)
+                output.waiting -= len(text)
 
 
 def _write(stream: TextIO, text: str) -> None:

@@ -14,14 +14,17 @@ __all__ = ["relay"]
 
 
 def relay(report: LogLine) -> None:
-    """Hand a worker's record to the logger of the same name in this process.
+    """Hand a worker's record to the logger of the same name in this process, if there is one.
+
+    Otherwise it goes to the nearest logger above, and to the same handlers.
 
     The record has all the fields that it had in the worker, and the worker's name as ``worker``
     and ``processName``. Its traceback is the text ``exc_text``. What a filter or handler
     of the user raises goes no further.
     """
-    target = logging.getLogger(report.logger)
-    if not target.isEnabledFor(report.level):
+    target = _nearest(report.logger)
+    is_disabled = target.disabled and target.name == report.logger
+    if is_disabled or not _is_enabled(target, report.level):
         return
     filename = os.path.basename(report.pathname)
     record = logging.makeLogRecord({})
@@ -53,7 +56,9 @@ def relay(report: LogLine) -> None:
             "worker": report.worker,
         }
     )
-    Guard().call("a log handler", target.handle, record)
+    # The filters of a logger are not for the ones below it.
+    hand_over = target.handle if target.name == report.logger else target.callHandlers
+    Guard().call("a log handler", hand_over, record)
 
 
 def _decoded(value: msgspec.Raw) -> object:
@@ -61,3 +66,22 @@ def _decoded(value: msgspec.Raw) -> object:
         return msgspec.msgpack.decode(value)
     except (ValueError, RecursionError):  # only a forger sends what cannot be decoded
         return None
+
+
+def _nearest(name: str) -> logging.Logger:
+    """Return the logger of a name, or the nearest one above it that exists.
+
+    A worker may make up any number of names. A logger that was made for each would never go away.
+    """
+    known = logging.Logger.manager.loggerDict
+    while name:
+        logger = known.get(name)
+        if isinstance(logger, logging.Logger):
+            return logger
+        name = name.rpartition(".")[0]
+    return logging.getLogger()
+
+
+def _is_enabled(logger: logging.Logger, level: int) -> bool:
+    """Return whether a record passes the levels, also if this very logger is disabled."""
+    return level > logger.manager.disable and level >= logger.getEffectiveLevel()

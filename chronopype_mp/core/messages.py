@@ -171,7 +171,8 @@ class Beat(Report, frozen=True, kw_only=True, tag=4):
         last_connected: see `Status`.
         rss: resident memory, bytes.
         cpu: CPU time used so far, seconds.
-        reports_lost: reports dropped because the coordinator did not read, log lines included.
+        reports_lost: reports dropped, log lines included: the coordinator did not read, or there
+            were more than the worker may send.
         frames_dropped: frames received that did not decode.
     """
 

@@ -11,11 +11,19 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["FRAMES_QUEUED", "Hub", "Link", "Sender"]
+__all__ = ["FRAMES_QUEUED", "REPORTS_QUEUED", "REST", "Hub", "Link", "Sender"]
 
 FRAMES_QUEUED = 1000
 """Frames queued for one peer. Beyond that ticks are dropped and reports are refused, so that memory
 stays bounded."""
+
+REPORTS_QUEUED = 32
+"""Reports of one connection that the coordinator queues. With the largest possible frame that is
+16 MiB. Further reports wait in the worker, which drops what exceeds its own bound."""
+
+REST = 0.0005
+"""Seconds between two turns of reading reports while there are more of them. Other threads of the
+owner, such as the ticker, get the interpreter then."""
 
 
 class Hub(Protocol):

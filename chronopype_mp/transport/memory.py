@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -16,13 +17,18 @@ from chronopype_mp.transport.base import FRAMES_QUEUED
 
 __all__ = ["MemoryHub", "MemoryLink"]
 
+REPORT_BYTES = 64 * 1024 * 1024
+"""Bytes of reports, of all workers, that may wait to be read."""
+
 
 class _Queue:
     """A bounded queue, filled by one thread at a time and read by one event loop."""
 
-    def __init__(self, bound: int) -> None:
+    def __init__(self, bound: int, bytes_bound: float = math.inf) -> None:
         self._frames: deque[bytes] = deque()
         self._bound = bound
+        self._bytes_bound = bytes_bound
+        self._bytes = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_readable: Callable[[], None] | None = None
         self._context: contextvars.Context | None = None
@@ -31,9 +37,10 @@ class _Queue:
 
     def put(self, frame: bytes) -> bool:
         with self._lock:
-            if len(self._frames) >= self._bound:
+            if len(self._frames) >= self._bound or self._bytes + len(frame) > self._bytes_bound:
                 return False
             self._frames.append(frame)
+            self._bytes += len(frame)
             self._tell()
         return True
 
@@ -54,7 +61,9 @@ class _Queue:
 
     def get(self, most: int) -> list[bytes]:
         with self._lock:
-            return [self._frames.popleft() for _ in range(min(most, len(self._frames)))]
+            frames = [self._frames.popleft() for _ in range(min(most, len(self._frames)))]
+            self._bytes -= sum(map(len, frames))
+            return frames
 
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
         with self._lock:
@@ -81,7 +90,7 @@ class MemoryHub:
         self._links: dict[bytes, list[_Queue]] = {}
         self._lock = threading.Lock()
         self._queued = queued
-        self._inbox = _Queue(100 * FRAMES_QUEUED)
+        self._inbox = _Queue(100 * FRAMES_QUEUED, REPORT_BYTES)
 
     def file(self, name: str) -> str:
         """Return "", because there is no directory."""

@@ -18,7 +18,7 @@ import zmq
 
 from chronopype_mp.core.codec import MAX_FRAME, TICK_TOPIC, TICKS_TOPIC, command_topic
 from chronopype_mp.exceptions import TransportError
-from chronopype_mp.transport.base import FRAMES_QUEUED
+from chronopype_mp.transport.base import FRAMES_QUEUED, REPORTS_QUEUED, REST
 from chronopype_mp.transport.private_directory import DIRECTORY_PREFIX, PrivateDirectory, sweep
 
 __all__ = ["ZmqHub", "ZmqLink", "ZmqSender"]
@@ -52,6 +52,7 @@ class _Readable:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._fd: int | None = None
         self._on_readable: Callable[[], None] | None = None
+        self._asked: asyncio.TimerHandle | asyncio.Handle | None = None
 
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
         self._loop, self._on_readable = loop, on_readable
@@ -59,18 +60,24 @@ class _Readable:
         loop.add_reader(self._fd, on_readable)
         self.ask_again()
 
-    def ask_again(self) -> None:
-        """Call back soon, because the socket was not read until it was empty."""
-        if self._loop is not None:
-            self._loop.call_soon(self._call_back)
+    def ask_again(self, rest: float = 0.0) -> None:
+        """Call back in ``rest`` seconds, because the socket was not read until it was empty."""
+        if self._loop is not None and self._asked is None:
+            if rest:
+                self._asked = self._loop.call_later(rest, self._call_back)
+            else:
+                self._asked = self._loop.call_soon(self._call_back)
 
     def _call_back(self) -> None:
+        self._asked = None
         if self._loop is not None and self._on_readable is not None:
             self._on_readable()
 
     def detach(self) -> None:
         if self._loop is not None and self._fd is not None and not self._loop.is_closed():
             self._loop.remove_reader(self._fd)
+        if self._asked is not None:
+            self._asked.cancel()
         self._loop = None
 
 
@@ -107,7 +114,7 @@ class ZmqHub:
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
         self._pub.setsockopt(zmq.SNDHWM, queued)
-        self._pull.setsockopt(zmq.RCVHWM, 100 * FRAMES_QUEUED)
+        self._pull.setsockopt(zmq.RCVHWM, REPORTS_QUEUED)
         try:
             self.down = self._bind(self._pub, addresses[0])
             self.up = self._bind(self._pull, addresses[1])
@@ -180,7 +187,7 @@ class ZmqHub:
         """Return up to ``most`` received frames."""
         frames = _drain(self._pull, most)
         if len(frames) == most:
-            self._readable.ask_again()
+            self._readable.ask_again(REST)
         return frames
 
     def echo(self, frame: bytes) -> bool:

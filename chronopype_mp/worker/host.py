@@ -39,6 +39,7 @@ from chronopype_mp.core.messages import (
     Welcome,
     WorkerSettings,
 )
+from chronopype_mp.core.rate import TokenBucket
 from chronopype_mp.core.session import Due, WorkerAnswer, WorkerSession
 from chronopype_mp.core.state import TickRecorder
 from chronopype_mp.processors import NetworkProcessor, ProcessorState, TickProcessor
@@ -62,6 +63,10 @@ EXIT_STUCK = 70
 
 PROGRAM_EXITS = (SystemExit, KeyboardInterrupt)
 """A hook that raises one of them ends the process."""
+
+FAILURES_PER_SECOND = 100.0
+"""Failures of ticks that are reported, with bursts of as many. Further ones count in
+``error_count`` and as lost reports. A free run, which waits for its workers, reports all."""
 
 FRAMES_PER_READ = 1000
 """Frames read in one turn of the event loop."""
@@ -134,6 +139,7 @@ class WorkerHost:
         self._stopping: asyncio.Task[None] | None = None
         self._over = False
         self._failures = 0
+        self._failure_rate = TokenBucket(FAILURES_PER_SECOND, monotonic())
         self._garbage = 0
         every_tick = boot.rules.every_tick
         self._batch = FRAMES_PER_READ_IN_FREE_RUNS if every_tick else FRAMES_PER_READ
@@ -479,6 +485,9 @@ class WorkerHost:
         self.fail("network loop", reason)
 
     def _tick_failed(self, error: Exception, printed: str, timestamp: float, timeout: bool) -> None:
+        if not self._boot.rules.every_tick and not self._failure_rate.take(1, monotonic()):
+            self.outbox.lost += 1
+            return
         self._report("async_tick", error, printed=printed, timestamp=timestamp, timeout=timeout)
 
     def _report(

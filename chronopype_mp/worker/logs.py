@@ -17,9 +17,14 @@ from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.core.codec import FrameError, decode_report, encode_report
 from chronopype_mp.core.error_text import LONGEST_NAME, LONGEST_TRACEBACK, name_of, shortened
 from chronopype_mp.core.messages import LogLine
+from chronopype_mp.core.rate import TokenBucket
+from chronopype_mp.timing import monotonic
 from chronopype_mp.worker.outbox import Outbox
 
 __all__ = ["LogForwarder", "set_levels"]
+
+RECORDS_PER_SECOND = 1000.0
+"""Records of one worker that are sent, with bursts of as many. Further ones are only counted."""
 
 RECORDS_KEPT = 1000
 """Records that wait for the event loop to send them."""
@@ -60,6 +65,7 @@ class LogForwarder(logging.Handler):
         self._pid = os.getpid()
         self._thread = threading.get_ident()
         self._waiting: deque[LogLine] = deque()
+        self._rate = TokenBucket(RECORDS_PER_SECOND, monotonic())
         self._told = False
         self._lock_of_channel = threading.Lock()
         self._channel: tuple[socket.socket, socket.socket] | None = None
@@ -94,13 +100,14 @@ class LogForwarder(logging.Handler):
         if os.getpid() != self._pid:
             self._pass_on(record)
             return
+        # Before the record is formatted: a flood must cost as little as possible.
+        if len(self._waiting) >= RECORDS_KEPT or not self._rate.take(1, monotonic()):
+            self._outbox.lost += 1
+            return
         try:
             line = self._line(record)
         except Exception:
             self.handleError(record)
-            return
-        if len(self._waiting) >= RECORDS_KEPT:
-            self._outbox.lost += 1
             return
         self._waiting.append(line)
         if threading.get_ident() == self._thread:

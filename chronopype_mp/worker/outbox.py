@@ -10,34 +10,36 @@ from chronopype_mp.transport.base import Sender
 
 __all__ = ["Outbox"]
 
-REPORTS_KEPT = 1000
-"""Reports kept while the coordinator does not read."""
+BYTES_KEPT = 4_000_000
+"""Bytes of reports kept while the coordinator does not read."""
 
 
 class Outbox:
-    """Sends reports in order, and keeps up to `REPORTS_KEPT` while the socket is full.
+    """Sends reports in order, and keeps up to `BYTES_KEPT` of them while the socket is full.
 
     Args:
         sender: where to.
 
     Attributes:
-        lost: reports dropped so far.
+        lost: reports dropped so far, here or by who limits their rate.
     """
 
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
         self._kept: deque[bytes] = deque()
+        self._bytes = 0
         self.lost = 0
 
     def post(self, report: Uplink) -> None:
-        """Send a report, or keep it. If too many are kept, the oldest is dropped."""
+        """Send a report, or keep it. If too many are kept, the oldest are dropped."""
         self.flush()
         frame = encode_report(report)
         if self._kept or not self._sender.send(frame):
-            if len(self._kept) >= REPORTS_KEPT:
-                self._kept.popleft()
-                self.lost += 1
             self._kept.append(frame)
+            self._bytes += len(frame)
+            while self._bytes > BYTES_KEPT and len(self._kept) > 1:
+                self._bytes -= len(self._kept.popleft())
+                self.lost += 1
 
     def post_if_free(self, report: Uplink) -> None:
         """Send an expendable report (a beat, a log line), or drop and count it."""
@@ -48,4 +50,4 @@ class Outbox:
     def flush(self) -> None:
         """Send kept reports until the socket is full."""
         while self._kept and self._sender.send(self._kept[0]):
-            self._kept.popleft()
+            self._bytes -= len(self._kept.popleft())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chronopype_mp.coordinator.inbox import BATCH, DropCounts, Inbox
+from chronopype_mp.coordinator.inbox import BATCH, DRAIN_WITHIN, TURN, DropCounts, Inbox
 from chronopype_mp.core.codec import encode_report
 from chronopype_mp.core.messages import GuardBeat, Uplink
 from chronopype_mp.transport.memory import MemoryHub
@@ -93,6 +95,19 @@ def test_one_turn_handles_one_batch_and_drain_handles_all() -> None:
     rig.inbox.drain()
     assert len(rig.delivered) == 3 * BATCH
     assert rig.inbox.read() == 0
+
+
+def test_a_turn_ends_in_time_however_much_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each report is handled at a price, and somebody sends without end."""
+    now = itertools.count()
+    rig = Rig()
+    monkeypatch.setattr("chronopype_mp.coordinator.inbox.monotonic", lambda: next(now) * TURN)
+    for _ in range(1000 * BATCH):
+        rig.link.send(frame("a"))
+    rig.inbox.on_readable()
+    assert len(rig.delivered) == BATCH
+    rig.inbox.drain()
+    assert len(rig.delivered) <= (1 + DRAIN_WITHIN / TURN) * BATCH
 
 
 def test_who_catches_up_has_handled_all_that_was_sent_before() -> None:

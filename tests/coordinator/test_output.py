@@ -79,7 +79,7 @@ class Rig:
 
     async def shown(self) -> None:
         """Return when all has been written that was to be."""
-        await asyncio.to_thread(wait_until, lambda: not self.pump._waiting, 10.0)
+        await asyncio.to_thread(wait_until, lambda: not self.output.waiting, 10.0)
 
     async def finish(self) -> tuple[str, ...]:
         last = self.output.finish()
@@ -515,7 +515,7 @@ def test_what_waits_for_a_stdout_that_is_stuck_is_bounded_and_the_rest_is_counte
     async def scenario(rig: Rig) -> None:
         await asyncio.to_thread(_write_all, rig.stdout, long_line * lines)
         await asyncio.to_thread(wait_until, lambda: rig.output.lines == lines, 10.0)
-        assert WAITING - 2 * CHUNK < rig.pump._waiting <= WAITING
+        assert WAITING - 2 * CHUNK < rig.output.waiting <= WAITING
         left_out = rig.output.not_shown
         stuck.released.set()
         await rig.finish()

@@ -114,3 +114,61 @@ def test_what_no_worker_of_this_version_encodes_is_shown_as_none(target: Target)
 def test_a_level_that_is_off_costs_nothing(target: Target) -> None:
     relay(line(level=logging.DEBUG))
     assert target.records == []
+
+
+class Kept(logging.Handler):
+    """Keeps the names of the records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.names.append(record.name)
+
+
+@pytest.fixture
+def above() -> Iterator[tuple[logging.Logger, Kept]]:
+    """A logger of the owner with a handler."""
+    logger, kept = logging.getLogger("tests.above"), Kept()
+    logger.addHandler(kept)
+    logger.setLevel(logging.INFO)
+    yield logger, kept
+    logger.removeHandler(kept)
+    logger.setLevel(logging.NOTSET)
+    logger.disabled = False
+
+
+def test_names_that_a_worker_makes_up_leave_no_loggers(
+    above: tuple[logging.Logger, Kept],
+) -> None:
+    before = set(logging.Logger.manager.loggerDict)
+    names = [f"tests.above.request.{number}" for number in range(100)]
+    for name in names:
+        relay(line(logger=name))
+    assert above[1].names == names
+    assert set(logging.Logger.manager.loggerDict) == before
+
+
+def test_a_made_up_logger_has_the_level_but_not_the_filters_of_the_one_above(
+    above: tuple[logging.Logger, Kept],
+) -> None:
+    logger, kept = above
+    logger.addFilter(lambda record: False)
+    try:
+        relay(line(logger="tests.above.new", level=logging.DEBUG))
+        relay(line(logger="tests.above"))
+        relay(line(logger="tests.above.new"))
+    finally:
+        logger.filters.clear()
+    assert kept.names == ["tests.above.new"]
+
+
+def test_a_disabled_logger_shows_nothing_but_the_ones_below_it_do(
+    above: tuple[logging.Logger, Kept],
+) -> None:
+    logger, kept = above
+    logger.disabled = True
+    relay(line(logger="tests.above"))
+    relay(line(logger="tests.above.new"))
+    assert kept.names == ["tests.above.new"]

@@ -6,6 +6,8 @@ import asyncio
 import contextvars
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -30,7 +32,7 @@ from chronopype_mp.core.codec import (
 from chronopype_mp.core.messages import GuardBeat, Stop, Tick, Welcome, WorkerSettings
 from chronopype_mp.exceptions import TransportError
 from chronopype_mp.transport import zeromq
-from chronopype_mp.transport.base import FRAMES_QUEUED, Hub, Link
+from chronopype_mp.transport.base import FRAMES_QUEUED, REPORTS_QUEUED, Hub, Link
 from chronopype_mp.transport.memory import MemoryHub
 from chronopype_mp.transport.zeromq import ZmqHub, ZmqLink
 from tests.waiting import Noticeboard, run
@@ -38,6 +40,9 @@ from tests.waiting import Noticeboard, run
 LOOPBACK = ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*")
 BOUND = 10.0
 """Seconds to wait for a frame."""
+
+IN_THE_KERNEL = 12_000_000
+"""Bytes that the kernel may queue for a tcp connection."""
 
 
 class Ends:
@@ -442,6 +447,26 @@ def test_a_report_larger_than_allowed_is_refused_and_the_coordinator_lives(socke
         insane.send(beat(2))
         numbers |= {number_of(frame) for frame in sockets.hub.receive(1000)}
         time.sleep(0.001)  # a synchronous test: the sockets' own thread needs a moment
+
+
+FLOOD = """
+import sys
+from chronopype_mp.transport.zeromq import ZmqLink
+link = ZmqLink(sys.argv[1], sys.argv[2], "flood")
+for _ in range(400):
+    assert link.send(bytes(400_000))
+link.close(1.0)
+"""
+
+
+def test_a_coordinator_that_does_not_read_queues_bounded_bytes_of_a_worker(sockets: Ends) -> None:
+    flood = [sys.executable, "-c", FLOOD, sockets.hub.down, sockets.hub.up]
+    subprocess.run(flood, check=True, timeout=BOUND + 30.0)
+    # All that the process could send before its end is here by now, some of it in the kernel.
+    queued = 0
+    while frames := sockets.hub.receive(1000):
+        queued += sum(map(len, frames))
+    assert 0 < queued <= REPORTS_QUEUED * 400_000 + IN_THE_KERNEL
 
 
 def test_a_frame_larger_than_allowed_does_not_make_a_worker_deaf(sockets: Ends) -> None:

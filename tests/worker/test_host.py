@@ -38,6 +38,7 @@ from chronopype_mp.core.messages import (
     Welcome,
     WorkerSettings,
 )
+from chronopype_mp.core.rate import TokenBucket
 from chronopype_mp.core.state import TickAccount
 from chronopype_mp.exceptions import ConfigError
 from chronopype_mp.processors import NetworkProcessor, NetworkStatus, TickProcessor, hooks
@@ -268,6 +269,37 @@ def test_a_tick_that_times_out_is_reported_as_the_clocks_timeout() -> None:
             assert failure.message == "timed out after 0.02s"
             assert not failure.fatal
 
+    run(scenario())
+
+
+def test_ticks_that_keep_failing_are_reported_at_a_limited_rate_and_the_rest_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Three(TokenBucket):
+        """A bucket of three tokens that is never refilled."""
+
+        def __init__(self, rate: float, now: float) -> None:
+            super().__init__(3.0, 0.0)
+
+        def take(self, wanted: int, now: float) -> int:
+            return super().take(wanted, 0.0)
+
+    async def scenario() -> None:
+        async def behave(timestamp: float) -> None:
+            raise ValueError("always")
+
+        processor = Noted()
+        processor.behave = behave
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome()
+            for seq in range(1, 9):
+                coordinator.tick(seq)
+                await coordinator.run_to(TickAccount(base=0, run=seq))
+            beat = await coordinator.wait_for(Beat, lambda beat: beat.reports_lost == 5)
+            assert beat.counters.error_count == 8
+            assert [failure.serial for failure in coordinator.got(Failure)] == [1, 2, 3]
+
+    monkeypatch.setattr("chronopype_mp.worker.host.TokenBucket", Three)
     run(scenario())
 
 

@@ -20,6 +20,7 @@ from chronopype_mp.worker.logs import (
     LONGEST_EXTRA,
     LONGEST_LOG_MESSAGE,
     RECORDS_KEPT,
+    RECORDS_PER_SECOND,
     LogForwarder,
     set_levels,
 )
@@ -347,3 +348,24 @@ def test_loggers_get_the_levels_that_they_have_in_the_coordinator() -> None:
     assert logging.getLogger().level == logging.ERROR
     assert logging.getLogger("tests.levels.one").level == logging.DEBUG
     assert not logging.getLogger("tests.levels.two").isEnabledFor(logging.WARNING)
+
+
+def test_a_flood_of_records_is_limited_at_the_worker_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        now = 0.0
+        monkeypatch.setattr("chronopype_mp.worker.logs.monotonic", lambda: now)
+        rig = Rig()
+        burst = int(RECORDS_PER_SECOND)
+        for number in range(burst + 500):
+            rig.logger.info("line %d", number)
+        assert rig.messages == [f"line {n}" for n in range(burst)]
+        assert rig.outbox.lost == 500
+        now = 0.01
+        for number in range(50):
+            rig.logger.info("later %d", number)
+        assert len(rig.messages) == burst + 10
+        assert rig.outbox.lost == 540
+
+    run(scenario())

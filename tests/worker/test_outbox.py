@@ -7,9 +7,9 @@ from typing import ClassVar
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chronopype_mp.core.codec import decode_report
+from chronopype_mp.core.codec import decode_report, encode_report
 from chronopype_mp.core.messages import CommandDone
-from chronopype_mp.worker.outbox import REPORTS_KEPT, Outbox
+from chronopype_mp.worker.outbox import BYTES_KEPT, Outbox
 
 
 class Pipe:
@@ -86,12 +86,18 @@ def test_a_report_that_the_next_one_replaces_does_not_overtake_kept_ones() -> No
 def test_past_the_bound_the_oldest_is_dropped_and_counted() -> None:
     pipe = Pipe(room=0)
     outbox = Outbox(pipe)
-    for number in range(REPORTS_KEPT + 3):
+    first = 100_000  # from here on all frames are equally long
+    kept = BYTES_KEPT // len(encode_report(report(first)))
+    for number in range(first, first + kept + 3):
         outbox.post(report(number))
     assert outbox.lost == 3
-    pipe.room = 2 * REPORTS_KEPT
+    pipe.room = 2 * kept
     outbox.flush()
-    assert pipe.numbers == list(range(3, REPORTS_KEPT + 3))
+    assert pipe.numbers == list(range(first + 3, first + kept + 3))
+    for number in range(kept):  # the bound is on what is kept now
+        pipe.room = number % 2
+        outbox.post(report(first + number))
+    assert outbox.lost == 3
 
 
 def test_room_that_appears_in_between_lets_no_report_overtake_a_kept_one() -> None:
