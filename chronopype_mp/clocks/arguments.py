@@ -20,6 +20,7 @@ from chronopype_mp.launchers import Launcher, get_launcher
 from chronopype_mp.timing import TimeSource
 
 __all__ = [
+    "checked_bool",
     "checked_budget",
     "checked_event_loop",
     "checked_groups",
@@ -40,6 +41,13 @@ def checked_launcher(owner: str, launcher: object) -> Launcher:
     what = "must be 'forkserver', 'spawn', 'inline', or a launcher"
     _check_implements(owner, "launcher", launcher, Launcher, what)
     return launcher  # type: ignore[return-value] # its methods were looked at
+
+
+def checked_bool(owner: str, field: str, value: object) -> bool:
+    """Return True or False."""
+    if not isinstance(value, bool):
+        raise ConfigError(owner, field, value, "must be True or False")
+    return value
 
 
 def checked_timing(owner: str, timing: object) -> TimeSource:

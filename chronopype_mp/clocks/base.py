@@ -17,6 +17,7 @@ from typing import ClassVar, Self
 import msgspec
 
 from chronopype_mp.clocks.arguments import (
+    checked_bool,
     checked_budget,
     checked_event_loop,
     checked_launcher,
@@ -32,6 +33,7 @@ from chronopype_mp.clocks.registry import Member, Phase, ProcessorRegistry, Proc
 from chronopype_mp.clocks.runs import OnEnd, Runs
 from chronopype_mp.coordinator.callbacks import callback_problem
 from chronopype_mp.coordinator.coordinator import Coordinator
+from chronopype_mp.coordinator.descriptors import raise_soft_limit
 from chronopype_mp.coordinator.dossiers import DossierFiles
 from chronopype_mp.coordinator.event_log import log_event
 from chronopype_mp.coordinator.failures import failure_of
@@ -84,6 +86,8 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             created if missing.
         event_loop: the event loop of the workers: ``"asyncio"``, or ``"uvloop"`` with the extra of
             that name. Workers of the inline launcher share the owner's loop.
+        raise_descriptor_limit: whether entering the clock raises this process's soft limit of open
+            files to the hard one, up to 65,536. It stays raised. Workers keep the limit of before.
         name: the clock's name in logs; None means its class name.
         timing: the source of time; for tests.
 
@@ -113,6 +117,7 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         restart_budget: RestartBudget | None = None,
         state_dir: str | os.PathLike[str] | None = None,
         event_loop: str = "asyncio",
+        raise_descriptor_limit: bool = True,
         name: str | None = None,
         timing: TimeSource = SYSTEM_TIME,
     ) -> None:
@@ -126,6 +131,7 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         self._launcher = checked_launcher(owner, launcher)
         self._restart_budget = checked_budget(owner, restart_budget) or CLOCK_BUDGET
         self._event_loop = checked_event_loop(owner, event_loop)
+        self._raises_limit = checked_bool(owner, "raise_descriptor_limit", raise_descriptor_limit)
         self._timing = checked_timing(owner, timing)
         self.name = checked_name(owner, owner if name is None else name)
         if self._mode is not None and config.clock_mode is not self._mode:
@@ -225,7 +231,8 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             ClockContextError: the clock is entered already.
             ClockError: ``on_error`` is ``"raise"`` and a processor did not start. All workers are
                 stopped again.
-            TransportError: the sockets cannot be bound.
+            TransportError: the sockets cannot be bound, or hardly any file descriptors are left.
+            ConfigError: there are not enough file descriptors for all workers.
         """
         if self._phase is not Phase.OUTSIDE:
             raise ClockContextError("Clock is already in a context")
@@ -238,6 +245,8 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             stats_window_size=self._config.stats_window_size,
             every_tick=self._every_tick,
         )
+        if self._raises_limit:
+            raise_soft_limit()
         self._runs = Runs()
         self._guard.reset()
         coordinator = Coordinator(

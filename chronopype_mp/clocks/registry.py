@@ -122,13 +122,17 @@ class ProcessorRegistry(Publisher):
 
         Raises:
             ClockError: the processor is in a clock already, or the name is taken.
-            ConfigError: an argument is invalid, or a core of ``supervision`` does not exist.
+            ConfigError: an argument is invalid, a core of ``supervision`` does not exist, or there
+                are not enough file descriptors.
             TransferError: the processor cannot be copied; says which attribute prevents it.
             TypeError: ``processor`` is not a processor, or is not hashable.
         """
         self._check_processor(processor)
         if self._phase is Phase.CLOSED:
             raise ClockError("the clock has shut down; leave its context and enter it again")
+        coordinator = self._open_coordinator
+        if coordinator is not None:
+            coordinator.check_room(1)
         policy = checked_policy(
             "add_processor", self._supervision if supervision is None else supervision
         )
@@ -148,7 +152,6 @@ class ProcessorRegistry(Publisher):
         self._list_processors()
         if isinstance(processor, TickProcessor):
             processor._mirror = record
-        coordinator = self._open_coordinator
         if coordinator is not None:
             self._start(worker, coordinator)
         return worker.handle
@@ -242,7 +245,12 @@ class ProcessorRegistry(Publisher):
         coordinator.add(worker.record)
 
     def _start_all(self, coordinator: Coordinator) -> None:
-        """Start all workers of a clock that is being entered."""
+        """Start all workers of a clock that is being entered.
+
+        Raises:
+            ConfigError: there are not enough file descriptors.
+        """
+        coordinator.check_room(len(self._workers))
         for worker in tuple(self._workers.values()):
             # An event callback may have added and started, or removed, some of them meanwhile.
             present = self._workers.get(worker.record.name) is worker

@@ -19,6 +19,7 @@ from collections.abc import Callable
 import msgspec
 
 from chronopype_mp.coordinator.callbacks import Guard
+from chronopype_mp.coordinator.descriptors import DescriptorBudget
 from chronopype_mp.coordinator.inbox import DropCounts, Inbox
 from chronopype_mp.coordinator.incarnation import Incarnation, Machinery
 from chronopype_mp.coordinator.output import OutputPump
@@ -91,7 +92,7 @@ class Coordinator:
         ticker: publishes ticks and commands.
 
     Raises:
-        TransportError: the sockets cannot be bound.
+        TransportError: the sockets cannot be bound, or there are hardly any file descriptors.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Coordinator:
         self._told_drops = DropCounts()
         self._told_drops_at = timing.monotonic()
         self._closing: asyncio.Task[None] | None = None
+        self._descriptors = DescriptorBudget()
         self.hub = launcher.open_hub(QUEUED_IN_FREE_RUNS if rules.every_tick else FRAMES_QUEUED)
         self._output = OutputPump(self._thread_failed)
         self._inbox = Inbox(self.hub, self._deliver)
@@ -207,6 +209,17 @@ class Coordinator:
             self._forget_if_removed(record)
 
     # What the owner asks for
+
+    def check_room(self, more: int) -> None:
+        """Check that there are file descriptors for ``more`` workers.
+
+        Raises:
+            ConfigError: there are not.
+        """
+        per_worker = self.hub.per_worker
+        if not self._descriptors.fits(len(self._records) + more, per_worker):
+            running = sum(map(self.is_taken, self._records))
+            self._descriptors.check(running + more, per_worker)
 
     def add(self, record: WorkerRecord) -> None:
         """Start a worker."""

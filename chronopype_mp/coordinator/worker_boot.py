@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from chronopype_mp.coordinator.descriptors import limit_of_workers
 from chronopype_mp.coordinator.record import WorkerRecord
 from chronopype_mp.core.boot import TickRules, WorkerBoot
 from chronopype_mp.transport.base import Hub
@@ -39,7 +40,7 @@ def boot_of(
         event_loop=event_loop,
         nice=record.policy.resources.nice,
         cores=_cores_of(record),
-        rlimits=record.policy.resources.rlimits,
+        rlimits=_limits_of(record),
         path=[os.fsencode(entry) for entry in sys.path if isinstance(entry, str)],
         directory=_directory(),
         environment=dict(os.environb),
@@ -56,6 +57,12 @@ def _cores_of(record: WorkerRecord) -> list[int]:
         available = sorted(os.sched_getaffinity(0))
         return [available[record.number % len(available)]]
     return [int(core) for core in cores]
+
+
+def _limits_of(record: WorkerRecord) -> dict[str, int]:
+    """Return a worker's soft limits."""
+    files = limit_of_workers()
+    return {**({} if files is None else {"NOFILE": files}), **record.policy.resources.rlimits}
 
 
 def _log_levels() -> dict[str, int]:

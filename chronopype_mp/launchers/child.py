@@ -265,12 +265,13 @@ class ChildProcess:
         descendants = []
         if not self._has_ended():
             # Before the kill: once their parent is dead, they are somebody else's children.
-            with contextlib.suppress(psutil.Error):
+            # OSError: for example, no file descriptor is left to look with.
+            with contextlib.suppress(psutil.Error, OSError):
                 descendants = psutil.Process(self.pid).children(recursive=True)
         self._signal(signal.SIGKILL)
         self._kill_group()
         for descendant in descendants:
-            with contextlib.suppress(psutil.Error):
+            with contextlib.suppress(psutil.Error, OSError):
                 descendant.kill()
         self._killed.update(descendant.pid for descendant in descendants)
 
@@ -313,7 +314,7 @@ def disown_all() -> None:
 def continue_forkserver() -> None:
     """Continue the forkserver if it was stopped by SIGSTOP: nobody else can do its work."""
     pid = multiprocess.forkserver._forkserver._forkserver_pid
-    with contextlib.suppress(psutil.Error, ProcessLookupError):
+    with contextlib.suppress(psutil.Error, OSError):
         if pid is not None and psutil.Process(pid).status() == psutil.STATUS_STOPPED:
             os.kill(pid, signal.SIGCONT)
 

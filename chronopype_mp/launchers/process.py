@@ -50,6 +50,7 @@ from chronopype_mp.launchers.leftovers import Leftovers
 from chronopype_mp.launchers.serial_thread import SerialThread
 from chronopype_mp.processors import TickProcessor
 from chronopype_mp.transport.base import Hub
+from chronopype_mp.transport.descriptors import check_spare
 from chronopype_mp.transport.zeromq import ZmqHub
 
 __all__ = ["ForkserverLauncher", "SpawnLauncher"]
@@ -81,17 +82,6 @@ _launchers: weakref.WeakSet[_ProcessLauncher] = weakref.WeakSet()
 def _run(boot: Connection, stdout: Connection, stderr: Connection) -> None:
     """Run the worker's entry; in the child."""
     importlib.import_module(ENTRY).main(boot, stdout, stderr)
-
-
-def _check_spare_fds() -> None:
-    """Raise OSError if a start could run out of file descriptors."""
-    spare: list[int] = []
-    try:
-        for _ in range(SPARE_FDS):
-            spare.append(os.open(os.devnull, os.O_RDONLY))
-    finally:
-        for fd in spare:
-            os.close(fd)
 
 
 def _log_failure(future: Future[None]) -> None:
@@ -194,7 +184,7 @@ class _ProcessLauncher:
 
     def _make_process(self) -> ChildProcess:
         """Start a process that waits to be told which worker it is."""
-        _check_spare_fds()
+        check_spare(SPARE_FDS)
         connections: list[Connection] = []
         output: list[int] = []
         process = None

@@ -30,10 +30,12 @@ class Hub(Protocol):
     """The coordinator's end: publishes to all workers, receives from all.
 
     Attributes:
+        per_worker: file descriptors that a worker takes in the coordinator's process.
         down: where workers receive from.
         up: where they report to.
     """
 
+    per_worker: int
     down: str
     up: str
 

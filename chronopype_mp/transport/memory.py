@@ -84,6 +84,7 @@ class MemoryHub:
         queued: frames queued for one worker before any are dropped.
     """
 
+    per_worker = 0
     down = up = "memory"
 
     def __init__(self, queued: int = FRAMES_QUEUED) -> None:

@@ -19,11 +19,15 @@ import zmq
 from chronopype_mp.core.codec import MAX_FRAME, TICK_TOPIC, TICKS_TOPIC, command_topic
 from chronopype_mp.exceptions import TransportError
 from chronopype_mp.transport.base import FRAMES_QUEUED, REPORTS_QUEUED, REST
+from chronopype_mp.transport.doorkeeper import BACKLOG, Doorkeeper
 from chronopype_mp.transport.private_directory import DIRECTORY_PREFIX, PrivateDirectory, sweep
 
 __all__ = ["ZmqHub", "ZmqLink", "ZmqSender"]
 
 READABLE = int(zmq.POLLIN)
+
+DESCRIPTORS_PER_WORKER = 8
+"""Three connections, two pipes of its output, and three by which its process is watched."""
 
 MAX_IPC_PATH = 107
 """Bytes. The size of sun_path in Linux's sockaddr_un without the final NUL."""
@@ -90,12 +94,15 @@ class ZmqHub:
         queued: the number of frames queued for one worker before frames are dropped.
 
     Attributes:
+        per_worker: descriptors of this process that a connected worker takes.
         down: the address for the workers' SUB sockets.
         up: the address for the workers' PUSH sockets.
 
     Raises:
         TransportError: an address cannot be bound.
     """
+
+    per_worker = DESCRIPTORS_PER_WORKER
 
     def __init__(
         self, addresses: tuple[str, str] | None = None, queued: int = FRAMES_QUEUED
@@ -113,6 +120,7 @@ class ZmqHub:
         for socket in (self._pub, self._pull):
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
+            socket.setsockopt(zmq.BACKLOG, BACKLOG)
         self._pub.setsockopt(zmq.SNDHWM, queued)
         self._pull.setsockopt(zmq.RCVHWM, REPORTS_QUEUED)
         try:
@@ -122,6 +130,11 @@ class ZmqHub:
             self._pub.close()
             self.close()
             raise
+        self._doorkeeper: Doorkeeper | None = None
+        paths = [address.removeprefix("ipc://") for address in (self.down, self.up)]
+        if paths != [self.down, self.up]:  # libzmq survives it over tcp
+            sockets = dict(zip(paths, (self._pub, self._pull), strict=True))
+            self._doorkeeper = Doorkeeper(self._context, sockets)
         self._echo = ZmqSender(self._context, self.up)
         self._readable = _Readable(self._pull)
 
@@ -141,16 +154,20 @@ class ZmqHub:
         """
         if self._directory is not None:
             self._directory.restore()
-            if not os.path.exists(self.file("up")):
+            if self._is_lost("up"):
                 self._bind_again(self._pull, "up")
             # In the thread to which the socket belongs.
-            self._is_down_lost = not os.path.exists(self.file("down"))
+            self._is_down_lost = self._is_lost("down")
+
+    def _is_lost(self, name: str) -> bool:
+        return self._doorkeeper is not None and not self._doorkeeper.has(self.file(name))
 
     def _bind_again(self, socket: zmq.Socket[bytes], name: str) -> None:
         # Under another name first: libzmq keeps the old one in use.
         path = self.file(f"{name}{next(self._numbers)}")
         self._bind(socket, f"ipc://{path}")
-        os.rename(path, self.file(name))
+        if self._doorkeeper is not None:
+            self._doorkeeper.put(path, self.file(name))
 
     @staticmethod
     def _bind(socket: zmq.Socket[bytes], address: str) -> str:
@@ -212,6 +229,8 @@ class ZmqHub:
         if hasattr(self, "_readable"):
             self._readable.detach()
             self._echo.close(0)
+            if self._doorkeeper is not None:
+                self._doorkeeper.close()
         self._pull.close()
         self._context.term()
         if self._directory is not None:

@@ -1,0 +1,229 @@
+"""Refuses connections to the coordinator's ipc sockets before they use up its file descriptors.
+
+libzmq aborts the process when it cannot accept a connection to an ipc socket because no descriptor
+is left. A thread therefore sees every connection as soon as it is accepted. A new descriptor has
+the lowest free number, so the number tells how many are left.
+
+- A connection that leaves fewer than `RESERVE` is ended, and so is one of a process that has
+  `CONNECTIONS_PER_PROCESS`.
+- While there are fewer than `RESERVE`, for whatever reason, the door is closed: the sockets' files
+  have another name, and who connects is refused by the kernel. A worker's libzmq tries again every
+  0.1 s. Connections that exist are not affected.
+- After a burst of connections the door is closed for a moment, until all of them have been looked
+  at.
+
+What it cannot do: see anything while another thread keeps the interpreter, or stop a program that
+opens its last descriptors in the milliseconds between a look and a new worker's connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from chronopype_mp.core.rate import TokenBucket
+from chronopype_mp.timing import monotonic
+from chronopype_mp.transport.descriptors import soft_limit, spare_descriptors
+
+__all__ = ["BACKLOG", "CONNECTIONS_PER_PROCESS", "RESERVE", "Doorkeeper"]
+
+logger = logging.getLogger("chronopype_mp.transport")
+
+RESERVE = 64
+"""Descriptors that connections do not get: for the owner's own use, and for what is accepted before
+the door is closed."""
+
+BACKLOG = 16
+"""Connections that the kernel queues: they are accepted even if the door is closed by now."""
+
+CONNECTIONS_PER_PROCESS = 32
+"""To each socket. A worker has one or two. This process is exempt."""
+
+LOOK_EVERY = 100
+"""Milliseconds between two looks at the free descriptors."""
+
+LOOK_OFTEN = 10
+"""The same for a second after each new connection, when more of a starting worker may follow."""
+
+BURST = 100
+"""Connections at once after which the door is closed; the starts of a machine with many cores side
+by side."""
+
+CONNECTIONS_PER_SECOND = 1000.0
+
+PAUSE = 0.02
+"""Seconds that the door is closed after a burst, at least."""
+
+CLOSED = ".closed"
+
+_ACCEPTED, _DISCONNECTED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
+
+
+class Doorkeeper:
+    """Watches two or more bound ipc sockets, from its making to `close`.
+
+    Args:
+        context: of the sockets.
+        sockets: the sockets by the paths at which they are bound. None of them is in use yet.
+
+    Attributes:
+        refused: connections that it has ended.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        sockets: Mapping[str, zmq.Socket[bytes]],
+    ) -> None:
+        self.refused = 0
+        self._paths = list(sockets)
+        self._is_open = True
+        self._renaming = threading.Lock()
+        self._often_until = self._closed_until = 0.0
+        self._rate = TokenBucket(CONNECTIONS_PER_SECOND, monotonic(), BURST)
+        self._peers: dict[tuple[str, int], int] = {}
+        self._counts: Counter[tuple[str, int]] = Counter()
+        self._end_read, self._end_write = os.pipe()
+        self._monitors: dict[zmq.Socket[bytes], str] = {}
+        for number, (path, watched) in enumerate(sockets.items()):
+            address = f"inproc://monitor-{number}"
+            watched.monitor(address, _ACCEPTED | _DISCONNECTED)
+            monitor: zmq.Socket[bytes] = context.socket(zmq.PAIR)
+            monitor.setsockopt(zmq.LINGER, 0)
+            monitor.setsockopt(zmq.RCVHWM, 0)  # libzmq's thread never waits for this one
+            monitor.connect(address)
+            self._monitors[monitor] = path
+        self._thread = threading.Thread(
+            target=self._run, name="chronopype_mp doorkeeper", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread. Connections are no longer watched."""
+        os.write(self._end_write, b"\0")  # closing it is no sign while a forked child has it open
+        self._thread.join()
+        os.close(self._end_write)
+        os.close(self._end_read)
+
+    def has(self, path: str) -> bool:
+        """Whether the file of a socket exists, under the name that it has now."""
+        with self._renaming:
+            return os.path.exists(path) or os.path.exists(path + CLOSED)
+
+    def put(self, new: str, path: str) -> None:
+        """Put the file of a socket that was bound again in the place of a lost one.
+
+        Args:
+            new: its name, which is ``path`` with something appended.
+            path: the name of the lost one while the door is open.
+
+        Raises:
+            OSError: it cannot be renamed.
+        """
+        with self._renaming:
+            os.rename(new, path if self._is_open else path + CLOSED)
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        for monitor in self._monitors:
+            poller.register(monitor, zmq.POLLIN)
+        poller.register(self._end_read, zmq.POLLIN)
+        while True:
+            often = not self._is_open or monotonic() < self._often_until
+            ready = dict(poller.poll(LOOK_OFTEN if often else LOOK_EVERY))
+            if self._end_read in ready:
+                break
+            events = [
+                (path, event)
+                for monitor, path in self._monitors.items()
+                if monitor in ready
+                for event in _events_of(monitor)
+            ]
+            self._slow_down(sum(event == _ACCEPTED for _, (event, _) in events))
+            self._mind_the_door(spare_descriptors())
+            for path, (event, fd) in events:
+                if event == _ACCEPTED:
+                    self._accepted(path, fd)
+                else:
+                    self._disconnected(path, fd)
+        for monitor in self._monitors:
+            monitor.close()
+
+    def _slow_down(self, accepted: int) -> None:
+        """Close the door for a moment if too many have come at once; before they are looked at."""
+        now = monotonic()
+        if accepted:
+            self._often_until = now + 1.0
+        if self._rate.take(accepted, now) < accepted:
+            self._closed_until = now + PAUSE
+            if self._is_open:
+                self._rename("", CLOSED)
+
+    def _accepted(self, path: str, fd: int) -> None:
+        spare = soft_limit() - fd
+        # Whoever has it by now: the number may have been given to something else meanwhile.
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as connection:
+            if connection.family != socket.AF_UNIX or not connection.getsockname().startswith(path):
+                return
+            peer = _pid_of_peer(connection)
+            self._disconnected(path, fd)
+            self._peers[path, fd] = peer
+            self._counts[path, peer] += 1
+            is_greedy = (
+                peer not in (0, os.getpid()) and self._counts[path, peer] > CONNECTIONS_PER_PROCESS
+            )
+            if is_greedy or spare < RESERVE:
+                self.refused += 1
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def _disconnected(self, path: str, fd: int) -> None:
+        peer = self._peers.pop((path, fd), None)
+        if peer is not None:
+            self._counts[path, peer] -= 1
+            if not self._counts[path, peer]:
+                del self._counts[path, peer]
+
+    def _mind_the_door(self, spare: int) -> None:
+        """Close or open the door."""
+        if self._is_open and spare < RESERVE:
+            logger.error(
+                "only %d file descriptors are left: no process can connect until there are %d",
+                spare,
+                RESERVE,
+            )
+            self._rename("", CLOSED)
+        elif not self._is_open and spare >= RESERVE and monotonic() >= self._closed_until:
+            self._rename(CLOSED, "")
+
+    def _rename(self, before: str, after: str) -> None:
+        with self._renaming:
+            self._is_open = not after
+            for path in self._paths:
+                with contextlib.suppress(OSError):
+                    os.rename(path + before, path + after)
+
+
+def _events_of(monitor: zmq.Socket[bytes]) -> Iterator[tuple[int, int]]:
+    """Yield what has happened at a socket, and to which descriptor."""
+    with contextlib.suppress(zmq.Again):
+        while True:
+            event = parse_monitor_message(monitor.recv_multipart(zmq.DONTWAIT))
+            yield event["event"], event["value"]
+
+
+def _pid_of_peer(connection: socket.socket) -> int:
+    """Return the process id of the other end; 0 if the system does not tell."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return 0
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    pid: int = struct.unpack("iII", credentials)[0]
+    return pid
