@@ -17,9 +17,12 @@ FRAMES_QUEUED = 1000
 """Frames queued for one peer. Beyond that ticks are dropped and reports are refused, so that memory
 stays bounded."""
 
-REPORTS_QUEUED = 32
-"""Reports of one connection that the coordinator queues. With the largest possible frame that is
-16 MiB. Further reports wait in the worker, which drops what exceeds its own bound."""
+REPORTS_QUEUED = 1000
+"""Reports of one connection that the coordinator queues: 8 MB of the longest log records. Further
+ones wait in the worker, which drops what exceeds its own bound.
+
+Not fewer: when a process ends whose queue is full, libzmq drops what the kernel still holds of it,
+and with it the last report, which says why."""
 
 REST = 0.0005
 """Seconds between two turns of reading reports while there are more of them. Other threads of the
