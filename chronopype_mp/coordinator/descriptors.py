@@ -47,7 +47,7 @@ def limit_of_workers() -> int | None:
 
     A program that uses ``select()`` fails with descriptors above 1023.
     """
-    return _raised.get(soft_limit())
+    return _raised.get(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 class DescriptorBudget:

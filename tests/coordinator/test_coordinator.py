@@ -330,7 +330,12 @@ def break_output_writer(rig: Rig, error: BaseException, monkeypatch: pytest.Monk
         write = staticmethod(fail_with(error))
 
     monkeypatch.setattr(sys, "stdout", Stream())
-    rig.coordinator._output.show("text", False)
+    pump = rig.coordinator._output
+    ends = os.pipe(), os.pipe()
+    output = pump.watch("a", (ends[0][0], ends[1][0]))
+    for _, write in ends:
+        os.close(write)
+    pump.show(output, "text", False)
 
 
 def break_inbox(rig: Rig, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:

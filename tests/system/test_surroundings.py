@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import site
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 import chronopype_mp
@@ -205,11 +207,13 @@ def test_a_forked_child_of_the_owner_does_not_keep_workers_alive(
 
     def left() -> list[str]:
         # multiprocess shares its resource tracker with forked processes.
-        return [
-            " ".join(process.cmdline())
-            for process in processes_of(os.environ[TOKEN])
-            if process.pid != child and "resource_tracker" not in " ".join(process.cmdline())
-        ]
+        found = []
+        for process in processes_of(os.environ[TOKEN]):
+            with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+                line = " ".join(process.cmdline())
+                if process.pid != child and "resource_tracker" not in line:
+                    found.append(line)
+        return found
 
     try:
         wait_until(lambda: not left(), 10.0, lambda: f"left: {left()}")

@@ -425,7 +425,7 @@ def test_a_clock_in_a_worker_ends_with_it_and_leaves_the_outer_clock_as_it_was(
         pids = run(scenario())
     finally:
         shutil.rmtree(inner)
-    assert all(map(has_ended, pids))
+    run(eventually(lambda: all(map(has_ended, pids))))
 
 
 def children_of_all_kinds() -> list[int]:
