@@ -143,3 +143,49 @@ assert right.recv(1) == b"x"
 left.close()
 right.close()
 """)
+
+
+def test_a_socket_that_was_bound_again_is_behind_the_same_door() -> None:
+    owner("""
+os.unlink(path)
+hub.restore()
+before = len(os.listdir("/dev/fd"))
+hostile = flood(3000)
+hostile.stdout.readline()
+until(lambda: len(os.listdir("/dev/fd")) <= before + 2 + doorkeeper.CONNECTIONS_PER_PROCESS)
+assert hub._doorkeeper.refused > 0
+arrives()
+hostile.communicate()
+""")
+
+
+def test_a_closed_door_is_no_lost_socket_and_a_lost_one_comes_back_closed() -> None:
+    owner("""
+names = lambda: sorted(os.listdir(os.path.dirname(path)))
+doorkeeper.spare_descriptors = lambda: 0
+until(lambda: names() == ["down.closed", "up.closed"])
+before = os.stat(path + ".closed").st_ino
+hub.restore()
+assert names() == ["down.closed", "up.closed"]
+assert os.stat(path + ".closed").st_ino == before
+os.unlink(path + ".closed")
+hub.restore()
+assert names() == ["down.closed", "up.closed"]
+doorkeeper.spare_descriptors = lambda: 1000
+until(lambda: names() == ["down", "up"])
+arrives()
+""")
+
+
+def test_it_ends_while_a_forked_process_lives() -> None:
+    owner("""
+child = os.fork()
+if child == 0:
+    signal.pause()
+hub.close_publisher()
+hub.close()
+os.kill(child, signal.SIGKILL)
+os.waitpid(child, 0)
+print("survived", flush=True)
+os._exit(0)
+""")
