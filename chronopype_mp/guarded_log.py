@@ -28,6 +28,12 @@ class GuardedLogger:
         """Log for those who look closer."""
         self._log(logging.DEBUG, message, args, exc_info)
 
+    def info(
+        self, message: str, *args: object, exc_info: bool | BaseException | None = None
+    ) -> None:
+        """Log what an operator may want to know."""
+        self._log(logging.INFO, message, args, exc_info)
+
     def warning(
         self, message: str, *args: object, exc_info: bool | BaseException | None = None
     ) -> None:

@@ -37,7 +37,7 @@ def broken() -> Iterator[Broken]:
 
 def logs() -> list[Callable[..., None]]:
     logger = GuardedLogger(NAME)
-    return [logger.debug, logger.warning, logger.error, logger.critical]
+    return [logger.debug, logger.info, logger.warning, logger.error, logger.critical]
 
 
 def test_a_record_is_that_of_the_caller(caplog: pytest.LogCaptureFixture) -> None:
@@ -47,6 +47,7 @@ def test_a_record_is_that_of_the_caller(caplog: pytest.LogCaptureFixture) -> Non
             log("%d of %s", 1, "many", exc_info=error)
     assert [record.levelname for record in caplog.records] == [
         "DEBUG",
+        "INFO",
         "WARNING",
         "ERROR",
         "CRITICAL",

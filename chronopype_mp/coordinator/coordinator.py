@@ -142,6 +142,7 @@ class Coordinator:
             on_failure=self._fail,
         )
         self.hub.attach(self._loop, functools.partial(self._read, self._inbox.on_readable))
+        self.hub.watch_threads(self._thread_failed)
         self._output.start()
         self.ticker.start()
         self._watch = self._start_watch()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import resource
 
 from chronopype_mp.exceptions import ConfigError, TransportError
+from chronopype_mp.guarded_log import GuardedLogger
 from chronopype_mp.transport.descriptors import check_spare, open_descriptors, soft_limit
 from chronopype_mp.transport.doorkeeper import RESERVE
 
 __all__ = ["DescriptorBudget", "limit_of_workers", "raise_soft_limit"]
 
-logger = logging.getLogger("chronopype_mp.coordinator")
+logger = GuardedLogger("chronopype_mp.coordinator")
 
 HIGHEST = 65_536
 """The soft limit is raised to the hard one, but not above this: programs that close all possible

@@ -7,7 +7,6 @@ import os
 
 import msgspec
 
-from chronopype_mp.coordinator.callbacks import Guard
 from chronopype_mp.core.messages import LogLine
 
 __all__ = ["relay"]
@@ -19,8 +18,10 @@ def relay(report: LogLine) -> None:
     Otherwise it goes to the nearest logger above, and to the same handlers.
 
     The record has all the fields that it had in the worker, and the worker's name as ``worker``
-    and ``processName``. Its traceback is the text ``exc_text``. What a filter or handler
-    of the user raises goes no further.
+    and ``processName``. Its traceback is the text ``exc_text``.
+
+    Raises:
+        BaseException: raised by a filter or handler of the user; the caller guards this.
     """
     target = _nearest(report.logger)
     is_disabled = target.disabled and target.name == report.logger
@@ -58,7 +59,7 @@ def relay(report: LogLine) -> None:
     )
     # The filters of a logger are not for the ones below it.
     hand_over = target.handle if target.name == report.logger else target.callHandlers
-    Guard().call("a log handler", hand_over, record)
+    hand_over(record)
 
 
 def _decoded(value: msgspec.Raw) -> object:

@@ -19,7 +19,7 @@
 The wire may drop, repeat, delay and reorder frames. Each step is therefore repeated until the other
 side has shown that it took place:
 
-- `Hello` is repeated until a `Welcome` arrives, and every `Hello` is answered.
+- `Hello` is repeated until a `Welcome` arrives, and every `Hello` of this protocol is answered.
 - `Ready` is sent once; each `Beat` stands in for it, and for a lost `Status`.
 - A command has an id and is repeated until its `CommandDone` arrives. The worker carries an id out
   once. It acknowledges a command before it carries it out: the deed may block or end the process.

@@ -65,6 +65,10 @@ class Hub(Protocol):
         """
         ...
 
+    def watch_threads(self, on_failure: Callable[[BaseException], None]) -> None:
+        """Call ``on_failure`` with an error that ends a thread of the hub, in whichever thread."""
+        ...
+
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
         """Call ``on_readable`` in the loop, and in this context, when frames may have arrived."""
         ...

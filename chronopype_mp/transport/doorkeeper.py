@@ -19,24 +19,24 @@ opens its last descriptors in the milliseconds between a look and a new worker's
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from chronopype_mp.core.rate import TokenBucket
+from chronopype_mp.guarded_log import GuardedLogger
 from chronopype_mp.timing import monotonic
 from chronopype_mp.transport.descriptors import soft_limit, spare_descriptors
 
 __all__ = ["BACKLOG", "CONNECTIONS_PER_PROCESS", "RESERVE", "Doorkeeper"]
 
-logger = logging.getLogger("chronopype_mp.transport")
+logger = GuardedLogger("chronopype_mp.transport")
 
 RESERVE = 64
 """Descriptors that connections do not get: for the owner's own use, and for what is accepted before
@@ -87,6 +87,9 @@ class Doorkeeper:
         self.refused = 0
         self._paths = list(sockets)
         self._is_open = True
+        self._failure: BaseException | None = None
+        self._on_failure: Callable[[BaseException], None] | None = None
+        self._failing = threading.Lock()
         self._renaming = threading.Lock()
         self._often_until = self._closed_until = 0.0
         self._rate = TokenBucket(CONNECTIONS_PER_SECOND, monotonic(), BURST)
@@ -114,6 +117,17 @@ class Doorkeeper:
         os.close(self._end_write)
         os.close(self._end_read)
 
+    def watch(self, on_failure: Callable[[BaseException], None]) -> None:
+        """Call ``on_failure`` with the error that ends the thread, also if it has ended already.
+
+        It is called in the thread itself, or in this one.
+        """
+        with self._failing:
+            self._on_failure = on_failure
+            failure = self._failure
+        if failure is not None:
+            on_failure(failure)
+
     def has(self, path: str) -> bool:
         """Whether the file of a socket exists, under the name that it has now."""
         with self._renaming:
@@ -133,6 +147,18 @@ class Doorkeeper:
             os.rename(new, path if self._is_open else path + CLOSED)
 
     def _run(self) -> None:
+        try:
+            self._look_until_closed()
+        except BaseException as error:
+            with self._failing:
+                self._failure, on_failure = error, self._on_failure
+            if on_failure is not None:
+                on_failure(error)
+        finally:
+            for monitor in self._monitors:
+                monitor.close()
+
+    def _look_until_closed(self) -> None:
         poller = zmq.Poller()
         for monitor in self._monitors:
             poller.register(monitor, zmq.POLLIN)
@@ -155,8 +181,6 @@ class Doorkeeper:
                     self._accepted(path, fd)
                 else:
                     self._disconnected(path, fd)
-        for monitor in self._monitors:
-            monitor.close()
 
     def _slow_down(self, accepted: int) -> None:
         """Close the door for a moment if too many have come at once; before they are looked at."""

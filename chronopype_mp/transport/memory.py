@@ -131,6 +131,9 @@ class MemoryHub:
         """Send a frame to `receive`; return False if the queue is full."""
         return self._inbox.put(frame)
 
+    def watch_threads(self, on_failure: Callable[[BaseException], None]) -> None:
+        """Do nothing: there are no threads."""
+
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
         """Call ``on_readable`` in the loop, and in this context, when frames may have arrived."""
         self._inbox.attach(loop, on_readable)

@@ -1,8 +1,8 @@
 """The ZeroMQ transport: PUB to the workers and PUSH back, over ipc in a private directory or tcp.
 
-The sockets are read through their file descriptors. zmq.asyncio would cost about ten times the CPU
-per message. A descriptor is edge-triggered, so a reader must read until the socket is empty, or
-schedule another read itself.
+The sockets are read through their file descriptors, because zmq.asyncio carries far fewer messages
+per second (docs/performance.md, Throughput). A descriptor is edge-triggered, so a reader must read
+until the socket is empty, or schedule another read itself.
 """
 
 from __future__ import annotations
@@ -215,6 +215,11 @@ class ZmqHub:
         of it.
         """
         return self._echo.send(frame)
+
+    def watch_threads(self, on_failure: Callable[[BaseException], None]) -> None:
+        """Call ``on_failure`` with an error that ends the doorkeeper, in whichever thread."""
+        if self._doorkeeper is not None:
+            self._doorkeeper.watch(on_failure)
 
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
         """Call ``on_readable`` in the loop when frames may have come in."""
