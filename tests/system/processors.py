@@ -5,9 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from chronopype_mp import NetworkProcessor, NetworkStatus, TickProcessor
+
+HELD_UP = 2
+"""Ticks that a worker may miss because a busy machine did not let it run. A stall costs ten or more.
+Tests marked ``quiet`` ask for every tick."""
 
 
 class Scribe(TickProcessor):
@@ -77,6 +82,12 @@ class Network(NetworkProcessor):
 def ticks_in(path: Path) -> list[float]:
     """Return the timestamps that a Scribe wrote."""
     return [float(line.split()[0]) for line in path.read_text().splitlines()]
+
+
+def ran(ticks: Sequence[float], published: Sequence[float]) -> bool:
+    """Whether these ticks are the published ones in their order, but for `HELD_UP` of them."""
+    few = len(published) - len(ticks) <= HELD_UP
+    return few and list(ticks) == [at for at in published if at in set(ticks)]
 
 
 def run_times_in(path: Path) -> list[float]:

@@ -57,7 +57,7 @@ from pathlib import Path
 from chronopype_mp import TickProcessor
 from chronopype_mp.events import WorkerDied
 from tests.system.neighbours import SHORT, Neighbourhood
-from tests.system.processors import Scribe
+from tests.system.processors import HELD_UP, Scribe
 
 class Chatter(Scribe):
     "Logs more than its socket holds while nobody reads, and notes every turn of its loop."
@@ -101,7 +101,7 @@ async def main():
             "skipped": n.clock.position.skipped,
             "lost": chatter.statistics().reports_lost,
         }), flush=True)
-    assert scribe.statistics().missed == 0
+    assert scribe.statistics().missed <= HELD_UP
 
 asyncio.run(main())
 """

@@ -10,7 +10,7 @@ from chronopype_mp.events import DeathReason, WorkerDied, WorkerReady, WorkerSto
 from chronopype_mp.testing import faults
 from tests.system.clocks import run
 from tests.system.neighbours import SHORT, Neighbourhood, row
-from tests.system.processors import Network, Scribe, ticks_in
+from tests.system.processors import HELD_UP, Network, Scribe, ticks_in
 from tests.system.victims import (
     SleepsInCheck,
     SleepsInStart,
@@ -81,7 +81,7 @@ def test_a_check_that_will_not_be_cancelled_stops_no_tick_and_costs_the_worker_i
             took = death.at - harmed_at(path)
             assert took < processor.check_network_timeout + 1.0 + SLACK
             statistics = victim.statistics()
-            assert statistics.missed == 0
+            assert statistics.missed <= HELD_UP
             assert statistics.lost <= 6  # published between its last report and its end
             assert statistics.run >= 10
             await n.ticks(3)
@@ -119,7 +119,8 @@ def test_a_healthy_worker_whose_beats_are_lost_is_stopped_in_order(
             assert lines[:3] == ["started", "stop begun", "stop ended"]
             await n.ticks(10)
             assert (briefly.pid, briefly.incarnation) == (pid, 1)
-        assert briefly.statistics().missed == 0
+        assert briefly.statistics().missed <= HELD_UP
+        assert briefly.statistics().lost == 0
 
     run(scenario())
 
