@@ -56,8 +56,8 @@ from chronopype_mp.testing import faults
 __all__ = ["measure"]
 
 REPEATS = 10
-"""Twice as many as in other benchmarks. The p99 of a run is the twelfth-latest of 1,200 ticks, and
-on a shared machine the kernel's own work delays about that many."""
+"""Twice as many as in other benchmarks. The p99 of a run is about the twelfth-latest of 1,200
+ticks, and on a shared machine the kernel's own work delays about that many."""
 
 TICK_SIZE = 0.02
 HEALTHY = 4

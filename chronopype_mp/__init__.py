@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from chronopype_mp.clocks.config import ClockConfig
     from chronopype_mp.coordinator.handle import WorkerHandle, WorkerStatistics
     from chronopype_mp.core.backoff import BackoffPolicy
-    from chronopype_mp.core.events import WorkerStatus
     from chronopype_mp.core.limits import Limits
     from chronopype_mp.core.policy import GroupStrategy, RestartType, Supervision
     from chronopype_mp.core.resources import Resources
     from chronopype_mp.core.restart import RestartBudget
+    from chronopype_mp.core.worker_events import WorkerStatus
     from chronopype_mp.exceptions import (
         ClockContextError,
         ClockError,
@@ -63,7 +63,7 @@ _HOMES = {
     "chronopype_mp.clocks.config": ("ClockConfig",),
     "chronopype_mp.coordinator.handle": ("WorkerHandle", "WorkerStatistics"),
     "chronopype_mp.core.backoff": ("BackoffPolicy",),
-    "chronopype_mp.core.events": ("WorkerStatus",),
+    "chronopype_mp.core.worker_events": ("WorkerStatus",),
     "chronopype_mp.core.limits": ("Limits",),
     "chronopype_mp.core.policy": ("GroupStrategy", "RestartType", "Supervision"),
     "chronopype_mp.core.resources": ("Resources",),

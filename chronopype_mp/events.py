@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chronopype_mp.clocks.clock_events import ClockStartEvent, ClockStopEvent, ClockTickEvent
-from chronopype_mp.core.events import (
+from chronopype_mp.core.worker_events import (
     DeathReason,
     Event,
     FramesDropped,

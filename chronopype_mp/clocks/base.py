@@ -33,7 +33,7 @@ from chronopype_mp.clocks.registry import Member, Phase, ProcessorRegistry, Proc
 from chronopype_mp.clocks.runs import OnEnd, Runs
 from chronopype_mp.coordinator.callbacks import callback_problem
 from chronopype_mp.coordinator.coordinator import Coordinator
-from chronopype_mp.coordinator.descriptors import raise_soft_limit
+from chronopype_mp.coordinator.descriptor_budget import raise_soft_limit
 from chronopype_mp.coordinator.dossiers import DossierFiles
 from chronopype_mp.coordinator.event_log import log_event
 from chronopype_mp.coordinator.failures import failure_of
@@ -42,11 +42,11 @@ from chronopype_mp.coordinator.stream import EventStream
 from chronopype_mp.coordinator.ticker import FreeRun, Position, Run
 from chronopype_mp.core.boot import TickRules
 from chronopype_mp.core.checks import finite, positive, whole
-from chronopype_mp.core.events import Event, WorkerDied
 from chronopype_mp.core.policy import GroupStrategy, Supervision
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.schedule import Schedule
 from chronopype_mp.core.supervisor import CLOCK_BUDGET
+from chronopype_mp.core.worker_events import Event, WorkerDied
 from chronopype_mp.exceptions import ClockContextError, ClockError, ConfigError, WorkerError
 from chronopype_mp.launchers import Launcher
 from chronopype_mp.timing import SYSTEM_TIME, TimeSource

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chronopype_mp.clocks.modes import ClockMode
-from chronopype_mp.core.events import Event
+from chronopype_mp.core.worker_events import Event
 from chronopype_mp.processors import ProcessorSpec, ProcessorState, TickProcessor
 
 __all__ = ["ClockStartEvent", "ClockStopEvent", "ClockTickEvent"]

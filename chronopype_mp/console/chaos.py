@@ -27,7 +27,7 @@ from chronopype_mp import (
     WorkerHandle,
 )
 from chronopype_mp.clocks import RealtimeClock
-from chronopype_mp.core.events import DeathReason, WorkerDied, WorkerReady
+from chronopype_mp.core.worker_events import DeathReason, WorkerDied, WorkerReady
 from chronopype_mp.testing import EventRecorder, faults
 from chronopype_mp.timing import wall
 

@@ -24,7 +24,7 @@ from chronopype_mp.console.demo_table import LiveRow
 from chronopype_mp.console.demo_view import DemoView, LogLines, captured, make_view
 from chronopype_mp.console.verdict import Role, Verdict, WorkerRecord, judge
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import Event
+from chronopype_mp.core.worker_events import Event
 from chronopype_mp.exceptions import ClockError
 from chronopype_mp.timing import wall
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from chronopype_mp.clocks import ClockStopEvent
 from chronopype_mp.console.verdict import Death
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import (
+from chronopype_mp.core.worker_events import (
     DeathReason,
     Event,
     NetworkChanged,

@@ -12,7 +12,7 @@ from rich.text import Text
 from chronopype_mp.console.demo_record import brief
 from chronopype_mp.console.verdict import TROUBLE_DUE, Judgement, Role, Verdict
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import WorkerStatus
+from chronopype_mp.core.worker_events import WorkerStatus
 
 __all__ = ["LiveRow", "conclusion", "live_table", "verdict_table"]
 

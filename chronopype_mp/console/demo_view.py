@@ -23,7 +23,7 @@ from rich.text import Text
 from chronopype_mp.console.demo_record import describe, worker_of
 from chronopype_mp.console.demo_table import LiveRow, conclusion, live_table, verdict_table
 from chronopype_mp.console.verdict import Verdict
-from chronopype_mp.core.events import Event
+from chronopype_mp.core.worker_events import Event
 from chronopype_mp.timing import wall
 
 __all__ = ["DemoView", "LogLines", "PlainView", "TableView", "captured", "make_view"]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import DeathReason
+from chronopype_mp.core.worker_events import DeathReason
 
 __all__ = ["TROUBLE_DUE", "Death", "Judgement", "Role", "Verdict", "WorkerRecord", "judge"]
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import msgspec
 
 from chronopype_mp.coordinator.callbacks import Guard
-from chronopype_mp.coordinator.descriptors import DescriptorBudget
+from chronopype_mp.coordinator.descriptor_budget import DescriptorBudget
 from chronopype_mp.coordinator.inbox import DropCounts, Inbox
 from chronopype_mp.coordinator.incarnation import Incarnation, Machinery
 from chronopype_mp.coordinator.output import OutputPump
@@ -27,14 +27,6 @@ from chronopype_mp.coordinator.record import WorkerRecord
 from chronopype_mp.coordinator.starts import Starts
 from chronopype_mp.coordinator.ticker import QUEUED_IN_FREE_RUNS, Position, Ticker
 from chronopype_mp.core.boot import TickRules
-from chronopype_mp.core.events import (
-    Event,
-    FramesDropped,
-    WorkerDied,
-    WorkerReady,
-    WorkerStatus,
-    WorkerStopped,
-)
 from chronopype_mp.core.messages import Downlink, Uplink
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.stimuli import (
@@ -50,6 +42,14 @@ from chronopype_mp.core.stimuli import (
     StopAsked,
 )
 from chronopype_mp.core.supervisor import CLOCK_BUDGET, Supervisor, WorkerView
+from chronopype_mp.core.worker_events import (
+    Event,
+    FramesDropped,
+    WorkerDied,
+    WorkerReady,
+    WorkerStatus,
+    WorkerStopped,
+)
 from chronopype_mp.exceptions import WorkerError
 from chronopype_mp.launchers import Launcher
 from chronopype_mp.timing import TimeSource, loop_time

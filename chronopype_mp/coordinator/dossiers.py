@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from chronopype_mp.core.events import WorkerDied
+from chronopype_mp.core.worker_events import WorkerDied
 from chronopype_mp.guarded_log import GuardedLogger
 
 __all__ = ["KEPT_PER_WORKER", "DossierFiles"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from chronopype_mp.core.events import (
+from chronopype_mp.core.worker_events import (
     Event,
     FramesDropped,
     NetworkChanged,

@@ -7,7 +7,7 @@ import sys
 from typing import Any, NamedTuple
 
 from chronopype_mp.core.error_text import path_of
-from chronopype_mp.core.events import Event, ProcessorFailed, WorkerDied
+from chronopype_mp.core.worker_events import Event, ProcessorFailed, WorkerDied
 from chronopype_mp.exceptions import ProcessorError, ProcessorTimeoutError
 
 __all__ = ["ProcessorFailure", "failure_of"]

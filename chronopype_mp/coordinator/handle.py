@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import WorkerDied, WorkerStatus
 from chronopype_mp.core.histogram import Histogram
 from chronopype_mp.core.messages import Rehearse
+from chronopype_mp.core.worker_events import WorkerDied, WorkerStatus
 from chronopype_mp.exceptions import WorkerError
 from chronopype_mp.processors import ProcessorState
 

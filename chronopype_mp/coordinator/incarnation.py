@@ -41,7 +41,6 @@ from chronopype_mp.coordinator.trouble import Trouble, brief
 from chronopype_mp.coordinator.worker_boot import boot_of
 from chronopype_mp.coordinator.worker_logs import relay
 from chronopype_mp.core.boot import TickRules
-from chronopype_mp.core.events import Event, ProcessorFailed
 from chronopype_mp.core.messages import (
     PROTOCOL,
     Downlink,
@@ -65,6 +64,7 @@ from chronopype_mp.core.stimuli import (
     Stimulus,
     StopAsked,
 )
+from chronopype_mp.core.worker_events import Event, ProcessorFailed
 from chronopype_mp.launchers import Launcher, Look, ProcessEnd, WorkerProcess
 from chronopype_mp.timing import TimeSource
 from chronopype_mp.transport.base import Hub

@@ -10,7 +10,6 @@ import msgspec
 
 from chronopype_mp.coordinator.failures import NETWORK_HOOKS
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import Event, NetworkChanged, ProcessorFailed, WorkerDied
 from chronopype_mp.core.histogram import Histogram
 from chronopype_mp.core.ledger import Ledger
 from chronopype_mp.core.messages import (
@@ -24,6 +23,7 @@ from chronopype_mp.core.messages import (
 )
 from chronopype_mp.core.policy import GroupStrategy, Supervision
 from chronopype_mp.core.supervisor import WorkerView
+from chronopype_mp.core.worker_events import Event, NetworkChanged, ProcessorFailed, WorkerDied
 from chronopype_mp.exceptions import ConfigError
 from chronopype_mp.processors import ProcessorSpec, ProcessorState, TickProcessor
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from chronopype_mp.coordinator.coordinator import Coordinator
 from chronopype_mp.coordinator.record import WorkerRecord
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import WorkerStatus
+from chronopype_mp.core.worker_events import WorkerStatus
 from chronopype_mp.exceptions import WorkerError
 from chronopype_mp.processors import NetworkProcessor
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 from chronopype_mp.coordinator.callbacks import Guard, callback_problem
-from chronopype_mp.core.events import Event
+from chronopype_mp.core.worker_events import Event
 
 __all__ = ["EventIterator", "EventStream"]
 

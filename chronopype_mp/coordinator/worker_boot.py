@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from chronopype_mp.coordinator.descriptors import limit_of_workers
+from chronopype_mp.coordinator.descriptor_budget import limit_of_workers
 from chronopype_mp.coordinator.record import WorkerRecord
 from chronopype_mp.core.boot import TickRules, WorkerBoot
 from chronopype_mp.transport.base import Hub

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import msgspec
 
-from chronopype_mp.core.events import DeathReason
+from chronopype_mp.core.worker_events import DeathReason
 
 __all__ = ["Signs", "classify"]
 

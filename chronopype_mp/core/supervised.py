@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
-from chronopype_mp.core.events import DeathReason, WorkerStatus
 from chronopype_mp.core.limits import LimitWatch
 from chronopype_mp.core.policy import GroupStrategy
 from chronopype_mp.core.stimuli import Added, RestartAsked, StopAsked
+from chronopype_mp.core.worker_events import DeathReason, WorkerStatus
 
 __all__ = ["PROCESS", "Restart", "Supervised", "affected"]
 

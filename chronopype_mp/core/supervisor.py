@@ -39,19 +39,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from chronopype_mp.core.events import (
-    DeathReason,
-    Event,
-    WorkerBackingOff,
-    WorkerDied,
-    WorkerQuarantined,
-    WorkerReady,
-    WorkerStarting,
-    WorkerStatus,
-    WorkerStopped,
-    WorkerStopping,
-    WorkerUnkillable,
-)
 from chronopype_mp.core.limits import Excess, LimitWatch
 from chronopype_mp.core.liveness import Signs, classify
 from chronopype_mp.core.policy import RestartType
@@ -79,6 +66,19 @@ from chronopype_mp.core.stimuli import (
     StopAsked,
 )
 from chronopype_mp.core.supervised import PROCESS, Restart, Supervised, affected
+from chronopype_mp.core.worker_events import (
+    DeathReason,
+    Event,
+    WorkerBackingOff,
+    WorkerDied,
+    WorkerQuarantined,
+    WorkerReady,
+    WorkerStarting,
+    WorkerStatus,
+    WorkerStopped,
+    WorkerStopping,
+    WorkerUnkillable,
+)
 
 __all__ = ["CLOCK_BUDGET", "Supervisor", "WorkerView"]
 

@@ -19,7 +19,7 @@ import signal
 
 from chronopype_mp.coordinator.handle import WorkerHandle
 from chronopype_mp.core.checks import at_least, whole
-from chronopype_mp.core.events import WorkerStatus
+from chronopype_mp.core.worker_events import WorkerStatus
 from chronopype_mp.exceptions import WorkerError
 
 __all__ = [

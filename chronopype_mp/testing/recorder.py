@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
-from chronopype_mp.core.events import Event
+from chronopype_mp.core.worker_events import Event
 
 if TYPE_CHECKING:
     from chronopype_mp.coordinator.stream import EventStream

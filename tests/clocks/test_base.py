@@ -21,7 +21,9 @@ from chronopype_mp.clocks import (
 )
 from chronopype_mp.clocks.config import ClockConfig
 from chronopype_mp.coordinator.dossiers import DossierFiles
-from chronopype_mp.core.events import (
+from chronopype_mp.core.policy import Supervision
+from chronopype_mp.core.restart import RestartBudget
+from chronopype_mp.core.worker_events import (
     DeathReason,
     Event,
     ProcessorFailed,
@@ -33,8 +35,6 @@ from chronopype_mp.core.events import (
     WorkerStopped,
     WorkerStopping,
 )
-from chronopype_mp.core.policy import Supervision
-from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.exceptions import (
     ClockContextError,
     ClockError,

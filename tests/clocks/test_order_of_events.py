@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chronopype_mp.core.events import (
+from chronopype_mp.core.worker_events import (
     Event,
     WorkerBackingOff,
     WorkerDied,

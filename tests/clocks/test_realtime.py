@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from chronopype_mp.clocks import ClockMode, RealtimeClock
 from chronopype_mp.clocks.config import ClockConfig
-from chronopype_mp.core.events import WorkerDied, WorkerReady
 from chronopype_mp.core.schedule import Schedule
+from chronopype_mp.core.worker_events import WorkerDied, WorkerReady
 from chronopype_mp.exceptions import ClockContextError, ClockError, ConfigError
 from tests.clocks.bench import WALL, Bench, Scribe
 from tests.waiting import run, turns

@@ -10,14 +10,14 @@ import pytest
 
 from chronopype_mp.clocks.registry import ProcessorStats
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import (
+from chronopype_mp.core.policy import Supervision
+from chronopype_mp.core.worker_events import (
     NetworkChanged,
     ProcessorFailed,
     WorkerReady,
     WorkerStatus,
     WorkerStopped,
 )
-from chronopype_mp.core.policy import Supervision
 from chronopype_mp.exceptions import ClockError, ConfigError, TransferError
 from chronopype_mp.processors import ProcessorSpec, ProcessorState, TickProcessor
 from tests.clocks.bench import WALL, Bench, Network, Scribe, alive

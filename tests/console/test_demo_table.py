@@ -14,7 +14,7 @@ from chronopype_mp.console.demo_record import History, brief, describe
 from chronopype_mp.console.demo_table import LiveRow, conclusion, live_table, verdict_table
 from chronopype_mp.console.verdict import TROUBLE_DUE, Death, Role, WorkerRecord, judge
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import (
+from chronopype_mp.core.worker_events import (
     DeathReason,
     NetworkChanged,
     ProcessorFailed,

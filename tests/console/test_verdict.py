@@ -8,7 +8,7 @@ import pytest
 
 from chronopype_mp.console.verdict import TROUBLE_DUE, Death, Role, WorkerRecord, judge
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import DeathReason
+from chronopype_mp.core.worker_events import DeathReason
 
 CONNECTING = (NetworkStatus.NOT_CONNECTED, NetworkStatus.CONNECTING, NetworkStatus.CONNECTED)
 LOST = (NetworkStatus.DISCONNECTING, NetworkStatus.NOT_CONNECTED)

@@ -21,7 +21,8 @@ from chronopype_mp.coordinator.coordinator import Coordinator
 from chronopype_mp.coordinator.handle import WorkerHandle
 from chronopype_mp.coordinator.incarnation import PATIENCE
 from chronopype_mp.coordinator.record import WorkerRecord
-from chronopype_mp.core.events import (
+from chronopype_mp.core.policy import Supervision
+from chronopype_mp.core.worker_events import (
     DeathReason,
     Event,
     WorkerDied,
@@ -32,7 +33,6 @@ from chronopype_mp.core.events import (
     WorkerStopping,
     WorkerUnkillable,
 )
-from chronopype_mp.core.policy import Supervision
 from chronopype_mp.exceptions import WorkerError
 from chronopype_mp.processors import TickProcessor
 from chronopype_mp.testing import EventRecorder, ManualClock

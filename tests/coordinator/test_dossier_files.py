@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from chronopype_mp.coordinator.dossiers import KEPT_PER_WORKER, DossierFiles
-from chronopype_mp.core.events import DeathReason, WorkerDied
+from chronopype_mp.core.worker_events import DeathReason, WorkerDied
 
 
 def death(**fields: object) -> WorkerDied:

@@ -8,7 +8,7 @@ import pytest
 
 from chronopype_mp.coordinator.event_log import log_event
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import (
+from chronopype_mp.core.worker_events import (
     DeathReason,
     Event,
     FramesDropped,

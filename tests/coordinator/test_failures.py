@@ -13,7 +13,7 @@ import pytest
 
 from chronopype_mp.coordinator.failures import failure_of
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import (
+from chronopype_mp.core.worker_events import (
     DeathReason,
     Event,
     FramesDropped,

@@ -10,16 +10,16 @@ import pytest
 from chronopype_mp.coordinator.handle import WorkerStatistics
 from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import (
+from chronopype_mp.core.histogram import Histogram
+from chronopype_mp.core.policy import Supervision
+from chronopype_mp.core.restart import RestartBudget
+from chronopype_mp.core.worker_events import (
     WorkerBackingOff,
     WorkerDied,
     WorkerQuarantined,
     WorkerStarting,
     WorkerStatus,
 )
-from chronopype_mp.core.histogram import Histogram
-from chronopype_mp.core.policy import Supervision
-from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.exceptions import WorkerError
 from chronopype_mp.processors import ProcessorState
 from tests.clocks.bench import WALL, Bench, Scribe, alive

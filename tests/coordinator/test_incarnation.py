@@ -25,7 +25,6 @@ from chronopype_mp.coordinator.starts import Starts
 from chronopype_mp.coordinator.ticker import Position, Ticker
 from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import Event, NetworkChanged, ProcessorFailed
 from chronopype_mp.core.ledger import TickTotals
 from chronopype_mp.core.messages import (
     PROTOCOL,
@@ -56,6 +55,7 @@ from chronopype_mp.core.stimuli import (
     Stimulus,
     StopAsked,
 )
+from chronopype_mp.core.worker_events import Event, NetworkChanged, ProcessorFailed
 from chronopype_mp.launchers import Look
 from chronopype_mp.processors import TickProcessor
 from chronopype_mp.testing import ManualClock

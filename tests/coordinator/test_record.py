@@ -16,7 +16,6 @@ from chronopype_mp.coordinator.record import (
     checked_name,
 )
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import Event, NetworkChanged, ProcessorFailed
 from chronopype_mp.core.histogram import Histogram
 from chronopype_mp.core.ledger import TickTotals
 from chronopype_mp.core.messages import (
@@ -34,6 +33,7 @@ from chronopype_mp.core.messages import (
 )
 from chronopype_mp.core.policy import Supervision
 from chronopype_mp.core.state import TickAccount, TickCounters
+from chronopype_mp.core.worker_events import Event, NetworkChanged, ProcessorFailed
 from chronopype_mp.exceptions import ConfigError
 from chronopype_mp.processors import ProcessorSpec, ProcessorState, TickProcessor
 

@@ -11,7 +11,7 @@ import pytest
 
 from chronopype_mp.coordinator.rolling import roll
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import WorkerStatus
+from chronopype_mp.core.worker_events import WorkerStatus
 from chronopype_mp.exceptions import WorkerError
 from chronopype_mp.processors import NetworkProcessor, TickProcessor
 from tests.waiting import run, turns

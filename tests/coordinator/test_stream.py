@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chronopype_mp.coordinator.stream import EVENTS_KEPT, EventStream
-from chronopype_mp.core.events import Event, WorkerStarting, WorkerStopped
+from chronopype_mp.core.worker_events import Event, WorkerStarting, WorkerStopped
 from tests.waiting import run, turns
 
 

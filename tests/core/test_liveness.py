@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chronopype_mp.core.events import DeathReason
 from chronopype_mp.core.liveness import GUARD_MISSES, Signs, classify
 from chronopype_mp.core.policy import Supervision
+from chronopype_mp.core.worker_events import DeathReason
 
 SIGNS = Signs(
     process_stopped=False,

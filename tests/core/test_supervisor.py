@@ -5,19 +5,6 @@ from __future__ import annotations
 import pytest
 
 from chronopype_mp.core.backoff import BackoffPolicy
-from chronopype_mp.core.events import (
-    DeathReason,
-    Event,
-    WorkerBackingOff,
-    WorkerDied,
-    WorkerQuarantined,
-    WorkerReady,
-    WorkerStarting,
-    WorkerStatus,
-    WorkerStopped,
-    WorkerStopping,
-    WorkerUnkillable,
-)
 from chronopype_mp.core.limits import Limits
 from chronopype_mp.core.policy import RestartType, Supervision
 from chronopype_mp.core.restart import RestartBudget
@@ -44,6 +31,19 @@ from chronopype_mp.core.stimuli import (
     StopAsked,
 )
 from chronopype_mp.core.supervisor import REAP_TIMEOUT, Supervisor
+from chronopype_mp.core.worker_events import (
+    DeathReason,
+    Event,
+    WorkerBackingOff,
+    WorkerDied,
+    WorkerQuarantined,
+    WorkerReady,
+    WorkerStarting,
+    WorkerStatus,
+    WorkerStopped,
+    WorkerStopping,
+    WorkerUnkillable,
+)
 
 POLICY = Supervision(
     start_timeout=30.0,

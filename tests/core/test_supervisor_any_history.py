@@ -8,14 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from chronopype_mp.core.backoff import BackoffPolicy
-from chronopype_mp.core.events import (
-    Event,
-    WorkerBackingOff,
-    WorkerDied,
-    WorkerQuarantined,
-    WorkerReady,
-    WorkerStatus,
-)
 from chronopype_mp.core.limits import Limits
 from chronopype_mp.core.policy import GroupStrategy, RestartType, Supervision
 from chronopype_mp.core.restart import RestartBudget
@@ -42,6 +34,14 @@ from chronopype_mp.core.stimuli import (
     StopAsked,
 )
 from chronopype_mp.core.supervisor import Supervisor
+from chronopype_mp.core.worker_events import (
+    Event,
+    WorkerBackingOff,
+    WorkerDied,
+    WorkerQuarantined,
+    WorkerReady,
+    WorkerStatus,
+)
 
 HAS_PROCESS = (WorkerStatus.STARTING, WorkerStatus.READY, WorkerStatus.STOPPING)
 WAITS = (WorkerStatus.BACKOFF, WorkerStatus.QUARANTINED)

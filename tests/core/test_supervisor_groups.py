@@ -5,14 +5,6 @@ from __future__ import annotations
 import pytest
 
 from chronopype_mp.core.backoff import BackoffPolicy
-from chronopype_mp.core.events import (
-    DeathReason,
-    Event,
-    WorkerBackingOff,
-    WorkerDied,
-    WorkerQuarantined,
-    WorkerStopped,
-)
 from chronopype_mp.core.limits import Limits
 from chronopype_mp.core.policy import GroupStrategy, RestartType, Supervision
 from chronopype_mp.core.restart import RestartBudget
@@ -36,6 +28,14 @@ from chronopype_mp.core.stimuli import (
     StopAsked,
 )
 from chronopype_mp.core.supervisor import Supervisor
+from chronopype_mp.core.worker_events import (
+    DeathReason,
+    Event,
+    WorkerBackingOff,
+    WorkerDied,
+    WorkerQuarantined,
+    WorkerStopped,
+)
 
 POLICY = Supervision(
     start_timeout=30.0,

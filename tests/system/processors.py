@@ -11,8 +11,8 @@ from pathlib import Path
 from chronopype_mp import NetworkProcessor, NetworkStatus, TickProcessor
 
 HELD_UP = 2
-"""Ticks that a worker may miss because a busy machine did not let it run. A stall costs ten or more.
-Tests marked ``quiet`` ask for every tick."""
+"""Ticks that a worker may miss because a busy machine did not let it run. A stall costs ten or
+more. Tests marked ``quiet`` ask for every tick."""
 
 
 class Scribe(TickProcessor):

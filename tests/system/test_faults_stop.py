@@ -19,7 +19,7 @@ from chronopype_mp import (
     WorkerHandle,
     WorkerStatus,
 )
-from chronopype_mp.core.events import Event
+from chronopype_mp.core.worker_events import Event
 from chronopype_mp.events import (
     DeathReason,
     WorkerBackingOff,

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from chronopype_mp.coordinator.stream import EventStream
-from chronopype_mp.core.events import Event, WorkerBackingOff, WorkerStopped, WorkerStopping
+from chronopype_mp.core.worker_events import Event, WorkerBackingOff, WorkerStopped, WorkerStopping
 from chronopype_mp.testing import EventRecorder
 from tests.waiting import run, turns
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.events import DeathReason, WorkerDied
+from chronopype_mp.core.worker_events import DeathReason, WorkerDied
 
 
 def died(**values: object) -> WorkerDied:
