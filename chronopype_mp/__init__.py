@@ -7,7 +7,6 @@ part of it.
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -133,7 +132,6 @@ __all__ = [
 
 # A reload looks the version up again, as in chronopype.
 globals().pop("__version__", None)
-sys.modules.pop("chronopype_mp.version", None)
 
 
 def __getattr__(name: str) -> object:

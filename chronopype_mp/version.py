@@ -1,12 +1,25 @@
-"""The installed version."""
+"""The version of this code, and the version that is installed."""
 
 from __future__ import annotations
 
-from importlib import metadata
+from typing import TYPE_CHECKING
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    __version__: str
 
-try:
-    __version__ = metadata.version("chronopype-mp")
-except metadata.PackageNotFoundError:
-    __version__ = "0.0.0"
+__all__ = ["CODE_VERSION", "__version__"]
+
+CODE_VERSION = "0.1.0"
+"""The version of the code that runs. pyproject.toml takes the version of the package from here."""
+
+
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Takes 6 MB, which workers do without.
+    from importlib import metadata
+
+    try:
+        return metadata.version("chronopype-mp")
+    except metadata.PackageNotFoundError:
+        return "0.0.0"

@@ -160,3 +160,16 @@ def test_the_processors_need_neither_sockets_nor_the_machinery() -> None:
             ("chronopype_mp.clocks", "chronopype_mp.coordinator", "chronopype_mp.transport")
         )
     }
+
+
+def test_a_worker_loads_nothing_of_the_coordinator_and_nothing_heavy() -> None:
+    loaded = loaded_by("import chronopype_mp.launchers.preload")
+    assert "chronopype_mp.worker.host" in loaded
+    assert not loaded & {"email", "hashlib", "importlib.metadata", "rich", "zmq.asyncio"}
+    assert not {
+        name
+        for name in loaded
+        if name.startswith(
+            ("chronopype_mp.clocks", "chronopype_mp.console", "chronopype_mp.coordinator")
+        )
+    }

@@ -27,7 +27,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from chronopype_mp.core.rate import TokenBucket
 from chronopype_mp.guarded_log import GuardedLogger
@@ -238,6 +237,9 @@ class Doorkeeper:
 
 def _events_of(monitor: zmq.Socket[bytes]) -> Iterator[tuple[int, int]]:
     """Yield what has happened at a socket, and to which descriptor."""
+    # Imports zmq.asyncio, which workers do without; they load this module, too.
+    from zmq.utils.monitor import parse_monitor_message
+
     with contextlib.suppress(zmq.Again):
         while True:
             event = parse_monitor_message(monitor.recv_multipart(zmq.DONTWAIT))

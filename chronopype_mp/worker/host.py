@@ -48,7 +48,7 @@ from chronopype_mp.processors.hooks import CANCEL_GRACE, bounded
 from chronopype_mp.processors.network import NOBODY, NetworkListener
 from chronopype_mp.timing import monotonic, wall
 from chronopype_mp.transport.base import Link
-from chronopype_mp.version import __version__ as package_version
+from chronopype_mp.version import CODE_VERSION
 from chronopype_mp.worker.dispatch import TickDispatcher
 from chronopype_mp.worker.outbox import Outbox
 
@@ -126,7 +126,7 @@ class WorkerHost:
         self._recorder = TickRecorder(boot.rules.stats_window_size, wall)
         self._processor: TickProcessor | None = None
         self._dispatcher: TickDispatcher | None = None
-        self._session = WorkerSession(boot, pid, package_version)
+        self._session = WorkerSession(boot, pid, CODE_VERSION)
         self._deeds: dict[type[Downlink], Callable[[Any], None]] = {
             Welcome: self._welcomed,
             Configure: self._configure,
