@@ -29,9 +29,9 @@ __all__ = [
     "encode_ticks",
 ]
 
-MAX_FRAME = 512 * 1024
-"""Bytes; the coordinator's sockets refuse a larger frame. The longest report, a failure whose text
-is escaped throughout, has some 450 KB."""
+MAX_FRAME = 128 * 1024
+"""Bytes; the coordinator's sockets refuse a larger frame. The longest report, a log record with all
+that it may have, has some 125 KB."""
 
 TICK_TOPIC = b"\x93\x01"
 

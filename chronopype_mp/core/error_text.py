@@ -15,11 +15,12 @@ __all__ = [
 ]
 
 LONGEST_NAME = 200
-"""Characters of the name of a type, function, file or thread."""
+"""Bytes of the name of a type, function, file or thread. All bounds are those of the text as it
+travels, see `shortened`."""
 
 LONGEST_PATH = 1000
 LONGEST_MESSAGE = 8192
-LONGEST_TRACEBACK = 65536
+LONGEST_TRACEBACK = 32_768
 
 
 def name_of(kind: type) -> str:
@@ -30,7 +31,7 @@ def name_of(kind: type) -> str:
 def path_of(kind: type) -> str:
     """Return where a type is defined, ``"package.module:Class"``; "" if it has no such place."""
     path = f"{kind.__module__}:{kind.__qualname__}"
-    return "" if "<locals>" in path or len(path) > LONGEST_PATH else path
+    return "" if "<locals>" in path or len(_travelling(path)) > LONGEST_PATH else path
 
 
 def message_of(error: BaseException) -> str:
@@ -50,8 +51,20 @@ def traceback_of(error: BaseException) -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """Return a text, with its middle left out if it has more than ``longest`` characters."""
-    if len(text) <= longest:
+    """Return a text, with its middle left out if it travels as more than ``longest`` bytes.
+
+    It travels as UTF-8. What UTF-8 cannot carry is escaped.
+    """
+    encoded = _travelling(text)
+    if len(encoded) <= longest:
         return text
     half = longest // 2
-    return f"{text[:half]}… ({len(text) - 2 * half} more characters) …{text[-half:]}"
+    # A character that was cut in two is left out as well.
+    kept = (
+        part.decode(errors="ignore") for part in (encoded[:half], encoded[len(encoded) - half :])
+    )
+    return f"… ({len(encoded) - 2 * half} more bytes) …".join(kept)
+
+
+def _travelling(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")

@@ -26,6 +26,11 @@ __all__ = ["LogForwarder", "set_levels"]
 RECORDS_PER_SECOND = 1000.0
 """Records of one worker that are sent, with bursts of as many. Further ones are only counted."""
 
+RECORD_BYTES_PER_SECOND = 1_000_000.0
+"""Bytes of their texts, about."""
+
+RECORD_BYTES_AT_ONCE = 8_000_000.0
+
 RECORDS_KEPT = 1000
 """Records that wait for the event loop to send them."""
 
@@ -36,10 +41,19 @@ LONGEST_LOG_MESSAGE = 8192
 """Characters of a message that are sent."""
 
 LONGEST_PATH = 4096
-"""Characters of a record's ``pathname``."""
+"""Bytes of a record's ``pathname``."""
+
+LONGEST_STACK = 8192
+"""Bytes of a record's ``stack_info``."""
 
 LONGEST_EXTRA = 8192
 """Bytes of one field that the program has added to a record."""
+
+EXTRA_BYTES = 16_384
+"""Bytes of all these fields together, about. Those that come later are cut to `SHORT_EXTRA`."""
+
+SHORT_EXTRA = 64
+"""Bytes that each of these fields may have in any case."""
 
 EXTRA_FIELDS = 50
 """Fields of a record that the program has added, at most."""
@@ -66,6 +80,7 @@ class LogForwarder(logging.Handler):
         self._thread = threading.get_ident()
         self._waiting: deque[LogLine] = deque()
         self._rate = TokenBucket(RECORDS_PER_SECOND, monotonic())
+        self._bytes = TokenBucket(RECORD_BYTES_PER_SECOND, monotonic(), RECORD_BYTES_AT_ONCE)
         self._told = False
         self._lock_of_channel = threading.Lock()
         self._channel: tuple[socket.socket, socket.socket] | None = None
@@ -109,6 +124,9 @@ class LogForwarder(logging.Handler):
         except Exception:
             self.handleError(record)
             return
+        if not self._affords(line):
+            self._outbox.lost += 1
+            return
         self._waiting.append(line)
         if threading.get_ident() == self._thread:
             self.send()
@@ -116,6 +134,12 @@ class LogForwarder(logging.Handler):
             self._told = True
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self.send)
+
+    def _affords(self, line: LogLine) -> bool:
+        """Whether the texts of a record are within the limit of bytes; they count from now on."""
+        texts = (line.message, line.exception or "", line.stack or "", *line.extra.values())
+        size = sum(map(len, texts))
+        return self._bytes.take(size, monotonic()) == size
 
     def _pass_on(self, record: logging.LogRecord) -> None:
         """Send a record to the worker; if it cannot take it, write it to stderr."""
@@ -142,7 +166,14 @@ class LogForwarder(logging.Handler):
             except FrameError:
                 self._outbox.lost += 1
             else:
-                self._outbox.post_if_free(line)
+                if (
+                    isinstance(line, LogLine)
+                    and self._rate.take(1, monotonic())
+                    and self._affords(line)
+                ):
+                    self._outbox.post_if_free(line)
+                else:
+                    self._outbox.lost += 1
 
     def end(self) -> None:
         """Send what is queued and take no more from children. Call it in the loop's thread."""
@@ -176,7 +207,7 @@ class LogForwarder(logging.Handler):
             task=_text(getattr(record, "taskName", None), LONGEST_NAME),
             process=self._pid,
             exception=_text(exception, LONGEST_TRACEBACK),
-            stack=_text(record.stack_info, LONGEST_TRACEBACK),
+            stack=_text(record.stack_info, LONGEST_STACK),
             extra=_extra(record),
         )
 
@@ -194,18 +225,21 @@ def _text(value: object, longest: int) -> str | None:
 def _extra(record: logging.LogRecord) -> dict[str, msgspec.Raw]:
     """Return what the program has added to a record, such as by ``extra``, as it is now."""
     added: dict[str, msgspec.Raw] = {}
+    room = EXTRA_BYTES
     for name, value in vars(record).items():
         if name not in OWN_FIELDS and isinstance(name, str) and len(added) < EXTRA_FIELDS:
-            added[shortened(name, LONGEST_NAME)] = msgspec.Raw(_encoded(value))
+            encoded = _encoded(value, min(max(room, SHORT_EXTRA), LONGEST_EXTRA))
+            added[shortened(name, LONGEST_NAME)] = msgspec.Raw(encoded)
+            room -= len(encoded)
     return added
 
 
-def _encoded(value: object) -> bytes:
+def _encoded(value: object, longest: int) -> bytes:
     """Encode a field; what msgpack does not know, or is too long, travels as text."""
     try:
         encoded = msgspec.msgpack.encode(value)
         msgspec.msgpack.decode(encoded)  # refuses what is nested too deeply
-        if len(encoded) <= LONGEST_EXTRA:
+        if len(encoded) <= longest:
             return encoded
     except Exception:  # attributes of a user's object may raise anything
         pass
@@ -213,7 +247,7 @@ def _encoded(value: object) -> bytes:
         text = str(value)
     except Exception as error:
         text = f"{name_of(type(value))}, which cannot be printed ({name_of(type(error))})"
-    text = shortened(text, LONGEST_EXTRA // 4)  # a character has up to four bytes
+    text = shortened(text, longest)
     return msgspec.msgpack.encode(text.encode(errors="backslashreplace").decode())
 
 

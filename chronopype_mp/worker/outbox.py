@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from chronopype_mp.core.codec import encode_report
+from chronopype_mp.core.codec import MAX_FRAME, encode_report
 from chronopype_mp.core.messages import Uplink
 from chronopype_mp.transport.base import Sender
 
@@ -16,6 +16,8 @@ BYTES_KEPT = 4_000_000
 
 class Outbox:
     """Sends reports in order, and keeps up to `BYTES_KEPT` of them while the socket is full.
+
+    A report that does not fit into a frame is dropped: it would cost the connection.
 
     Args:
         sender: where to.
@@ -34,7 +36,9 @@ class Outbox:
         """Send a report, or keep it. If too many are kept, the oldest are dropped."""
         self.flush()
         frame = encode_report(report)
-        if self._kept or not self._sender.send(frame):
+        if len(frame) > MAX_FRAME:
+            self.lost += 1
+        elif self._kept or not self._sender.send(frame):
             self._kept.append(frame)
             self._bytes += len(frame)
             while self._bytes > BYTES_KEPT and len(self._kept) > 1:
@@ -44,8 +48,11 @@ class Outbox:
     def post_if_free(self, report: Uplink) -> None:
         """Send an expendable report (a beat, a log line), or drop and count it."""
         self.flush()
-        if self._kept or not self._sender.send(encode_report(report)):
+        if self._kept or not self._sends(encode_report(report)):
             self.lost += 1
+
+    def _sends(self, frame: bytes) -> bool:
+        return len(frame) <= MAX_FRAME and self._sender.send(frame)
 
     def flush(self) -> None:
         """Send kept reports until the socket is full."""

@@ -14,7 +14,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from chronopype_mp.clocks.config import MAX_WINDOW
 from chronopype_mp.core.codec import (
+    MAX_FRAME,
     TICK_TOPIC,
     FrameError,
     command_topic,
@@ -25,7 +27,10 @@ from chronopype_mp.core.codec import (
     encode_report,
     encode_tick,
 )
+from chronopype_mp.core.error_text import LONGEST_MESSAGE, shortened
+from chronopype_mp.core.histogram import BUCKETS, Histogram
 from chronopype_mp.core.messages import (
+    Beat,
     Configure,
     Downlink,
     Hello,
@@ -35,6 +40,7 @@ from chronopype_mp.core.messages import (
     Welcome,
     WorkerSettings,
 )
+from chronopype_mp.core.state import TickAccount, TickCounters
 
 SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     int: st.integers(min_value=-(2**63), max_value=2**64 - 1),
@@ -46,6 +52,21 @@ SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     types.NoneType: st.none(),
     msgspec.Raw: st.text(max_size=5).map(msgspec.msgpack.encode).map(msgspec.Raw),
 }
+
+LONGEST_BEAT = Beat(
+    worker="\U0001f600" * 100,
+    incarnation=2**63,
+    token=2**63,
+    serial=2**63,
+    account=TickAccount(*4 * [2**63]),
+    counters=TickCounters(
+        recent=bytes(8 * MAX_WINDOW),
+        executions=Histogram(dict.fromkeys(range(BUCKETS), 2**63)),
+        last_error=shortened("\udce9" * 10_000, LONGEST_MESSAGE),
+    ),
+    largest_gap=0.5,
+    lag=0.5,
+)
 
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
@@ -306,3 +327,7 @@ def test_not_a_number_travels_as_itself() -> None:
     )
     assert isinstance(arrived, Welcome)
     assert math.isnan(arrived.timestamp)
+
+
+def test_the_longest_beat_fits_into_a_frame() -> None:
+    assert len(encode_report(LONGEST_BEAT)) <= MAX_FRAME

@@ -39,6 +39,20 @@ def test_every_text_of_an_endless_exception_is_shortened(error: BaseException) -
     assert len(traceback_of(error)) <= LONGEST_TRACEBACK + ROOM_FOR_THE_NOTE
 
 
+@pytest.mark.parametrize("character", ["x", "é", "€", "\U0001f600", "\udce9"])
+def test_a_text_that_is_shortened_travels_as_few_bytes_whatever_its_characters(
+    character: str,
+) -> None:
+    error = raised(ValueError(character * LONGEST_TRACEBACK))
+    for text, longest in (
+        (message_of(error), LONGEST_MESSAGE),
+        (traceback_of(error), LONGEST_TRACEBACK),
+    ):
+        assert "�" not in text
+        size = len(text.encode(errors="backslashreplace"))
+        assert longest - ROOM_FOR_THE_NOTE < size <= longest + ROOM_FOR_THE_NOTE
+
+
 def test_a_short_text_is_left_alone() -> None:
     error = raised(KeyError("price"))
     assert (name_of(type(error)), message_of(error)) == ("KeyError", "'price'")

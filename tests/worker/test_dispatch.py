@@ -398,7 +398,7 @@ def test_of_an_endless_message_both_ends_are_kept() -> None:
             assert len(message) < LONGEST_MESSAGE + 100
             assert message.startswith("begin")
             assert message.endswith("end")
-            assert "more characters" in message
+            assert "more bytes" in message
 
     run(scenario())
 

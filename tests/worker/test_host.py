@@ -310,8 +310,13 @@ class Unprintable(Exception):
 
 @pytest.mark.parametrize(
     "error",
-    [ValueError("\udce9"), Unprintable(), ValueError("x" * 2 * MAX_FRAME)],
-    ids=["no UTF-8", "unprintable", "endless"],
+    [
+        ValueError("\udce9"),
+        Unprintable(),
+        ValueError("x" * 2 * MAX_FRAME),
+        ValueError("\udce9" * 2 * MAX_FRAME),
+    ],
+    ids=["no UTF-8", "unprintable", "endless", "endless and no UTF-8"],
 )
 def test_an_error_that_cannot_travel_as_it_is_is_reported_and_the_next_tick_runs(
     error: Exception,

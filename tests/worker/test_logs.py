@@ -13,12 +13,14 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from chronopype_mp.core.codec import decode_report, encode_report
+from chronopype_mp.core.codec import MAX_FRAME, decode_report, encode_report
 from chronopype_mp.core.messages import LogLine
 from chronopype_mp.worker.logs import (
+    EXTRA_BYTES,
     EXTRA_FIELDS,
     LONGEST_EXTRA,
     LONGEST_LOG_MESSAGE,
+    RECORD_BYTES_AT_ONCE,
     RECORDS_KEPT,
     RECORDS_PER_SECOND,
     LogForwarder,
@@ -164,15 +166,29 @@ def test_what_a_program_adds_is_bounded_and_goes_as_it_is_when_it_is_logged() ->
         (line,) = rig.kept.lines
         assert msgspec.msgpack.decode(line.extra["first"]) == [1]
         assert len(line.extra) == EXTRA_FIELDS
-        assert all(len(value) <= LONGEST_EXTRA for value in line.extra.values())
+        assert all(len(value) <= LONGEST_EXTRA + 100 for value in line.extra.values())
+        assert sum(map(len, line.extra.values())) <= EXTRA_BYTES + EXTRA_FIELDS * 100
 
     run(scenario())
 
 
-def test_no_text_of_a_record_is_endless() -> None:
+def test_a_short_field_after_long_ones_travels_as_it_is() -> None:
     async def scenario() -> None:
         rig = Rig()
-        huge = "x" * 5_000_000
+        added = {f"field{n}": "x" * 1_000_000 for n in range(5)}
+        rig.logger.info("much", extra={**added, "order": 17, "venue": "x" * 40})
+        (line,) = rig.kept.lines
+        assert msgspec.msgpack.decode(line.extra["order"]) == 17
+        assert msgspec.msgpack.decode(line.extra["venue"]) == "x" * 40
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("character", ["x", "\U0001f600", "\udce9"])
+def test_no_text_of_a_record_is_endless(character: str) -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        huge = character * 500_000
         try:
             raise ValueError(huge)
         except ValueError as error:
@@ -180,9 +196,11 @@ def test_no_text_of_a_record_is_endless() -> None:
                 huge, 20, huge, 1, huge, (), (ValueError, error, None), huge, sinfo=huge
             )
         record.threadName = huge
+        for number in range(EXTRA_FIELDS):
+            setattr(record, f"{number}{huge}", huge)
         rig.logger.handle(record)
         (line,) = rig.kept.lines
-        assert len(encode_report(line)) < 200_000
+        assert len(encode_report(line)) <= MAX_FRAME
 
     run(scenario())
 
@@ -367,5 +385,47 @@ def test_a_flood_of_records_is_limited_at_the_worker_and_counted(
             rig.logger.info("later %d", number)
         assert len(rig.messages) == burst + 10
         assert rig.outbox.lost == 540
+
+    run(scenario())
+
+
+def test_a_flood_of_long_records_is_limited_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        now = 0.0
+        monkeypatch.setattr("chronopype_mp.worker.logs.monotonic", lambda: now)
+        rig = Rig()
+        long = {f"field{n}": "x" * LONGEST_EXTRA for n in range(2)}
+        for _ in range(900):
+            rig.logger.info("x" * LONGEST_LOG_MESSAGE, extra=long)
+        sent = len(rig.kept.lines)
+        size = len(encode_report(rig.kept.lines[0]))
+        assert RECORD_BYTES_AT_ONCE * 0.9 < sent * size < RECORD_BYTES_AT_ONCE * 1.1
+        assert rig.outbox.lost == 900 - sent
+        now = 0.5
+        rig.logger.info("short")
+        assert rig.messages[-1] == "short"
+
+    run(scenario())
+
+
+def test_a_flood_of_a_forked_child_is_limited_like_the_workers_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr("chronopype_mp.worker.logs.monotonic", lambda: 0.0)
+        rig = Rig()
+        rig.forwarder.prepare_fork()
+        await turns()
+        burst = int(RECORDS_PER_SECOND)
+        for number in range(burst + 500):
+            with monkeypatch.context() as in_child:
+                in_child.setattr("os.getpid", lambda: -1)
+                rig.logger.info("line %d", number)
+            if number % 50 == 0:  # before the channel is full
+                await turns()
+        await turns()
+        rig.forwarder.end()
+        assert rig.messages == [f"line {n}" for n in range(burst)]
+        assert rig.outbox.lost == 500
 
     run(scenario())

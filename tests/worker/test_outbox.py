@@ -7,8 +7,8 @@ from typing import ClassVar
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chronopype_mp.core.codec import decode_report, encode_report
-from chronopype_mp.core.messages import CommandDone
+from chronopype_mp.core.codec import MAX_FRAME, decode_report, encode_report
+from chronopype_mp.core.messages import CommandDone, LogLine
 from chronopype_mp.worker.outbox import BYTES_KEPT, Outbox
 
 
@@ -125,6 +125,18 @@ def test_a_flush_stops_at_the_first_that_is_refused() -> None:
     outbox.flush()
     assert pipe.numbers == [0, 1]
     assert pipe.refused == 1
+
+
+def test_a_report_that_does_not_fit_into_a_frame_is_dropped_and_counted() -> None:
+    pipe = Pipe(room=10)
+    outbox = Outbox(pipe)
+    who = {"worker": "a", "incarnation": 1, "token": 5}
+    long = LogLine(**who, logger="x", level=10, message="x" * MAX_FRAME, created=0.0)
+    outbox.post(long)
+    outbox.post_if_free(long)
+    outbox.post(report(1))
+    assert pipe.numbers == [1]
+    assert outbox.lost == 2
 
 
 @given(
