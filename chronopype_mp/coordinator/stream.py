@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -15,19 +16,42 @@ __all__ = ["EventIterator", "EventStream"]
 EVENTS_KEPT = 10_000
 """Events buffered for a slow iterator; the oldest are dropped first."""
 
+BYTES_KEPT = 16_000_000
+"""Bytes that they may take, about."""
+
+EVENT_BYTES = 500
+"""Bytes of an event, about, without its texts."""
+
+
+def _size(event: Event) -> int:
+    """Return about how many bytes an event takes."""
+    size = EVENT_BYTES
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
+        texts = value if isinstance(value, tuple) else (value,)
+        size += sum(sys.getsizeof(text) for text in texts if isinstance(text, str))
+    return size
+
 
 class EventIterator(AsyncIterator[Event]):
     """Iterates over the events from its creation until the clock's context is left.
 
+    It buffers up to 10,000 events of together 16 MB. Then the oldest are dropped.
+
     It stops following the stream once nothing refers to it any more. Cancelling a task that waits
     for the next event loses no event: the iteration may go on.
+
+    Attributes:
+        dropped: events that were dropped so far, because they were not read in time.
     """
 
     def __init__(self, waiting: set[EventIterator]) -> None:
         self._waiting = waiting
-        self._buffer: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._buffer: deque[tuple[Event, int]] = deque()  # with its size
+        self._bytes = 0
         self._changed = asyncio.Event()
         self._closed = False
+        self.dropped = 0
 
     async def __anext__(self) -> Event:
         try:
@@ -41,14 +65,24 @@ class EventIterator(AsyncIterator[Event]):
                     await self._changed.wait()
                 finally:
                     self._waiting.discard(self)
-            return self._buffer.popleft()
+            return self._take()
         finally:
             del self  # the traceback of a cancellation must not keep the iterator alive
+
+    def _take(self) -> Event:
+        event, size = self._buffer.popleft()
+        self._bytes -= size
+        return event
 
     def put(self, event: Event) -> None:
         """Buffer an event; for the stream's own use."""
         if not self._closed:
-            self._buffer.append(event)
+            size = _size(event)  # may change, because Python caches the encoded text
+            self._buffer.append((event, size))
+            self._bytes += size
+            while len(self._buffer) > EVENTS_KEPT or self._bytes > BYTES_KEPT:
+                self._take()
+                self.dropped += 1
             self._changed.set()
 
     def close(self) -> None:
@@ -59,6 +93,7 @@ class EventIterator(AsyncIterator[Event]):
     async def aclose(self) -> None:
         """End the iteration now, as `contextlib.aclosing` does."""
         self._buffer.clear()
+        self._bytes = 0
         self.close()
 
 

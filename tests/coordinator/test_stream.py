@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from chronopype_mp.coordinator.stream import EVENTS_KEPT, EventStream
-from chronopype_mp.core.worker_events import Event, WorkerStarting, WorkerStopped
+from chronopype_mp.coordinator.stream import BYTES_KEPT, EVENTS_KEPT, EventStream
+from chronopype_mp.core.worker_events import Event, ProcessorFailed, WorkerStarting, WorkerStopped
 from tests.waiting import run, turns
 
 
@@ -198,6 +198,39 @@ def test_an_iterator_that_does_not_keep_up_loses_the_oldest() -> None:
             stream.publish(event)
         stream.close()
         assert [event async for event in iterator] == events[3:]
+        assert iterator.dropped == 3
+
+    run(scenario())
+
+
+def test_what_an_iterator_that_does_not_keep_up_takes_is_bounded_in_bytes() -> None:
+    def failed(number: int) -> Event:
+        return ProcessorFailed(
+            worker=str(number),
+            incarnation=1,
+            hook="async_tick",
+            type_name="ValueError",
+            message="no",
+            traceback="\U0001f600" * 10_000,
+        )
+
+    async def scenario() -> None:
+        stream = EventStream()
+        slow, prompt = aiter(stream), aiter(stream)
+        total = 2 * BYTES_KEPT // 40_000
+        for number in range(total):
+            stream.publish(failed(number))
+            assert await anext(prompt) == failed(number)
+        for _ in range(3):  # the bound is on what is buffered now
+            await anext(slow)
+        for number in range(total, total + 3):
+            stream.publish(failed(number))
+        stream.close()
+        left = [event async for event in slow]
+        assert BYTES_KEPT * 0.9 < len(left) * 40_000 < BYTES_KEPT
+        assert left == [failed(number) for number in range(total + 3)][-len(left) :]
+        assert slow.dropped == total - len(left)
+        assert prompt.dropped == 0
 
     run(scenario())
 
