@@ -10,7 +10,8 @@ new process, the prelude has
 - replaced the module path, on which the working directory would be first.
 
 The forkserver is replaced when it has ended, even if the owner does not learn of that because it
-ignores SIGCHLD or reaps all children, and when its socket was removed.
+ignores SIGCHLD or reaps all children, and when its socket was removed. It ends at once if it cannot
+import what it should preload; multiprocess would go on without.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import signal
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import multiprocess
@@ -37,7 +38,13 @@ from chronopype_mp.timing import monotonic, sleep
 from chronopype_mp.transport.private_directory import PrivateDirectory
 from chronopype_mp.transport.zeromq import MAX_IPC_PATH
 
-__all__ = ["close_retired_forkservers", "ensure_forkserver", "starting", "watch_forks"]
+__all__ = [
+    "close_retired_forkservers",
+    "ensure_forkserver",
+    "forget_if_ended",
+    "starting",
+    "watch_forks",
+]
 
 PRELUDE = """\
 import sys
@@ -51,13 +58,16 @@ os.setsid()
 """
 """A handler and not SIG_IGN, which the programs that a worker starts would inherit."""
 
+FORKSERVER = "multiprocess.forkserver"
+"""In the code that a forkserver executes, and no other helper."""
+
 HANDLED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 LONGEST_NAME = len("/listener-01234567")
 """Bytes that multiprocess adds to the path of its directory."""
 
 REAP_WITHIN = 1.0
-"""Seconds to wait for the end of forkservers that were replaced."""
+"""Seconds to wait for the end of a forkserver that was replaced or cannot be reached."""
 
 LOCK_WITHIN = 1.0
 """Seconds that a fork of the owner waits for a start to finish."""
@@ -87,10 +97,13 @@ _helpers = _Helpers()
 
 
 @contextlib.contextmanager
-def starting() -> Iterator[None]:
+def starting(preload: Sequence[str] = ()) -> Iterator[None]:
     """Start the processes of `multiprocess` as this module describes, in this thread alone.
 
     The new process is not told where the main module is.
+
+    Args:
+        preload: the modules that a forkserver must import first.
     """
     with _helpers.lock:
         prepare, spawn = multiprocess.spawn.get_preparation_data, multiprocess.util.spawnv_passfds
@@ -110,7 +123,7 @@ def starting() -> Iterator[None]:
             # Until the new process has its handlers, signals wait.
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
             try:
-                return int(spawn(program, _with_prelude(arguments), fds))
+                return int(spawn(program, _with_prelude(arguments, preload), fds))
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -130,10 +143,12 @@ def starting() -> Iterator[None]:
             multiprocess.spawn.get_preparation_data = prepare
 
 
-def _with_prelude(arguments: list[Any]) -> list[Any]:
+def _with_prelude(arguments: list[Any], preload: Sequence[str]) -> list[Any]:
     prelude = PRELUDE.format(path=ascii(_module_path()))
     if "-c" in arguments:
         at = arguments.index("-c") + 1
+        if FORKSERVER in arguments[at]:
+            prelude += "".join(f"import {module}\n" for module in preload)
         code = prelude + arguments[at]
         if is_frozen():
             return frozen_command(arguments[0], code, arguments[at + 1 :])
@@ -154,21 +169,23 @@ def _module_path() -> list[str]:
     return sorted(entries, key=lambda entry: entry not in standard)
 
 
-def ensure_forkserver(preload: list[str]) -> None:
+def ensure_forkserver(preload: list[str]) -> int:
     """Start a forkserver unless there is one that was started here and can be reached.
 
     Args:
         preload: the modules that a new one imports first.
 
+    Returns:
+        Its process id.
+
     Raises:
         OSError: the system has no more processes, memory or file descriptors.
     """
     server = multiprocess.forkserver._forkserver
-    with starting():
+    with starting(preload):
         pid = server._forkserver_pid
         if pid is not None and _has_ended(pid):
-            os.close(server._forkserver_alive_fd)
-            _forget_forkserver()
+            _close_forkserver()
         elif pid is not None and pid != _helpers.server:
             _forget_forkserver()  # somebody else's, without our modules
         elif pid is not None and not os.path.exists(server._forkserver_address):
@@ -180,6 +197,23 @@ def ensure_forkserver(preload: list[str]) -> None:
             multiprocess.set_forkserver_preload(preload)
             server.ensure_running()
             _helpers.server = server._forkserver_pid
+        return int(server._forkserver_pid)
+
+
+def forget_if_ended(pid: int) -> bool:
+    """Forget a forkserver that could not be reached if it has ended; return whether it has.
+
+    Waits for that for at most `REAP_WITHIN`.
+    """
+    deadline = monotonic() + REAP_WITHIN
+    while not _has_ended(pid):
+        if monotonic() >= deadline:
+            return False
+        sleep(0.01)
+    with _helpers.lock:
+        if multiprocess.forkserver._forkserver._forkserver_pid == pid:
+            _close_forkserver()
+    return True
 
 
 def _has_ended(pid: int) -> bool:
@@ -187,6 +221,11 @@ def _has_ended(pid: int) -> bool:
         return os.waitpid(pid, os.WNOHANG) != (0, 0)
     except ChildProcessError:  # somebody else has reaped it
         return True
+
+
+def _close_forkserver() -> None:
+    os.close(multiprocess.forkserver._forkserver._forkserver_alive_fd)
+    _forget_forkserver()
 
 
 def _forget_forkserver() -> None:
@@ -262,8 +301,7 @@ def _leave_helpers() -> None:
         os.close(alive)
     _helpers.retired = []
     if server._forkserver_pid is not None and server._forkserver_pid == _helpers.server:
-        os.close(server._forkserver_alive_fd)
-        _forget_forkserver()
+        _close_forkserver()
     _helpers.server = None
     config = multiprocess.process.current_process()._config
     if _helpers.directory is not None and config.get("tempdir") == _helpers.directory.path:

@@ -43,6 +43,7 @@ from chronopype_mp.launchers.frozen import check_frozen
 from chronopype_mp.launchers.helpers import (
     close_retired_forkservers,
     ensure_forkserver,
+    forget_if_ended,
     starting,
     watch_forks,
 )
@@ -252,13 +253,19 @@ def _leave_to_parent() -> None:
 
 
 class ForkserverLauncher(_ProcessLauncher):
-    """Forks workers from a server process that has already loaded the package."""
+    """Forks workers from a server process that has already loaded the package.
+
+    If that process ends before it has forked one, for example because it cannot import what it
+    should preload, workers are started by spawn from then on.
+    """
 
     method = "forkserver"
 
     def __init__(self) -> None:
         super().__init__()
         self._starts = 0
+        self._proven: int | None = None
+        self._spawns = False
 
     async def start(
         self, boot: WorkerBoot, hub: Hub, original: TickProcessor | None, gap: Gap
@@ -292,11 +299,23 @@ class ForkserverLauncher(_ProcessLauncher):
                 logger.debug("no spare process can be made: %s", error)
 
     def _make_process(self) -> ChildProcess:
-        ensure_forkserver([PRELOAD])
-        try:
+        if self._spawns:
             return super()._make_process()
-        except EOFError as error:
-            raise OSError("the forkserver could not fork, or has died") from error
+        server = ensure_forkserver([PRELOAD])
+        try:
+            process = super()._make_process()
+        except (EOFError, ConnectionError) as error:
+            if server == self._proven or not forget_if_ended(server):
+                raise OSError("the forkserver could not fork, or has died") from error
+            logger.warning(
+                "the forkserver ended before it had started a process (stderr may say why); "
+                "workers are started by spawn, which takes longer"
+            )
+            self._spawns = True
+            self._context = multiprocess.get_context(SpawnLauncher.method)
+            return super()._make_process()
+        self._proven = server
+        return process
 
     def _unblock(self) -> None:
         """Continue the forkserver if it was stopped."""

@@ -281,6 +281,57 @@ def test_a_package_that_only_the_script_finds_is_preloaded(
     assert script.report() == {"preloaded": True}
 
 
+KILLED_UNDER_SPAWN = (
+    PROGRAM
+    + """
+async def main():
+    async with make_clock() as clock:
+        events = EventRecorder(clock.events)
+        handle = clock.add_processor(Link(), name="w")
+        await handle.wait_ready()
+        for _ in range(2):
+            await restarted(events, handle, lambda: os.kill(handle.pid, signal.SIGKILL))
+        report(is_child=psutil.Process(handle.pid).ppid() == os.getpid(),
+               died=len(events.of(WorkerDied)))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+)
+
+BLOCKS_PRELOAD = """
+import os, sys
+from importlib.abc import MetaPathFinder
+
+class Blocks(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "chronopype_mp.launchers.preload":
+            {what}
+
+sys.meta_path.insert(0, Blocks())
+"""
+
+
+@pytest.mark.parametrize(
+    "what", ["raise ImportError('blocked')", "raise RuntimeError('blocked')", "os._exit(0)"]
+)
+def test_a_forkserver_that_cannot_import_the_package_is_replaced_by_spawn(
+    scripts: Scripts, tmp_path: Path, what: str
+) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "sitecustomize.py").write_text(BLOCKS_PRELOAD.format(what=what))
+    script = scripts.start(KILLED_UNDER_SPAWN, "forkserver", PYTHONPATH=str(tmp_path / "first"))
+    assert script.wait() == -signal.SIGKILL
+    assert 'report {"is_child": true, "died": 2}' in script.output
+    assert script.output.count("workers are started by spawn") == 1
+    assert "raise" not in what or "blocked" in script.output
+    # The promises hold: the worker stops gracefully, and no process is left.
+    wait_until((tmp_path / "stopped").exists, 10.0)
+    token = os.environ[TOKEN]
+    wait_until(lambda: not processes_of(token), 5.0, lambda: f"left: {processes_of(token)}")
+    sweep()
+
+
 FROZEN = """#!{python}
 import sys
 sys.frozen, sys.executable = True, __file__
