@@ -132,8 +132,9 @@ class ChildProcess:
         """
         self._is_disowned = self._has_been_reaped = True
         self._boot.close()
-        if (finalizer := self._process._popen.finalizer) is not None:
-            multiprocess.util.close_fds(*finalizer._args)
+        popen = self._process._popen  # None once it has been reaped
+        if popen is not None and popen.finalizer is not None:
+            multiprocess.util.close_fds(*popen.finalizer._args)
 
     # Its end
 

@@ -11,7 +11,7 @@ from chronopype_mp import ClockConfig, ClockMode, NetworkProcessor, NetworkStatu
 from chronopype_mp import TickProcessor, WorkerStatus
 from chronopype_mp.clocks import RealtimeClock
 from chronopype_mp.core.backoff import BackoffPolicy
-from chronopype_mp.events import WorkerDied, WorkerReady
+from chronopype_mp.events import NetworkChanged, WorkerDied, WorkerReady
 from chronopype_mp.testing import EventRecorder
 
 QUICK = Supervision(backoff=BackoffPolicy(minimum=0.05, jitter=0.0))

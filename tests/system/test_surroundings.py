@@ -100,12 +100,23 @@ def fork(child):
 
 async def main():
     async with make_clock() as clock:
+        events = EventRecorder(clock.events)
         handles = [clock.add_processor(Link()) for _ in range(2)]
         for handle in handles:
             await handle.wait_ready()
         run = asyncio.create_task(clock.run())
-        with open("forked", "w") as file:
-            file.write(str(fork(lambda: time.sleep(1000))))
+
+        def leave_child(event=None):
+            with open("forked", "w") as file:
+                file.write(str(fork(lambda: time.sleep(1000))))
+
+        if sys.argv[2] == "at a death":
+            clock.events.subscribe(leave_child, WorkerDied)
+            await restarted(events, handles[0], lambda: os.kill(handles[0].pid, signal.SIGKILL))
+            connected = {"incarnation": 2, "after": NetworkStatus.CONNECTED}
+            await events.wait_for(NetworkChanged, worker=handles[0].name, **connected)
+        else:
+            leave_child()
         print("forked", flush=True)
         await run
 
@@ -115,10 +126,11 @@ asyncio.run(main())
 
 
 @BOTH
+@pytest.mark.parametrize("when", ["while all run", "at a death"])
 def test_a_forked_child_of_the_owner_does_not_keep_workers_alive(
-    scripts: Scripts, tmp_path: Path, short_path: Path, launcher: str
+    scripts: Scripts, tmp_path: Path, short_path: Path, launcher: str, when: str
 ) -> None:
-    script = scripts.start(FORKS, launcher)
+    script = scripts.start(FORKS, launcher, when)
     script.wait_for("forked")
     child = int((tmp_path / "forked").read_text())
     os.kill(script.process.pid, signal.SIGKILL)
