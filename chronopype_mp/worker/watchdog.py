@@ -40,7 +40,7 @@ class Watchdog:
     def __init__(self, path: str) -> None:
         self._file = _open(path)  # for the process' life
         self._fd = self._file.fileno()
-        self._own_end = self._file.write(STACKS_HEADER.pack(monotonic()))
+        self._own_end = STACKS_HEADER.size
         # No limit on the size of files applies to what is mapped.
         self._header = mmap.mmap(self._fd, STACKS_HEADER.size)
         faulthandler.enable(file=self._file, all_threads=True)
@@ -82,13 +82,25 @@ class Watchdog:
 
 
 def _open(path: str) -> IO[bytes]:
-    """Open the file; without a name if there is none, or its directory was removed."""
+    """Open the file and write its header.
+
+    It has no name if there is none, if its directory was removed, or if the disk is full.
+    """
     if path:
         with contextlib.suppress(OSError):
-            return open(path, "w+b", buffering=0)
+            return _begun(open(path, "w+b", buffering=0))
     if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("chronopype_mp stacks"), "w+b", buffering=0)
-    return tempfile.TemporaryFile(buffering=0)
+        return _begun(os.fdopen(os.memfd_create("chronopype_mp stacks"), "w+b", buffering=0))
+    return _begun(tempfile.TemporaryFile(buffering=0))
+
+
+def _begun(file: IO[bytes]) -> IO[bytes]:
+    try:
+        file.write(STACKS_HEADER.pack(monotonic()))
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def _leave_it_to_the_parent() -> None:

@@ -128,3 +128,16 @@ os.kill(os.getpid(), STACKS_SIGNAL)
 print(os.listdir())
 """
     assert printed(script, tmp_path) == ["['stacks']"]
+
+
+def test_on_a_full_disk_the_stacks_have_no_file_and_the_worker_starts_all_the_same(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "stacks").symlink_to("/dev/full")
+    script = """
+from_a_thread(watchdog.write)
+watchdog.python_runs(1.0)
+watchdog.loop_turns()
+print("done")
+"""
+    assert printed(script, tmp_path) == ["done"]
