@@ -131,10 +131,13 @@ class ChildProcess:
         forked process must not hold one.
         """
         self._is_disowned = self._has_been_reaped = True
-        self._boot.close()
+        # OSError: another thread was closing it at the moment of the fork.
+        with contextlib.suppress(OSError):
+            self._boot.close()
         popen = self._process._popen  # None once it has been reaped
         if popen is not None and popen.finalizer is not None:
-            multiprocess.util.close_fds(*popen.finalizer._args)
+            with contextlib.suppress(OSError):
+                multiprocess.util.close_fds(*popen.finalizer._args)
 
     # Its end
 

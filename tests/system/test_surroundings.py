@@ -154,6 +154,50 @@ def test_a_forked_child_of_the_owner_does_not_keep_workers_alive(
         os.kill(child, signal.SIGKILL)
 
 
+FORKS_DURING_A_START = (
+    PROGRAM
+    + """
+from multiprocess.connection import Connection
+
+unraisable, statuses = [], []
+sys.unraisablehook = unraisable.append
+
+def fork(done):
+    child = os.fork()
+    if child == 0:
+        os._exit(len(unraisable))
+    statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    done.set()
+
+async def main():
+    loop, close = asyncio.get_running_loop(), Connection._close
+
+    def close_and_fork(connection):
+        close(connection)
+        if threading.current_thread().name == "chronopype_mp launcher":
+            done = threading.Event()
+            loop.call_soon_threadsafe(fork, done)
+            done.wait()
+
+    async with make_clock() as clock:
+        Connection._close = close_and_fork
+        handle = clock.add_processor(TickProcessor(), name="w")
+        await handle.wait_ready()
+        Connection._close = close
+    report(forks=len(statuses) > 0, failures=sum(statuses))
+
+asyncio.run(main())
+"""
+)
+
+
+@BOTH
+def test_a_process_forked_in_the_middle_of_a_start_leaves_the_workers_to_the_owner(
+    scripts: Scripts, launcher: str
+) -> None:
+    assert scripts.start(FORKS_DURING_A_START, launcher).report() == {"forks": True, "failures": 0}
+
+
 CHILD_LEAVES = (
     PROGRAM
     + """
