@@ -10,8 +10,9 @@ new process, the prelude has
 - replaced the module path, on which the working directory would be first.
 
 The forkserver is replaced when it has ended, even if the owner does not learn of that because it
-ignores SIGCHLD or reaps all children, and when its socket was removed. It ends at once if it cannot
-import what it should preload; multiprocess would go on without.
+ignores SIGCHLD or reaps all children, and when its socket was removed; it then ends once the
+processes that it has forked have ended. It ends at once if it cannot import what it should preload;
+multiprocess would go on without.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import multiprocess.process
 import multiprocess.resource_tracker
 import multiprocess.spawn
 import multiprocess.util
+import psutil
 
 from chronopype_mp.launchers.frozen import frozen_command, is_frozen
 from chronopype_mp.timing import monotonic, sleep
@@ -80,8 +82,8 @@ class _Helpers:
         lock: held while a process is started.
         server: the process id of the forkserver that was started here.
         directory: the one in which it listens; None if multiprocess had one already.
-        retired: forkservers without a socket: their process ids, and the ends of the pipes that
-            keep them alive.
+        retired: forkservers without a socket: by their process ids, the ends of the pipes that keep
+            them alive, or None once they were told to end.
         in_fork: of each thread, whether it holds the lock while it forks.
     """
 
@@ -89,7 +91,7 @@ class _Helpers:
         self.lock = threading.Lock()
         self.server: int | None = None
         self.directory: PrivateDirectory | None = None
-        self.retired: list[tuple[int, int]] = []
+        self.retired: dict[int, int | None] = {}
         self.in_fork = threading.local()
 
 
@@ -190,8 +192,9 @@ def ensure_forkserver(preload: list[str]) -> int:
             _forget_forkserver()  # somebody else's, without our modules
         elif pid is not None and not os.path.exists(server._forkserver_address):
             # It goes on for the processes that it has forked.
-            _helpers.retired.append((pid, server._forkserver_alive_fd))
+            _helpers.retired[pid] = server._forkserver_alive_fd
             _forget_forkserver()
+        _end_retired_forkservers(_has_children)
         if server._forkserver_pid is None:
             _make_directory()
             multiprocess.set_forkserver_preload(preload)
@@ -258,13 +261,29 @@ def _remove_directory() -> None:
 
 def close_retired_forkservers() -> None:
     """End the forkservers that were replaced, once they have no process left."""
-    retired, _helpers.retired = _helpers.retired, []
-    for _, alive in retired:
-        os.close(alive)
     deadline = monotonic() + REAP_WITHIN
-    for pid, _ in retired:
-        while not _has_ended(pid) and monotonic() < deadline:
-            sleep(0.01)
+    _end_retired_forkservers(lambda pid: False)
+    while _helpers.retired and monotonic() < deadline:
+        sleep(0.01)
+        _end_retired_forkservers(lambda pid: False)
+
+
+def _end_retired_forkservers(is_needed: Callable[[int], bool]) -> None:
+    """Tell those to end that are not needed, and reap those that have ended."""
+    for pid, alive in list(_helpers.retired.items()):
+        has_ended = _has_ended(pid)
+        if alive is not None and (has_ended or not is_needed(pid)):
+            os.close(alive)
+            _helpers.retired[pid] = None
+        if has_ended:
+            del _helpers.retired[pid]
+
+
+def _has_children(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).children())
+    except (psutil.Error, OSError):  # for example, no file descriptor is left to look with
+        return True
 
 
 @functools.cache
@@ -297,9 +316,10 @@ def _leave_helpers() -> None:
     _helpers.lock = threading.Lock()
     server = multiprocess.forkserver._forkserver
     server._lock = threading.Lock()
-    for _, alive in _helpers.retired:
-        os.close(alive)
-    _helpers.retired = []
+    for alive in _helpers.retired.values():
+        if alive is not None:
+            os.close(alive)
+    _helpers.retired = {}
     if server._forkserver_pid is not None and server._forkserver_pid == _helpers.server:
         _close_forkserver()
     _helpers.server = None

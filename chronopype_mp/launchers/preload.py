@@ -3,7 +3,8 @@
 When the coordinator is gone, the forkserver waits at most `LAST_GRACE` until its workers have
 stopped gracefully. Then it kills those that cannot run any Python to do so (the GIL held by C code)
 and their children. It also removes the directory of its own socket, which multiprocess leaves
-behind when the coordinator is killed, and the other directories that have no owner any more.
+behind when the coordinator is killed, and the other directories that have no owner any more. If
+its socket was removed, the directory is its successor's.
 
 multiprocess' forkserver ends, and all workers with it, when a fork fails or a client disconnects
 before it has sent its request. Here it drops that request: ECONNABORTED is the only error after
@@ -44,8 +45,8 @@ importlib.import_module("chronopype_mp.testing.inflict")
 asyncio.new_event_loop().close()  # imports and caches what the first loop needs
 
 
-def _socket_directory() -> str | None:
-    """Return the temporary directory in which the forkserver listens."""
+def _socket_path() -> str | None:
+    """Return the path of the socket, in a temporary directory, at which the forkserver listens."""
     for name in os.listdir("/dev/fd"):
         try:
             candidate = socket.socket(fileno=int(name))
@@ -57,13 +58,13 @@ def _socket_directory() -> str | None:
             )
         finally:
             candidate.detach()
-        directory = os.path.dirname(path)
-        if os.path.basename(directory).startswith((MULTIPROCESS_PREFIX, DIRECTORY_PREFIX)):
-            return directory
+        directory = os.path.basename(os.path.dirname(path))
+        if directory.startswith((MULTIPROCESS_PREFIX, DIRECTORY_PREFIX)):
+            return path
     return None
 
 
-def _finish(server: int, directory: str | None) -> None:
+def _finish(server: int, path: str | None) -> None:
     if os.getpid() != server:
         return
     deadline = monotonic() + LAST_GRACE
@@ -77,8 +78,10 @@ def _finish(server: int, directory: str | None) -> None:
             os.kill(int(pid), signal.SIGKILL)
         if stuck:
             kill_marked(stuck)
-    if directory is not None:
-        shutil.rmtree(directory, ignore_errors=True)
+    if path is not None:
+        directory = os.path.dirname(path)
+        if os.path.exists(path):
+            shutil.rmtree(directory, ignore_errors=True)
         sweep(os.path.dirname(directory))
 
 
@@ -135,4 +138,4 @@ def _drop_requests_that_fail(server: int) -> None:
 gc.collect()
 gc.freeze()
 _drop_requests_that_fail(os.getpid())
-atexit.register(_finish, os.getpid(), _socket_directory())
+atexit.register(_finish, os.getpid(), _socket_path())

@@ -296,6 +296,40 @@ def test_workers_are_restarted_after_temporary_files_were_removed(
     assert scripts.start(CLEANED, launcher, what).report() == {"others": 0, "modes": [0o700]}
 
 
+REPLACED = (
+    PROGRAM
+    + """
+async def main():
+    async with make_clock() as clock:
+        events = EventRecorder(clock.events)
+        handles = [clock.add_processor(TickProcessor()) for _ in range(2)]
+        for handle in handles:
+            await handle.wait_ready()
+        first = psutil.Process(handles[0].pid).parent()
+        for path in glob.glob(os.path.join(tempfile.gettempdir(), "*")):
+            shutil.rmtree(path)
+
+        async def restart_all():
+            for handle in handles:
+                await restarted(events, handle, lambda: os.kill(handle.pid, signal.SIGKILL))
+
+        for _ in range(3):  # the spare process may still be the first one's
+            await restart_all()
+        second = psutil.Process(handles[0].pid).parent()
+        await asyncio.to_thread(first.wait, 10.0)
+        await restart_all()
+        last = psutil.Process(handles[0].pid).parent()
+        report(is_replaced=second != first, is_kept=last == second)
+
+asyncio.run(main())
+"""
+)
+
+
+def test_a_forkserver_whose_socket_was_removed_ends_when_nobody_needs_it(scripts: Scripts) -> None:
+    assert scripts.start(REPLACED, "forkserver").report() == {"is_replaced": True, "is_kept": True}
+
+
 PLAIN = (
     PROGRAM
     + """
