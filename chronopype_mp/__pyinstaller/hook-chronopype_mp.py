@@ -2,7 +2,6 @@
 
 hiddenimports = [
     "chronopype_mp.launchers.preload",
-    "chronopype_mp.testing.inflict",
     "chronopype_mp.worker.entry",
     "chronopype_mp.worker.inline_entry",
 ]

@@ -40,8 +40,6 @@ LAST_GRACE = 3.5
 MULTIPROCESS_PREFIX = "pymp-"
 
 importlib.import_module("chronopype_mp.worker.entry")
-# A rehearsed fault must not need an import, because a real one needs none.
-importlib.import_module("chronopype_mp.testing.inflict")
 asyncio.new_event_loop().close()  # imports and caches what the first loop needs
 
 

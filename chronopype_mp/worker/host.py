@@ -14,7 +14,6 @@ inline launcher, in the coordinator's loop.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -50,12 +49,10 @@ from chronopype_mp.timing import monotonic, wall
 from chronopype_mp.transport.base import Link
 from chronopype_mp.version import CODE_VERSION
 from chronopype_mp.worker.dispatch import TickDispatcher
+from chronopype_mp.worker.inflict import inflict
 from chronopype_mp.worker.outbox import Outbox
 
 __all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_STUCK", "WorkerHost"]
-
-FAULTS_MODULE = "chronopype_mp.testing.inflict"
-"""Imported when a fault is rehearsed; a forked worker has it from the forkserver."""
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -335,7 +332,7 @@ class WorkerHost:
         self._stopping.add_done_callback(self._stop_ended)
 
     def _rehearse(self, command: Rehearse) -> None:
-        importlib.import_module(FAULTS_MODULE).inflict(command.fault, command.amount, self)
+        inflict(command.fault, command.amount, self)
 
     def _set_network(self, settings: WorkerSettings) -> None:
         """Set what the owner has changed; the rest may have been changed by the processor."""
