@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -343,9 +344,15 @@ def break_inbox(rig: Rig, error: BaseException, monkeypatch: pytest.MonkeyPatch)
     rig.process.beat()
 
 
+def break_hub(rig: Rig, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    thread = threading.Thread(target=rig.launcher.hub.thread_failed, args=(error,))
+    thread.start()
+    thread.join()
+
+
 @pytest.mark.parametrize(
     "break_it",
-    [break_watch, break_ticker, break_output_reader, break_output_writer, break_inbox],
+    [break_watch, break_ticker, break_output_reader, break_output_writer, break_inbox, break_hub],
     ids=lambda function: function.__name__,
 )
 def test_a_part_of_the_machinery_that_fails_ends_the_run_and_leaves_the_clock_usable(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 from chronopype_mp.core.boot import TickRules, WorkerBoot
@@ -26,6 +27,13 @@ class Bizarre(BaseException):
     """No `Exception`."""
 
 
+class ThreadedHub(MemoryHub):
+    """A hub with a thread, which a test lets fail by `thread_failed`."""
+
+    def watch_threads(self, on_failure: Callable[[BaseException], None]) -> None:
+        self.thread_failed = on_failure
+
+
 class UnrulyLauncher:
     """Starts processes that end when they are told, killed or asked to.
 
@@ -45,7 +53,7 @@ class UnrulyLauncher:
         self.processes: list[UnrulyProcess] = []
         self.calls: list[str] = []
         self.board = Noticeboard()
-        self.hub = MemoryHub()
+        self.hub = ThreadedHub()
         self._released = asyncio.Event()
 
     def release(self) -> None:
@@ -63,9 +71,9 @@ class UnrulyLauncher:
         if name in self.hangs:
             await self._released.wait()
 
-    def open_hub(self, queued: int) -> MemoryHub:
+    def open_hub(self, queued: int) -> ThreadedHub:
         self.do("open_hub")
-        self.hub = MemoryHub(queued)
+        self.hub = ThreadedHub(queued)
         return self.hub
 
     async def start(

@@ -62,6 +62,10 @@ class Script:
     def report(self) -> dict[str, Any]:
         """Wait for a good end; return what was printed as ``report`` and an object of JSON."""
         assert self.wait() == 0, self.output
+        return self.reported()
+
+    def reported(self) -> dict[str, Any]:
+        """Return what was printed as ``report`` and an object of JSON."""
         (line,) = [line for line in self.output.splitlines() if line.startswith("report ")]
         report: dict[str, Any] = json.loads(line.removeprefix("report "))
         return report

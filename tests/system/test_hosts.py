@@ -204,16 +204,10 @@ def test_a_program_that_pyinstaller_has_frozen_works(scripts: Scripts, tmp_path:
         for end, status in (("left", 0), ("killed", -signal.SIGKILL)):
             script = scripts.run([str(tmp_path / "dist" / "program" / "program"), launcher, end])
             assert script.wait() == status, script.output
-            assert _report(script.output) == {
+            assert script.reported() == {
                 "frozen": True,
                 "is_child": launcher == "spawn",
                 "died": 2,
             }
             wait_until((tmp_path / "stopped").exists, 10.0)
             (tmp_path / "stopped").unlink()
-
-
-def _report(output: str) -> dict[str, Any]:
-    (line,) = [line for line in output.splitlines() if line.startswith("report ")]
-    report: dict[str, Any] = json.loads(line.removeprefix("report "))
-    return report
