@@ -197,6 +197,7 @@ def ensure_forkserver(preload: list[str]) -> int:
         _end_retired_forkservers(_has_children)
         if server._forkserver_pid is None:
             _make_directory()
+            # Otherwise it would import the main module.
             multiprocess.set_forkserver_preload(preload)
             server.ensure_running()
             _helpers.server = server._forkserver_pid

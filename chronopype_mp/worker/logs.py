@@ -38,7 +38,7 @@ RECORDS_AT_ONCE = 100
 """Records of forked children that one turn of the event loop takes."""
 
 LONGEST_LOG_MESSAGE = 8192
-"""Characters of a message that are sent."""
+"""Bytes of a message that are sent."""
 
 LONGEST_PATH = 4096
 """Bytes of a record's ``pathname``."""
