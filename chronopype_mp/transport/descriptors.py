@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 
-__all__ = ["check_spare", "open_descriptors", "soft_limit", "spare_descriptors"]
+__all__ = ["ENOUGH", "check_spare", "open_descriptors", "soft_limit", "spare_descriptors"]
+
+ENOUGH = 64
+"""Spare descriptors that need not be counted exactly."""
+
+LOOKED_AT = 256
+"""The highest numbers, which are free unless there were few descriptors at some time."""
 
 
 def soft_limit() -> int:
@@ -38,10 +45,24 @@ def check_spare(count: int) -> None:
 
 
 def spare_descriptors() -> int:
-    """Return at most how many more can be opened, by the lowest free number; this is cheap."""
+    """Return how many more can be opened: exactly below `ENOUGH`, otherwise at least that.
+
+    The lowest free number does not tell: numbers above it are in use by what was opened while
+    there were few.
+    """
+    limit = soft_limit()
+    free = _free_numbers(max(0, limit - LOOKED_AT), limit)
+    if free >= ENOUGH or limit <= LOOKED_AT:
+        return free
     try:
-        lowest = os.open(os.devnull, os.O_RDONLY)
+        return max(0, limit - open_descriptors())
     except OSError:
         return 0
-    os.close(lowest)
-    return soft_limit() - lowest
+
+
+def _free_numbers(first: int, end: int) -> int:
+    """Return how many of these numbers are no descriptors, in one call of the system."""
+    poller = select.poll()
+    for number in range(first, end):
+        poller.register(number, 0)
+    return sum(event & select.POLLNVAL != 0 for _, event in poller.poll(0))

@@ -2,7 +2,7 @@
 
 libzmq aborts the process when it cannot accept a connection to an ipc socket because no descriptor
 is left. A thread therefore sees every connection as soon as it is accepted. A new descriptor has
-the lowest free number, so the number tells how many are left.
+the lowest free number, so the number tells how many are left at most.
 
 - A connection that leaves fewer than `RESERVE` is ended, and so is one of a process that has
   `CONNECTIONS_PER_PROCESS`.
@@ -31,13 +31,13 @@ import zmq
 from chronopype_mp.core.rate import TokenBucket
 from chronopype_mp.guarded_log import GuardedLogger
 from chronopype_mp.timing import monotonic
-from chronopype_mp.transport.descriptors import soft_limit, spare_descriptors
+from chronopype_mp.transport.descriptors import ENOUGH, soft_limit, spare_descriptors
 
 __all__ = ["BACKLOG", "CONNECTIONS_PER_PROCESS", "RESERVE", "Doorkeeper"]
 
 logger = GuardedLogger("chronopype_mp.transport")
 
-RESERVE = 64
+RESERVE = ENOUGH
 """Descriptors that connections do not get: for the owner's own use, and for what is accepted before
 the door is closed."""
 

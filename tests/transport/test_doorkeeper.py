@@ -131,6 +131,25 @@ hostile.communicate()
 """)
 
 
+def test_descriptors_with_high_numbers_that_stay_in_use_are_counted() -> None:
+    owner("""
+taken = []
+try:
+    while True:
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+except OSError as error:
+    print(error)
+for fd in taken[:100]:
+    os.close(fd)
+until(lambda: os.path.exists(path))
+more = [os.open(os.devnull, os.O_RDONLY) for _ in range(60)]
+until(lambda: not os.path.exists(path))
+for fd in taken[100:] + more:
+    os.close(fd)
+arrives()
+""")
+
+
 def test_a_descriptor_that_is_no_connection_any_more_is_left_alone() -> None:
     owner("""
 left, right = socket.socketpair()
