@@ -194,7 +194,7 @@ class Doorkeeper:
     def _accepted(self, path: str, fd: int) -> None:
         spare = soft_limit() - fd
         # Whoever has it by now: the number may have been given to something else meanwhile.
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as connection:
+        with contextlib.suppress(OSError), _duplicate(fd) as connection:
             if connection.family != socket.AF_UNIX or not connection.getsockname().startswith(path):
                 return
             peer = _pid_of_peer(connection)
@@ -233,6 +233,20 @@ class Doorkeeper:
             for path in self._paths:
                 with contextlib.suppress(OSError):
                     os.rename(path + before, path + after)
+
+
+def _duplicate(fd: int) -> socket.socket:
+    """Return a socket of its own for a descriptor.
+
+    Raises:
+        OSError: it is no socket.
+    """
+    duplicate = os.dup(fd)
+    try:
+        return socket.socket(fileno=duplicate)
+    except OSError:
+        os.close(duplicate)
+        raise
 
 
 def _events_of(monitor: zmq.Socket[bytes]) -> Iterator[tuple[int, int]]:

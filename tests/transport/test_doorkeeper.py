@@ -154,13 +154,17 @@ def test_a_descriptor_that_is_no_connection_any_more_is_left_alone() -> None:
     owner("""
 left, right = socket.socketpair()
 peers = dict(hub._doorkeeper._peers)
-hub._doorkeeper._accepted(path, left.fileno())
-hub._doorkeeper._accepted(path, 250)
+file = os.open(os.devnull, os.O_RDONLY)
+before = len(os.listdir("/dev/fd"))
+for fd in (left.fileno(), file, 250):
+    hub._doorkeeper._accepted(path, fd)
+assert len(os.listdir("/dev/fd")) == before
 assert hub._doorkeeper._peers == peers
 left.sendall(b"x")
 assert right.recv(1) == b"x"
 left.close()
 right.close()
+os.close(file)
 """)
 
 
