@@ -11,7 +11,8 @@ The audit checks:
 - no leftover processes, threads and descriptors, and no growing memory
 
 With ``--launcher-faults``, calls of the launcher fail at random too: they raise, hang or answer
-late.
+late. With ``--owner``, the owner of the clock is mistreated too (`_soak_owner`), and processors
+are added and removed all the time.
 
 The exit status is 1 if the audit fails.
 """
@@ -22,28 +23,27 @@ import argparse
 import asyncio
 import collections
 import contextlib
-import ctypes
-import gc
+import itertools
 import logging
 import math
 import os
 import random
 import shutil
-import statistics
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-import psutil
+from _kill_owner import MARK
+from _soak_owner import OwnerFaults, become_owner, run_apart
+from _soak_watch import MALLOC, SETTLED, MemoryWatch, ProcessWatch, Record, find_left
 
 from chronopype_mp import (
     BackoffPolicy,
     ClockConfig,
     ClockMode,
+    ConfigError,
     Limits,
     RealtimeClock,
     RestartBudget,
@@ -53,6 +53,7 @@ from chronopype_mp import (
     WorkerHandle,
     WorkerStatus,
 )
+from chronopype_mp.coordinator.dossiers import KEPT_PER_WORKER
 from chronopype_mp.core.supervisor import PROBE_TIMEOUT, REAP_TIMEOUT
 from chronopype_mp.events import Event, WorkerDied, WorkerReady, WorkerStarting, WorkerStopping
 from chronopype_mp.launchers import get_launcher
@@ -63,8 +64,17 @@ MEGABYTE = 1 << 20
 STEEPEST = 0.5 * MEGABYTE
 """Bytes per minute by which the coordinator's memory may grow. Noise is below that."""
 
-SETTLED = 10.0
-"""Minutes after which resident memory is judged too. Memory in use is always judged."""
+STEEPEST_IN_USE = 20 * 1024
+"""The same for memory in use of malloc, in a run with ``--owner``. It has less noise."""
+
+LONG = 2 * SETTLED
+"""Minutes of a run in which resident memory is judged too, and all memory with ``--owner``."""
+
+VISIT_EVERY = 2.0
+"""Seconds, on average, between two processors that are added for a while."""
+
+LONGEST_VISIT = 8.0
+"""Seconds for which such a processor stays, at most."""
 
 POLICY = Supervision(
     loop_stall_timeout=3.0,
@@ -126,54 +136,6 @@ class Writer(TickProcessor):
         os.write(self.fd, b".")
 
 
-class ProcessWatch:
-    """Watches processes from outside: no worker stays READY after the end of its process.
-
-    Args:
-        problem: called with each problem.
-    """
-
-    def __init__(self, problem: Callable[[str], None]) -> None:
-        self.problem = problem
-        self.fds: set[int] = set()
-
-    def watch(self, handle: WorkerHandle, event: WorkerReady) -> None:
-        """Watch the process of a worker that has become READY."""
-        loop = asyncio.get_running_loop()
-        try:
-            fd = os.pidfd_open(event.pid)
-        except ProcessLookupError:
-            self.ended(handle, event)
-            return
-        self.fds.add(fd)
-
-        def on_end() -> None:
-            self.leave(fd)
-            self.ended(handle, event)
-
-        loop.add_reader(fd, on_end)
-
-    def ended(self, handle: WorkerHandle, event: WorkerReady) -> None:
-        """Check, once its deadlines are over, that the worker is not READY in the process."""
-
-        def check() -> None:
-            if handle.status is WorkerStatus.READY and handle.incarnation == event.incarnation:
-                self.problem(f"{event.worker}: READY for too long after the end of {event.pid}")
-
-        asyncio.get_running_loop().call_later(WITHOUT_PROCESS + SLEPT, check)
-
-    def leave(self, fd: int) -> None:
-        """Stop watching a process."""
-        asyncio.get_running_loop().remove_reader(fd)
-        self.fds.remove(fd)
-        os.close(fd)
-
-    def close(self) -> None:
-        """Stop watching all processes."""
-        for fd in list(self.fds):
-            self.leave(fd)
-
-
 class Soak:
     """One soak test.
 
@@ -183,68 +145,122 @@ class Soak:
         seed: the seed for the faults.
         directory: the directory for the workers' files and the dossiers.
         share: the share of the launcher's calls that fail.
+        has_owner_faults: whether the owner is mistreated too.
     """
 
     def __init__(
-        self, minutes: float, workers: int, seed: int, directory: Path, share: float
+        self,
+        minutes: float,
+        workers: int,
+        seed: int,
+        directory: Path,
+        share: float,
+        has_owner_faults: bool,
     ) -> None:
         self.minutes = minutes
         self.count = workers
         self.rng = random.Random(seed)
         self.directory = directory
+        self.owner = OwnerFaults(self.rng, self.add_problem) if has_owner_faults else None
+        self.dossiers = (self.owner.disk if self.owner else directory) / "dossiers"
         self.inflicted: collections.Counter[str] = collections.Counter()
         self.launcher = FaultyLauncher(get_launcher(None), seed, share)
-        self.watch = ProcessWatch(self.add_problem)
-        self.deaths: list[tuple[str, int, str]] = []
-        self.asked: set[tuple[str, int]] = set()
-        self.started: collections.Counter[str] = collections.Counter()
-        self.times: list[float] = []
-        self.memory: dict[str, list[int]] = {"resident": []}
+        self.watch = ProcessWatch(
+            WITHOUT_PROCESS + SLEPT,
+            self.add_problem,
+            lambda: self.owner.stopped if self.owner else 0.0,
+        )
+        self.memory = MemoryWatch()
+        self.records: dict[str, Record] = collections.defaultdict(Record)
+        self.reasons: collections.Counter[str] = collections.Counter()
+        self.totals: collections.Counter[str] = collections.Counter()
+        self.visits = 0
         self.handles: dict[str, WorkerHandle] = {}
         self.problems: dict[str, int] = {}
         self.arrived = asyncio.Event()
+        self.over = asyncio.Event()
 
     async def run(self) -> None:
         """Run until the last worker has ended."""
         config = ClockConfig(clock_mode=ClockMode.REALTIME, tick_size=TICK_SIZE)
+        owner = self.owner
         clock = RealtimeClock(
             config,
-            supervision=HURRIED if self.launcher.share else POLICY,
-            state_dir=self.directory / "dossiers",
+            owner.on_failure if owner else None,
+            supervision=HURRIED if owner or self.launcher.share else POLICY,
+            state_dir=self.dossiers,
             launcher=self.launcher,
         )
         async with clock:
             clock.events.subscribe(self.take)
-            for name in (f"w{number}" for number in range(self.count)):
-                writer = Writer(str(self.directory / f"ticks-{name}"))
-                self.handles[name] = clock.add_processor(writer, name=name)
+            for number in range(self.count):
+                self.add(clock, f"w{number}")
             for handle in self.handles.values():
                 await handle.wait_ready()
-            ticking = asyncio.create_task(clock.run())
-            watching = asyncio.create_task(self.watch_memory())
+            ticking = asyncio.create_task(clock.run(), name="the run of the clock")
+            beside = [asyncio.create_task(self.memory.run(), name="the memory watch")]
+            visiting: list[asyncio.Task[None]] = []
+            if owner:
+                clock.events.subscribe(owner.on_event)
+                clock.add_subscriber_with_callback(clock.tick_publication, owner.on_tick, False)
+                beside.append(asyncio.create_task(owner.run(), name="the faults of the owner"))
+                visiting.append(asyncio.create_task(self.receive_visits(clock), name="the visits"))
+            inflicting = asyncio.create_task(self.inflict_all(), name="the faults of workers")
             try:
-                await self.inflict_all()
+                everything = {inflicting, ticking, *visiting, *beside}
+                await asyncio.wait(everything, return_when="FIRST_COMPLETED")
+                if not inflicting.done():
+                    self.add_problem("the soak ended early")
+                self.over.set()
+                if visiting:
+                    await asyncio.wait(visiting, timeout=60.0)
+                await self.end(inflicting, *visiting, *beside)
                 self.launcher.share = 0.0
                 await self.all_ready()
             finally:
                 self.watch.close()
-                watching.cancel()
-                await asyncio.wait({watching})
                 await clock.shutdown()
-                await ticking
+                await self.end(ticking)
+        if owner:
+            owner.reap(0)
+
+    async def end(self, *tasks: asyncio.Task[None]) -> None:
+        """Cancel tasks, and report those that have failed."""
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self.add_problem(f"{task.get_name()} failed: {error!r}")
+
+    def add(self, clock: RealtimeClock, name: str) -> WorkerHandle:
+        """Add a worker to the clock."""
+        writer = Writer(str(self.ticks(name)))
+        self.handles[name] = handle = clock.add_processor(writer, name=name)
+        return handle
+
+    def ticks(self, name: str) -> Path:
+        """Return the path of a worker's own file of ticks."""
+        return self.directory / f"ticks-{name}"
 
     def take(self, event: Event) -> None:
         """Record an event, and check what must hold at any moment."""
         match event:
             case WorkerDied():
                 # Only small fields are kept, because the audit's own memory must not grow.
-                self.deaths.append((event.worker, event.incarnation, event.reason.value))
-                self.check_dossier(event)
+                record = self.records[event.worker]
+                record.deaths.append(event.incarnation)
+                self.reasons[event.reason.value] += 1
+                if self.owner and self.owner.is_short:
+                    record.unwritten += 1
+                else:
+                    self.check_dossier(event)
             case WorkerStarting():
-                self.started[event.worker] += 1
+                self.records[event.worker].starts += 1
             case WorkerStopping(detail=None):
-                self.asked.add((event.worker, event.incarnation))
+                self.records[event.worker].asked.add(event.incarnation)
             case WorkerReady():
+                self.records[event.worker].readies += 1
                 self.watch.watch(self.handles[event.worker], event)
         for handle in self.handles.values():
             if handle.status is WorkerStatus.READY and handle.pid is None:
@@ -257,7 +273,7 @@ class Soak:
 
     def check_dossier(self, death: WorkerDied) -> None:
         """Check that a death has one file, which says the same as the event."""
-        folder = self.directory / "dossiers" / death.worker
+        folder = self.dossiers / death.worker
         files = list(folder.glob(f"*-{death.incarnation}.json"))
         if len(files) != 1:
             self.add_problem(f"{death.worker}: {len(files)} files for {death.incarnation}")
@@ -289,6 +305,36 @@ class Soak:
         task.add_done_callback(lambda done: None)
         self._keep = task
 
+    async def receive_visits(self, clock: RealtimeClock) -> None:
+        """Add processors and remove them after some seconds, until the faults are over."""
+        async with asyncio.TaskGroup() as group:
+            for number in itertools.count():
+                if await self.over_within(self.rng.expovariate(1.0 / VISIT_EVERY)):
+                    break
+                group.create_task(self.visit(clock, f"visitor-{number}"))
+
+    async def visit(self, clock: RealtimeClock, name: str) -> None:
+        """Add a processor, remove it, and check its account."""
+        try:
+            handle = self.add(clock, name)
+        except ConfigError:  # there are not enough file descriptors
+            return
+        await self.over_within(self.rng.uniform(0.0, LONGEST_VISIT))
+        clock.remove_processor(handle)
+        await handle.wait_stopped()
+        self.audit_worker(handle)
+        self.visits += 1
+        self.ticks(name).unlink(missing_ok=True)
+        shutil.rmtree(self.dossiers / name, ignore_errors=True)
+        del self.handles[name], self.records[name]
+
+    async def over_within(self, seconds: float) -> bool:
+        """Wait until the faults are over or the time is; return whether the faults are."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.over.wait()
+        return self.over.is_set()
+
     async def all_ready(self) -> None:
         """Wait until every worker has recovered from the last faults."""
         await asyncio.sleep(2 * POLICY.loop_stall_timeout)  # the last fault may be undetected yet
@@ -298,138 +344,82 @@ class Soak:
                     self.arrived.clear()
                     await self.arrived.wait()
         except TimeoutError:
-            self.add_problem("not all workers are READY 60 s after the last fault")
+            late = [repr(h) for h in self.handles.values() if h.status is not WorkerStatus.READY]
+            self.add_problem(f"not READY 60 s after the last fault: {late}")
 
-    async def watch_memory(self) -> None:
-        """Record the coordinator's memory every 5 s."""
-        while True:
-            self.times.append(time.monotonic())
-            for name, size in _memory().items():
-                self.memory.setdefault(name, []).append(size)
-            await asyncio.sleep(5.0)
-
-    def audit(self, before: tuple[int, int, int]) -> None:
+    def audit(self, before: dict[str, list[str]]) -> None:
         """Check and print the results.
 
         Args:
-            before: the numbers of processes, threads and descriptors before the soak.
+            before: the processes, threads and descriptors before the soak.
         """
-        totals = collections.Counter[str]()
-        for name, handle in self.handles.items():
-            totals.update(self.audit_worker(handle, self.directory / f"ticks-{name}"))
-        self.audit_dossiers()
-        left = _left()
-        for name, was, now in zip(
-            ("processes", "threads", "descriptors"), before, left, strict=True
-        ):
-            print(f"{name}: {was} before, {now} after")
-            if now > was:
-                self.add_problem(f"{now - was} {name} left")
-        slopes = {name: self.slope(sizes) for name, sizes in self.memory.items()}
+        for handle in self.handles.values():
+            self.audit_worker(handle)
+        left = find_left()
+        for kind, was in before.items():
+            print(f"{kind}: {len(was)} before, {len(left[kind])} after")
+            if len(left[kind]) > len(was):
+                self.add_problem(f"{kind} left: {was} before, {left[kind]} after")
+        slopes = self.memory.slopes()
         told = ", ".join(f"{name} {slope / 1024:+.1f}" for name, slope in slopes.items())
-        print(f"coordinator memory, KiB per minute over the second half: {told}")
+        since = f"after {SETTLED:g} min" if self.minutes >= LONG else "over the second half"
+        print(f"coordinator memory, KiB per minute {since}: {told}")
         for name, slope in slopes.items():
-            # Resident memory grows at first, until the allocator has what it needs.
-            if slope > STEEPEST and (name != "resident" or self.minutes >= SETTLED):
-                self.add_problem(f"memory, {name}: {slope / MEGABYTE:+.2f} MiB per minute")
+            # It grows at first, until the allocator has what it needs, and with every backlog.
+            if self.minutes < LONG and (name == "resident" or self.owner):
+                continue
+            if slope > (STEEPEST_IN_USE if name == MALLOC and self.owner else STEEPEST):
+                self.add_problem(f"memory, {name}: {slope / 1024:+.1f} KiB per minute")
         print("faults:", dict(sorted(self.inflicted.items())))
         print("faults of the launcher:", dict(sorted(self.launcher.injected.items())))
-        reasons = collections.Counter(reason for _, _, reason in self.deaths)
-        print("deaths:", len(self.deaths), dict(sorted(reasons.items())))
-        print("ticks:", dict(totals))
+        if self.owner:
+            print("faults of the owner:", dict(sorted(self.owner.inflicted.items())))
+            print("signals handled by the owner:", self.owner.handled)
+            print("raised by callbacks:", dict(sorted(self.owner.raised.items())))
+            print("processors added and removed:", self.visits)
+        print("deaths:", self.reasons.total(), dict(sorted(self.reasons.items())))
+        print("ticks:", dict(self.totals))
 
-    def audit_worker(self, handle: WorkerHandle, ticks: Path) -> dict[str, int]:
-        """Check one worker's account and return it."""
+    def audit_worker(self, handle: WorkerHandle) -> None:
+        """Check one worker's account, deaths and dossiers."""
         s = handle.statistics()
         if s.published != s.run + s.missed + s.skipped + s.lost:
             self.add_problem(f"{handle.name}: the account does not close: {s}")
-        executed = ticks.stat().st_size
-        if not s.run <= executed <= s.run + s.lost:
+        ticks = self.ticks(handle.name)
+        executed = ticks.stat().st_size if ticks.exists() else 0
+        record = self.records[handle.name]
+        # A process that was stopped before its Ready was heard may have run ticks without account.
+        most = s.run + s.lost if record.readies == record.starts else math.inf
+        if not s.run <= executed <= most:
             self.add_problem(
                 f"{handle.name}: wrote {executed} ticks, but counted {s.run} run, {s.lost} lost"
             )
-        own = [incarnation for worker, incarnation, _ in self.deaths if worker == handle.name]
-        if len(own) != len(set(own)):
-            self.add_problem(f"{handle.name}: two dossiers for one death: {own}")
-        unasked = set(range(1, self.started[handle.name])) - {
-            incarnation for worker, incarnation in self.asked if worker == handle.name
-        }
-        if unexplained := unasked - set(own):
+        if len(record.deaths) != len(set(record.deaths)):
+            self.add_problem(f"{handle.name}: two dossiers for one death: {record.deaths}")
+        if unexplained := set(range(1, record.starts)) - record.asked - set(record.deaths):
             self.add_problem(f"{handle.name}: no dossier for {sorted(unexplained)}")
-        if self.started[handle.name] != s.restarts + 1:
-            self.add_problem(f"{handle.name}: {self.started[handle.name]} starts, {s}")
-        return {
-            "due": s.published,
-            "run": s.run,
-            "missed": s.missed,
-            "skipped": s.skipped,
-            "lost": s.lost,
-            "written": executed,
-        }
-
-    def audit_dossiers(self) -> None:
-        """Check that each of a worker's newest 20 deaths has a file."""
-        for handle in self.handles.values():
-            deaths = [worker for worker, _, _ in self.deaths if worker == handle.name]
-            files = list((self.directory / "dossiers" / handle.name).glob("*.json"))
-            if len(files) != min(20, len(deaths)):
-                self.add_problem(
-                    f"{handle.name}: {len(files)} dossier files for {len(deaths)} deaths"
-                )
-
-    def slope(self, sizes: list[int]) -> float:
-        """Return the growth per minute over the second half of the run."""
-        half = len(sizes) // 2
-        if len(sizes) - half < 3:
-            return 0.0
-        return statistics.linear_regression(self.times[half:], sizes[half:]).slope * 60.0
-
-
-class _Malloc(ctypes.Structure):
-    """glibc's ``struct mallinfo2``."""
-
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            [
-                "arena",
-                "ordblks",
-                "smblks",
-                "hblks",
-                "hblkhd",
-                "usmblks",
-                "fsmblks",
-                "uordblks",
-                "fordblks",
-                "keepcost",
-            ]
+        if record.starts != s.restarts + 1:
+            self.add_problem(f"{handle.name}: {record.starts} starts, {s}")
+        if not (self.owner and self.owner.is_short):
+            self.audit_dossiers(handle.name, record)
+        self.totals.update(
+            due=s.published,
+            run=s.run,
+            missed=s.missed,
+            skipped=s.skipped,
+            lost=s.lost,
+            written=executed,
         )
-    ]
 
-
-def _memory() -> dict[str, int]:
-    """Return the memory of this process and how much of it is in use, in bytes.
-
-    Fragmentation lets resident memory grow too.
-    """
-    sizes = {
-        "resident": psutil.Process().memory_info().rss,
-        "Python objects (of 64 bytes each)": 64 * sys.getallocatedblocks(),
-    }
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallinfo2"):
-        libc.mallinfo2.restype = _Malloc
-        info = libc.mallinfo2()
-        sizes["in use of malloc"] = info.uordblks + info.hblkhd
-    return sizes
-
-
-def _left() -> tuple[int, int, int]:
-    """Return the number of processes, threads and descriptors of this program."""
-    gc.collect()
-    me = psutil.Process()
-    psutil.wait_procs([c for c in me.children(recursive=True) if c.ppid() != me.pid], timeout=5)
-    return len(me.children(recursive=True)), threading.active_count(), me.num_fds()
+    def audit_dossiers(self, name: str, record: Record) -> None:
+        """Check that each of a worker's newest 20 deaths has a file, if it could be written."""
+        files = os.listdir(folder) if (folder := self.dossiers / name).exists() else []
+        most = min(KEPT_PER_WORKER, len(record.deaths))
+        least = min(KEPT_PER_WORKER, len(record.deaths) - record.unwritten)
+        if not least <= len(files) <= most:
+            self.add_problem(f"{name}: {len(files)} dossier files for {len(record.deaths)} deaths")
+        if strange := [file for file in files if not file.endswith(".json")]:
+            self.add_problem(f"{name}: files that are not dossiers: {strange}")
 
 
 async def warm_up() -> None:
@@ -444,7 +434,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="Inject random faults into a running clock, then audit the result."
     )
-    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument(
+        "--minutes", type=float, help="how long to inject faults (1, or 30 with --owner)"
+    )
     parser.add_argument("--workers", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
@@ -456,27 +448,38 @@ def main() -> int:
         metavar="SHARE",
         help="let this share of the launcher's calls fail (0.1 without a number)",
     )
+    parser.add_argument("--owner", action="store_true", help="mistreat the owner of the clock, too")
     arguments = parser.parse_args()
+    if arguments.minutes is None:
+        arguments.minutes = 30.0 if arguments.owner else 1.0
     if not 0 < arguments.minutes < math.inf:
         parser.error(f"--minutes {arguments.minutes}: must be positive and finite")
     if arguments.workers < 1:
         parser.error(f"--workers {arguments.workers}: must be at least 1")
     if not 0 <= arguments.launcher_faults < 1:
         parser.error(f"--launcher-faults {arguments.launcher_faults}: must be from 0 to below 1")
+    if arguments.owner and MARK not in os.environ:
+        return run_apart(arguments.minutes)
     logging.getLogger("chronopype_mp").setLevel(logging.CRITICAL)
     logging.getLogger().addHandler(logging.NullHandler())
-    directory = Path(tempfile.mkdtemp(prefix="soak-"))
+    if arguments.owner:
+        directory = Path(os.environ[MARK])
+    else:
+        directory = Path(tempfile.mkdtemp(prefix="soak-"))
     stdout, quiet = sys.stdout, open(os.devnull, "w")  # noqa: SIM115 – closed below
     try:
-        asyncio.run(warm_up())
-        before = _left()
         soak = Soak(
             arguments.minutes,
             arguments.workers,
             arguments.seed,
             directory,
             arguments.launcher_faults,
+            arguments.owner,
         )
+        if soak.owner:
+            become_owner(arguments.workers, soak.owner)
+        asyncio.run(warm_up())
+        before = find_left()
         # The workers' output comes from the faults and is counted elsewhere.
         with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
             asyncio.run(soak.run())
@@ -484,7 +487,8 @@ def main() -> int:
         soak.audit(before)
     finally:
         quiet.close()
-        shutil.rmtree(directory, ignore_errors=True)
+        if not arguments.owner:
+            shutil.rmtree(directory, ignore_errors=True)
     for problem, times in soak.problems.items():
         print("PROBLEM:", problem, f"({times} times)" if times > 1 else "")
     print("the audit", "fails" if soak.problems else "adds up")

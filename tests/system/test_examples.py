@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import signal
 import sys
@@ -13,6 +14,7 @@ import pytest
 from tests.system.scripts import Scripts
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+SOAK = EXAMPLES.parent / "scripts" / "_soak.py"
 
 
 def test_every_example_has_its_test_here() -> None:
@@ -87,9 +89,18 @@ def test_chaos_finds_every_fault_to_be_what_it_is(scripts: Scripts) -> None:
 
 
 def test_a_short_soak_adds_up(scripts: Scripts) -> None:
-    soak = EXAMPLES.parent / "scripts" / "_soak.py"
     script = scripts.run(
-        [sys.executable, str(soak), *("--minutes", "0.1", "--workers", "20", "--seed", "7")]
+        [sys.executable, str(SOAK), *("--minutes", "0.1", "--workers", "20", "--seed", "7")]
     )
     assert script.wait(120) == 0, script.output
     assert "the audit adds up" in script.output
+
+
+@pytest.mark.quiet
+def test_a_short_soak_of_a_mistreated_owner_adds_up(scripts: Scripts) -> None:
+    seed = random.randrange(1_000_000)
+    options = f"--owner --minutes 0.2 --workers 5 --seed {seed}"
+    script = scripts.run([sys.executable, str(SOAK), *options.split()])
+    status = script.wait(120)
+    assert status == 0, f"scripts/soak {options}\n{script.output}"
+    assert "faults of the owner" in script.output
