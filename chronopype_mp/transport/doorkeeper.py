@@ -19,12 +19,14 @@ opens its last descriptors in the milliseconds between a look and a new worker's
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import zmq
 
@@ -67,6 +69,18 @@ CLOSED = ".closed"
 _ACCEPTED, _DISCONNECTED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
 
 
+class _Peer(NamedTuple):
+    """The other end of a connection.
+
+    Attributes:
+        pid: of its process; 0 if that is unknown.
+        bound: the name under which the file was bound by which it came.
+    """
+
+    pid: int
+    bound: str
+
+
 class Doorkeeper:
     """Watches two or more bound ipc sockets, from its making to `close`.
 
@@ -92,7 +106,9 @@ class Doorkeeper:
         self._renaming = threading.Lock()
         self._often_until = self._closed_until = 0.0
         self._rate = TokenBucket(CONNECTIONS_PER_SECOND, monotonic(), BURST)
-        self._peers: dict[tuple[str, int], int] = {}
+        self._looks = 0
+        self._has_missed_one = False
+        self._peers: dict[tuple[str, int], _Peer] = {}
         self._counts: Counter[tuple[str, int]] = Counter()
         self._end_read, self._end_write = os.pipe()
         self._monitors: dict[zmq.Socket[bytes], str] = {}
@@ -131,6 +147,21 @@ class Doorkeeper:
         """Whether the file of a socket exists, under the name that it has now."""
         with self._renaming:
             return os.path.exists(path) or os.path.exists(path + CLOSED)
+
+    @property
+    def looks(self) -> int:
+        """Return how often it has looked at all connections that there were."""
+        return self._looks
+
+    def is_in_use(self, bound: str) -> bool:
+        """Whether a connection may exist that was made by a socket's file.
+
+        Args:
+            bound: the name under which the file was bound, which it need not have any more.
+        """
+        return self._has_missed_one or any(
+            peer.bound == bound for peer in tuple(self._peers.values())
+        )
 
     def put(self, new: str, path: str) -> None:
         """Put the file of a socket that was bound again in the place of a lost one.
@@ -180,6 +211,7 @@ class Doorkeeper:
                     self._accepted(path, fd)
                 else:
                     self._disconnected(path, fd)
+            self._looks += 1
 
     def _slow_down(self, accepted: int) -> None:
         """Close the door for a moment if too many have come at once; before they are looked at."""
@@ -193,13 +225,18 @@ class Doorkeeper:
 
     def _accepted(self, path: str, fd: int) -> None:
         spare = soft_limit() - fd
+        try:
+            duplicate = os.dup(fd)
+        except OSError as error:
+            self._has_missed_one |= error.errno != errno.EBADF  # no descriptor is left to look with
+            return
         # Whoever has it by now: the number may have been given to something else meanwhile.
-        with contextlib.suppress(OSError), _duplicate(fd) as connection:
+        with contextlib.suppress(OSError), _socket_of(duplicate) as connection:
             if connection.family != socket.AF_UNIX or not connection.getsockname().startswith(path):
                 return
             peer = _pid_of_peer(connection)
             self._disconnected(path, fd)
-            self._peers[path, fd] = peer
+            self._peers[path, fd] = _Peer(peer, connection.getsockname())
             self._counts[path, peer] += 1
             is_greedy = (
                 peer not in (0, os.getpid()) and self._counts[path, peer] > CONNECTIONS_PER_PROCESS
@@ -211,9 +248,9 @@ class Doorkeeper:
     def _disconnected(self, path: str, fd: int) -> None:
         peer = self._peers.pop((path, fd), None)
         if peer is not None:
-            self._counts[path, peer] -= 1
-            if not self._counts[path, peer]:
-                del self._counts[path, peer]
+            self._counts[path, peer.pid] -= 1
+            if not self._counts[path, peer.pid]:
+                del self._counts[path, peer.pid]
 
     def _mind_the_door(self, spare: int) -> None:
         """Close or open the door."""
@@ -235,17 +272,16 @@ class Doorkeeper:
                     os.rename(path + before, path + after)
 
 
-def _duplicate(fd: int) -> socket.socket:
-    """Return a socket of its own for a descriptor.
+def _socket_of(fd: int) -> socket.socket:
+    """Return the socket of a descriptor, which is closed if it is none.
 
     Raises:
         OSError: it is no socket.
     """
-    duplicate = os.dup(fd)
     try:
-        return socket.socket(fileno=duplicate)
+        return socket.socket(fileno=fd)
     except OSError:
-        os.close(duplicate)
+        os.close(fd)
         raise
 
 

@@ -110,6 +110,11 @@ class ZmqHub:
         self._directory: PrivateDirectory | None = None
         self._is_down_lost = False
         self._numbers = itertools.count(2)
+        # Files that were bound again, by the names of the sockets. The first one of a socket is
+        # never unbound, because libzmq would remove the file that has its name by then.
+        self._bound: dict[str, str] = {}
+        # Those before, with the looks of the doorkeeper until then.
+        self._lost: dict[str, dict[str, int]] = {}
         if addresses is None:
             sweep()
             self._directory = PrivateDirectory()
@@ -163,11 +168,20 @@ class ZmqHub:
         return self._doorkeeper is not None and not self._doorkeeper.has(self.file(name))
 
     def _bind_again(self, socket: zmq.Socket[bytes], name: str) -> None:
+        assert self._doorkeeper is not None
         # Under another name first: libzmq keeps the old one in use.
         path = self.file(f"{name}{next(self._numbers)}")
         self._bind(socket, f"ipc://{path}")
-        if self._doorkeeper is not None:
-            self._doorkeeper.put(path, self.file(name))
+        self._doorkeeper.put(path, self.file(name))
+        lost = self._lost.setdefault(name, {})
+        for old, looks in list(lost.items()):
+            # Unbinding ends the connections that were made by the file.
+            if self._doorkeeper.looks > looks + 1 and not self._doorkeeper.is_in_use(old):
+                socket.unbind(f"ipc://{old}")
+                del lost[old]
+        if name in self._bound:
+            lost[self._bound[name]] = self._doorkeeper.looks
+        self._bound[name] = path
 
     @staticmethod
     def _bind(socket: zmq.Socket[bytes], address: str) -> str:

@@ -182,6 +182,42 @@ hostile.communicate()
 """)
 
 
+def test_sockets_that_are_bound_again_and_again_take_no_more_descriptors_than_are_in_use() -> None:
+    owner("""
+def lose():
+    for file in (hub.file("up"), hub.file("down")):
+        os.unlink(file)
+    hub.restore()
+    hub.publish(b"a frame")  # binds the publisher
+    looks = hub._doorkeeper.looks
+    until(lambda: hub._doorkeeper.looks > looks + 2)
+
+def fds():
+    return len(os.listdir("/dev/fd"))
+
+lose()
+lose()
+context = zmq.Context()
+sender = ZmqSender(context, hub.up)
+monitor = sender._push.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+assert sender.send(b"first")
+until(lambda: b"first" in hub.receive(10))
+lose()
+lose()
+before = fds()
+for _ in range(5):
+    lose()
+assert sender.send(b"second")
+until(lambda: b"second" in hub.receive(10))
+assert not monitor.poll(0)  # by a connection that was made long ago
+until(lambda: fds() == before)
+sender.close(0)
+monitor.close()
+context.term()
+arrives()
+""")
+
+
 def test_a_closed_door_is_no_lost_socket_and_a_lost_one_comes_back_closed() -> None:
     owner("""
 names = lambda: sorted(os.listdir(os.path.dirname(path)))
