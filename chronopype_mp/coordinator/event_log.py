@@ -32,10 +32,10 @@ def log_event(clock: str, event: Event) -> None:
             logger.error("%s: %s", clock, event)
         case WorkerQuarantined():
             logger.error(
-                "%s: worker %r is quarantined: its restart budget is spent; "
-                "handle.restart() restarts it",
+                "%s: worker %r is quarantined: %s; handle.restart() restarts it",
                 clock,
                 event.worker,
+                event.detail or "its restart budget is spent",
             )
         case ProcessorFailed():
             logger.warning(

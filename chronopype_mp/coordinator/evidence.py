@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+from chronopype_mp.core.messages import LOADING
 from chronopype_mp.core.stimuli import Evidence
 from chronopype_mp.launchers import ProcessEnd
 
@@ -39,6 +40,7 @@ def gather(
         exception=None if fatal is None else incarnation.exception(fatal.serial),
         stacks=end.stacks,
         killed=incarnation.is_killed,
+        unloadable=fatal is not None and fatal.hook == LOADING,
         ticks_lost=ticks_lost,
         last_tick=record.state.last_timestamp if was_ready else None,
         loop_lag=record.snapshot.lag if was_ready else 0.0,

@@ -12,6 +12,7 @@ from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.state import TickAccount, TickCounters
 
 __all__ = [
+    "LOADING",
     "PROTOCOL",
     "Beat",
     "Bye",
@@ -204,6 +205,10 @@ class CommandDone(Report, frozen=True, kw_only=True, tag=6):
 
     id: int
     seq: int
+
+
+LOADING = "loading the processor"
+"""The hook that a `Failure` names if no incarnation can load the payload."""
 
 
 class Failure(Report, frozen=True, kw_only=True, tag=7):

@@ -105,6 +105,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         killed: the coordinator has killed it; not in the dossier, whose class says so.
+        unloadable: it could not load its payload, which is the same for every incarnation.
         trouble: what went wrong in the launcher or while evidence was collected; the dossier's
             ``detail`` ends with it.
     """
@@ -125,6 +126,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     network_status: NetworkStatus = NetworkStatus.STOPPED
     network_error: str | None = None
     killed: bool = False
+    unloadable: bool = False
     trouble: str | None = None
 
 

@@ -23,6 +23,7 @@ class Supervised:
         deadline: when something is to be done about its process, by status; None if nothing is.
         ending: why the supervisor is ending the present process.
         uncharged: the restart after that is not charged.
+        unloadable: no process can load its payload.
         wanted: what is to follow the end of the process when the owner asked for that.
     """
 
@@ -49,6 +50,7 @@ class Supervised:
         self.ending: DeathReason | None = None
         self.detail: str | None = None
         self.uncharged = False
+        self.unloadable = False
         self.kill_sent = False
         self.killed_on_request = False
         self.wanted: type[StopAsked] | type[RestartAsked] | None = None
@@ -70,7 +72,8 @@ class Restart:
         cause: the one that died. The others share its backoff or its quarantine.
         members: all of them, in the order of adding.
         due: they do not start before that; None is not unless the owner asks for it.
-        quarantined: the budget of the one that died is spent.
+        quarantined: the budget of the one that died is spent, or a restart cannot help.
+        detail: why they are quarantined if it is not the budget.
     """
 
     def __init__(self, cause: Supervised, members: list[Supervised], now: float) -> None:
@@ -78,6 +81,7 @@ class Restart:
         self.members = members
         self.due: float | None = now
         self.quarantined = False
+        self.detail: str | None = None
 
     @property
     def deadline(self) -> float | None:

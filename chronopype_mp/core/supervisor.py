@@ -13,7 +13,8 @@ A worker that sends no beat for ``loop_stall_timeout``, or does not start or sto
 probed. `liveness.classify` finds the reason. A worker that hangs is killed. A worker that runs but
 cannot be heard, or exceeds a limit, is stopped gracefully first. A stop requested while there is no
 process ends in STOPPED at once. A stop requested while STARTING kills the process, which has no
-work to finish. A requested restart is not charged.
+work to finish. A requested restart is not charged. A worker that cannot load its payload is
+quarantined at once, without probation.
 
 Groups: when a member dies and is restarted, the members that the strategy names are stopped
 gracefully. All of them restart together once the last one has ended (a `Restart`). They share the
@@ -82,7 +83,9 @@ from chronopype_mp.core.worker_events import (
 
 __all__ = ["CLOCK_BUDGET", "Supervisor", "WorkerView"]
 
-DOSSIER_FIELDS = [name for name in Evidence.__struct_fields__ if name not in ("killed", "trouble")]
+OWN_FIELDS = ("killed", "unloadable", "trouble")
+
+DOSSIER_FIELDS = [name for name in Evidence.__struct_fields__ if name not in OWN_FIELDS]
 
 CLOCK_BUDGET = RestartBudget(max_restarts=10, window=1.0)
 """Restarts of all workers together: one outage cannot restart a hundred in the same second."""
@@ -92,6 +95,8 @@ REAP_TIMEOUT = 5.0
 
 PROBE_TIMEOUT = 1.0
 """Seconds for the answer to a probe."""
+
+UNLOADABLE = "it cannot load its processor, and another attempt would fail in the same way"
 
 WAS_STOPPED = "the process was stopped (SIGSTOP, or a debugger)"
 
@@ -370,6 +375,7 @@ class Supervisor:
         evidence = stimulus.evidence
         if evidence.trouble is not None:
             w.detail = "; ".join(filter(None, (w.detail, evidence.trouble)))
+        w.unloadable = evidence.unloadable
         asked = w.status is WorkerStatus.STOPPING and w.ending is None
         if not w.killed_on_request and not (asked and evidence.exitcode == 0):
             if asked and evidence.killed:
@@ -476,6 +482,11 @@ class Supervisor:
             self._begin_stop(member, now)
         restart = Restart(w, members, now)
         self._restarts.append(restart)
+        if w.unloadable:
+            restart.due = None
+            restart.quarantined = True
+            restart.detail = UNLOADABLE
+            return restart
         delay = 0.0
         if not w.uncharged:
             history = w.policy.budget.spend(w.history, now)
@@ -513,7 +524,9 @@ class Supervisor:
             if member.status not in PROCESS and member.status is not status:
                 member.status = status
                 if restart.quarantined:
-                    event = WorkerQuarantined(worker=member.name, restarts=member.restarts)
+                    event = WorkerQuarantined(
+                        worker=member.name, restarts=member.restarts, detail=restart.detail
+                    )
                     self._events.append(event)
         if not restart.members or restart.deadline is None or now < restart.deadline:
             return

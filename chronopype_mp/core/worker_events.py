@@ -195,11 +195,13 @@ class WorkerBackingOff(Event, frozen=True, kw_only=True):
 class WorkerQuarantined(Event, frozen=True, kw_only=True):
     """A worker's restart budget is spent. It is down until ``handle.restart()`` or a probation.
 
-    ``restarts`` counts all restarts so far.
+    ``restarts`` counts all restarts so far. ``detail`` is the reason if it is not the budget: a
+    payload that cannot be loaded, which has no probation.
     """
 
     worker: str
     restarts: int
+    detail: str | None = None
 
 
 class WorkerStopping(Event, frozen=True, kw_only=True):

@@ -170,7 +170,7 @@ def test_a_worker_that_dies_unasked_is_started_again_at_once_the_first_time(
 
 
 def test_all_that_the_coordinator_knows_of_an_end_is_in_the_dossier() -> None:
-    fields = set(Evidence.__struct_fields__) - {"killed", "trouble"}
+    fields = set(Evidence.__struct_fields__) - {"killed", "unloadable", "trouble"}
     assert fields <= set(WorkerDied.__struct_fields__)
     known = {name: f"the {name}" for name in fields} | {"exitcode": 3}
     told = Told()
@@ -930,3 +930,22 @@ def test_only_a_stopped_worker_can_be_forgotten() -> None:
         told.supervisor.view("a")
     with pytest.raises(KeyError):
         told.supervisor.forget("a")
+
+
+def test_a_worker_that_cannot_load_its_payload_is_quarantined_at_once_without_probation() -> None:
+    told = Told(POLICY.model_copy(update={"probation_interval": 5.0}))
+    evidence = Evidence(pid=4001, exitcode=1, unloadable=True, error="Traceback …")
+    told.tell(Exited("a", 1, evidence), 1.0)
+    died, quarantined = told.events
+    assert isinstance(died, WorkerDied)
+    assert (died.reason, died.error) == (DeathReason.START_FAILED, "Traceback …")
+    assert isinstance(quarantined, WorkerQuarantined)
+    assert quarantined.detail is not None
+    assert "cannot load its processor" in quarantined.detail
+    assert told.actions == []
+    assert told.supervisor.next_deadline() is None
+    told.tell(RestartAsked("a"), 100.0)
+    assert told.actions == [Launch("a", 2)]
+    # The next process may fail for another reason, which is tried again.
+    told.exited(101.0, incarnation=2)
+    assert told.actions == [Launch("a", 3)]
