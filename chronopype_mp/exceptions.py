@@ -99,17 +99,28 @@ class TransferError(ClockError):
 
     Attributes:
         processor: the name of its type.
-        attribute: the attribute that cannot be sent, or None if no single one is to blame.
+        attribute: the path to what cannot be sent, such as ``"client._lock"``, or None if no single
+            object is to blame.
     """
 
-    def __init__(self, processor: str, attribute: str | None, problem: str) -> None:
-        where = processor if attribute is None else f"{processor}.{attribute}"
-        super().__init__(
-            f"{where} cannot be sent to a worker process: {problem}. Create it in start() or "
-            "start_network(), which run in the worker. Or create the whole processor in the "
-            'worker: add ProcessorSpec(target="package.module:Class", options={...}); the target '
-            "may also be a function."
-        )
+    def __init__(
+        self,
+        processor: str,
+        attribute: str | None,
+        problem: str,
+        *,
+        where: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        if where is None:
+            where = processor if attribute is None else f"{processor}.{attribute}"
+        if remedy is None:
+            remedy = (
+                "Create it in start() or start_network(), which run in the worker. Or create the "
+                'whole processor in the worker: add ProcessorSpec(target="package.module:Class", '
+                "options={...}); the target may also be a function"
+            )
+        super().__init__(f"{where} cannot be sent to a worker process: {problem}. {remedy}.")
         self.processor = processor
         self.attribute = attribute
 

@@ -32,7 +32,7 @@ settings.load_profile("shared-machine")
 LOCKS = Path(tempfile.gettempdir())
 """The directory of the files by which the pytest processes of a user take turns."""
 
-SLOW = ("system", "benchmarks")
+SLOW = ("system", "main_module", "benchmarks")
 """Directories of tests that start programs."""
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypedDict, cast
 from chronopype_mp.clocks.arguments import checked_groups, checked_policy
 from chronopype_mp.clocks.publication import Publisher
 from chronopype_mp.coordinator.coordinator import Coordinator
+from chronopype_mp.coordinator.copies import Copies
 from chronopype_mp.coordinator.handle import WorkerHandle
 from chronopype_mp.coordinator.payload import pack
 from chronopype_mp.coordinator.record import WorkerRecord, checked_name
@@ -79,6 +80,7 @@ class ProcessorRegistry(Publisher):
         self._supervision = checked_policy(owner, default)
         self._groups = checked_groups(owner, groups)
         self._added = 0
+        self._copies = Copies()
         self._workers: dict[str, _Worker] = {}
         self._processors: list[Member] = []
         self._phase = Phase.OUTSIDE
@@ -111,7 +113,9 @@ class ProcessorRegistry(Publisher):
 
         Args:
             processor: a `TickProcessor`, which is copied to its worker as it is now, or a
-                `ProcessorSpec`, from which it is created there.
+                `ProcessorSpec`, from which it is created there. What the worker changes in its
+                copy does not show in the object. What is set on the object later does not reach
+                the worker, except for the network settings, and is logged as a warning.
             name: the worker's name, unique in the clock, 1 to 100 printable characters; None
                 derives one from the class name.
             supervision: how it is supervised; None means as the clock's ``supervision`` says.
@@ -124,7 +128,8 @@ class ProcessorRegistry(Publisher):
             ClockError: the processor is in a clock already, or the name is taken.
             ConfigError: an argument is invalid, a core of ``supervision`` does not exist, or there
                 are not enough file descriptors.
-            TransferError: the processor cannot be copied; says which attribute prevents it.
+            TransferError: the processor cannot be copied; names the path to what prevents it, such
+                as ``Feed.client._lock``.
             TypeError: ``processor`` is not a processor, or is not hashable.
         """
         self._check_processor(processor)
@@ -136,22 +141,26 @@ class ProcessorRegistry(Publisher):
         policy = checked_policy(
             "add_processor", self._supervision if supervision is None else supervision
         )
+        name = self._free_name(processor, name)
+        self._copies.check(processor)
+        packed = pack(processor)
         record = WorkerRecord(
-            self._free_name(processor, name),
+            name,
             processor,
-            pack(processor),
+            packed.payload,
             policy,
             self._settings_changed,
             number=self._added,
             group=group,
             strategy=self._strategy(group),
         )
+        self._copies.add(name, packed.carried)
         self._added += 1
         worker = _Worker(record, WorkerHandle(record))
         self._workers[record.name] = worker
         self._list_processors()
         if isinstance(processor, TickProcessor):
-            processor._mirror = record
+            processor._register(record)
         if coordinator is not None:
             self._start(worker, coordinator)
         return worker.handle
@@ -164,9 +173,10 @@ class ProcessorRegistry(Publisher):
         """
         record = self._record(processor)
         del self._workers[record.name]
+        self._copies.drop(record.name)
         self._list_processors()
         if isinstance(record.source, TickProcessor):
-            record.source._mirror = None
+            record.source._register(None)
         if self._coordinator is not None:
             self._coordinator.remove(record)
 

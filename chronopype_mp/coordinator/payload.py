@@ -1,121 +1,258 @@
-"""Serializes a processor once, when it is added.
+"""Packs a processor for its worker, once, when it is added.
 
-- Importable objects are serialized by name.
-- Classes and functions of the main module (or of a notebook) are serialized by value. With
-  ``recurse``, dill includes only what they refer to.
-- Objects that would arrive as something else are rejected. dill reopens an open file, and a
-  re-entrant lock arrives in a state in which it can never be acquired.
-- dill cannot serialize an enum of the main module. It is rebuilt from its members.
+- What belongs to an imported module travels by name.
+- Definitions of the main module travel as their source, values of its globals by pickle
+  (`chronopype_mp.coordinator.reach`). The worker executes the definitions in the order of the
+  source, in its own main module, and puts the values under their names there.
+- Lambdas, and classes and functions that were made in functions, are pickled by value. Their
+  globals are the worker's main module, too.
+- What would arrive as something else is refused, with the path to it.
+
+`chronopype_mp.processors.transfer` shows the format. The worker's end is
+`chronopype_mp.worker.payload`.
 """
 
 from __future__ import annotations
 
-import enum
-import importlib
+import abc
 import io
-import threading
+import sys
+import types
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import dill
 
+from chronopype_mp.coordinator.definition import Definition
+from chronopype_mp.coordinator.object_graph import ATOMS, children, mutable_objects
+from chronopype_mp.coordinator.pickler import Pickler
+from chronopype_mp.coordinator.reach import DATA, Names, Reach, state_of
+from chronopype_mp.coordinator.refusals import Refused
+from chronopype_mp.coordinator.sequence import Sequence
 from chronopype_mp.exceptions import TransferError
 from chronopype_mp.processors import ProcessorSpec, TickProcessor
+from chronopype_mp.processors.transfer import MAIN, Ending, Prelude
 
-__all__ = ["pack"]
+__all__ = ["Packed", "pack"]
 
 
-def pack(source: TickProcessor | ProcessorSpec) -> bytes:
+class Packed(NamedTuple):
+    """A processor as it travels.
+
+    Attributes:
+        payload: the bytes.
+        carried: the objects in it that can be changed, with the path to each, by `id`.
+    """
+
+    payload: bytes
+    carried: dict[int, tuple[object, str]]
+
+
+def pack(source: TickProcessor | ProcessorSpec) -> Packed:
     """Serialize a processor, or the spec of one, for its worker.
 
     Raises:
-        TransferError: it cannot be serialized. The error names the attribute.
+        TransferError: it cannot be serialized. The error names the path to what prevents it.
     """
-    try:
-        return _dump(source)
-    except Exception as error:
-        if isinstance(source, ProcessorSpec):
-            attributes = {f"options[{name!r}]": value for name, value in source.options.items()}
-            attributes["target"] = source.target
-        else:
-            attributes = dict(vars(source))
-        for name, value in attributes.items():
-            try:
-                _dump(value)
-            except Exception as cause:
-                raise TransferError(type(source).__name__, name, _brief(cause)) from cause
-        raise TransferError(type(source).__name__, None, _brief(error)) from error
+    packing = _Packing(source)
+    return Packed(packing.payload(), mutable_objects(packing.roots()))
 
 
-def _dump(value: object) -> bytes:
-    frame = io.BytesIO()
-    with warnings.catch_warnings():
+class _Packing:
+    """The packing of one processor."""
+
+    def __init__(self, source: TickProcessor | ProcessorSpec) -> None:
+        self._source = source
+        self._label = type(source).__name__
+        self._reach = Reach()
+
+    def payload(self) -> bytes:
+        """Return the payload.
+
+        Raises:
+            TransferError: something cannot be serialized.
+        """
+        reach, alone = self._reach, self._dump(self._source, self._label)
+        target = getattr(self._source, "target", None)
+        if isinstance(target, str) and target.startswith(f"{MAIN}:"):
+            with self._blaming(self._source, self._label):
+                reach.need(reach.main, target.partition(":")[2].partition(".")[0])
+        if not reach.spaces:
+            return alone
+        known = -1
+        while known != (known := reach.size):
+            # What was changed may need more definitions, which may have been changed.
+            for owner, key, value in self._changed():
+                self._dump(value, f"{owner.__qualname__}.{key}")
+            while reach.pending:
+                names, name = reach.pending.pop()
+                reach.found = set()
+                if type(names.values[name]) not in ATOMS:
+                    self._dump(names.values[name], f"the global {name}")
+                names.needs[name] = set(reach.found)
+                if id(names.values[name]) in reach.imports:
+                    state = state_of(names.values[name])
+                    if state is not None and self._can_travel(state):
+                        reach.states[name] = state
+            with self._blaming(self._source, self._label):
+                reach.need_subclasses()
+        return self._stream()
+
+    def roots(self) -> Iterator[tuple[str, object]]:
+        """Yield what is carried with its label: the processor, and globals."""
+        yield self._label, self._source
+        for names in self._reach.spaces.values():
+            for name, value in names.values.items():
+                if id(value) not in self._reach.imports:
+                    yield f"the global {name}", value
+
+    def _stream(self) -> bytes:
+        reach = self._reach
+        stream = io.BytesIO()
+        pickler = Pickler(stream, reach, self._source)
+        first = {
+            names.key: {"__name__": names.globals.get("__name__")}
+            if names.source is None
+            else names.source.first_names
+            for names in reach.spaces.values()
+        }
+        sequence = Sequence(reach)
+        # Before anything is pickled, because it says which objects a worker finds by name.
+        parts = sequence.parts()
+        pickler.dump(Prelude(first, list(sys.argv), reach.texts(), reach.submodules()))
+        with self._blaming(self._source, self._label):
+            for part, label in parts:
+                with self._blaming(part, label):
+                    pickler.dump(part)
+        ending = Ending(sequence.contents, self._changed(), self._source)
+        with self._blaming(self._source, self._label):
+            pickler.dump(ending)
+        return stream.getvalue()
+
+    def _changed(self) -> list[tuple[Any, str, Any]]:
+        """Return the attributes of classes and functions that were set after their definition."""
+        return [
+            (owner, key, value)
+            for names in list(self._reach.spaces.values())
+            for name, definition in list(names.definitions.items())
+            for owner in [names.globals[name]]
+            for key, value in _changed_attributes(names, owner, definition)
+            if _is_data(value) or self._can_travel(value)
+        ]
+
+    def _can_travel(self, value: object) -> bool:
+        """Whether an object can be pickled that the worker makes or imports if it cannot."""
+        try:
+            Pickler(io.BytesIO(), self._reach, self._source).dump(value)
+        except Exception:
+            return False
+        return True
+
+    def _dump(self, value: object, label: str) -> bytes:
+        """Pickle an object alone, to see what it needs."""
+        frame = io.BytesIO()
+        with self._blaming(value, label):
+            Pickler(frame, self._reach, self._source).dump(value)
+        return frame.getvalue()
+
+    def _blaming(self, value: object, label: str) -> _Blaming:
+        return _Blaming(self._reach, self._source, value, label)
+
+
+class _Blaming:
+    """Turns the errors of pickling an object into one that names the path to the cause."""
+
+    def __init__(self, reach: Reach, source: object, value: object, label: str) -> None:
+        self._reach = reach
+        self._source = source
+        self._value = value
+        self._label = label
+        self._warnings = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        self._warnings.__enter__()
         # dill warns about names that it cannot find. They would fail in the worker.
         warnings.simplefilter("error", dill.PicklingWarning)
-        _Pickler(frame, recurse=True).dump(value)
-    return frame.getvalue()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            if isinstance(error, Exception) and not isinstance(error, TransferError):
+                raise self._blame(error) from error
+        finally:
+            self._warnings.__exit__(None, None, None)
+
+    def _blame(self, error: Exception) -> TransferError:
+        """Return the error for the innermost object that cannot be pickled."""
+        value, path, seen = self._value, "", set()
+        while id(value) not in seen and getattr(error, "culprit", None) is not value:
+            seen.add(id(value))
+            for step, child in children(value):
+                if type(child) in ATOMS or id(child) in seen:
+                    continue
+                try:
+                    Pickler(io.BytesIO(), self._reach, self._source).dump(child)
+                except Exception as cause:
+                    value, error = child, cause
+                    path += step
+                    break
+        return TransferError(
+            type(self._source).__name__,
+            path.removeprefix(".") or None,
+            str(error) if isinstance(error, Refused) else _brief(error),
+            where=self._label + path,
+            remedy=error.remedy if isinstance(error, Refused) else None,
+        )
 
 
-class _Pickler(dill.Pickler):  # type: ignore[misc]
-    """dill's pickler with special handling for a few types."""
-
-    dispatch = dill.Pickler.dispatch.copy()
-
-    def save(self, obj: Any, save_persistent_id: bool = True) -> None:
-        """Save an object. Reject it if it would arrive as something else."""
-        if isinstance(obj, _REFUSED):
-            raise TypeError(f"{obj!r} cannot leave this process")
-        if isinstance(obj, enum.EnumMeta) and not _is_importable(obj) and id(obj) not in self.memo:
-            members = {name: getattr(obj, name).value for name in obj.__members__}
-            rest = {
-                name: value
-                for name, value in vars(obj).items()
-                if name not in members and (not name.startswith("_") or name == "__doc__")
-            }
-            self.save_reduce(
-                _make_enum,
-                (obj.__name__, obj.__bases__, obj.__module__, obj.__qualname__, members),
-                state=rest,
-                state_setter=_set_attributes,
-                obj=obj,
-            )
-            return
-        super().save(obj, save_persistent_id)
+def _changed_attributes(
+    names: Names, owner: Any, definition: Definition
+) -> Iterator[tuple[str, Any]]:
+    """Yield the attributes of a class or a function that its definition may not give it."""
+    if isinstance(owner, types.FunctionType):
+        is_plain = definition.contains(owner.__code__)
+        for key, value in vars(owner).items():
+            if is_plain or isinstance(value, DATA):
+                yield key, value
+        if is_plain and definition.is_compound and definition.has_mutable_defaults(owner):
+            yield "__defaults__", owner.__defaults__
+            yield "__kwdefaults__", owner.__kwdefaults__
+    elif isinstance(owner, type) and definition.is_compound:
+        yield from _changed_class(names, owner, definition)
 
 
-_REFUSED = (io.IOBase, type(threading.RLock()))
+def _changed_class(names: Names, owner: type, definition: Definition) -> Iterator[tuple[str, Any]]:
+    assert names.source is not None
+    is_plain = type(owner) in (type, abc.ABCMeta)
+    constants = definition.class_constants()
+    for key, value in list(vars(owner).items()):
+        if isinstance(value, types.FunctionType):
+            code = value.__code__
+            if (
+                not definition.contains(code)
+                and not definition.node.decorator_list
+                and key not in definition.class_decorated()
+                and value.__globals__ is names.globals
+                and names.source.owns(code)
+            ):
+                yield key, value
+        elif (
+            key.startswith(("__", "_abc_"))
+            or isinstance(value, type)
+            or hasattr(type(value), "__get__")
+            or hasattr(type(value), "__set_name__")
+        ):
+            continue
+        elif key in constants:
+            is_same_type = type(constants[key]) is type(value)
+            if constants[key] != value if is_same_type else is_plain:
+                yield key, value
+        elif is_plain:
+            yield key, value
 
 
-def _is_importable(kind: type) -> bool:
-    if kind.__module__ == "__main__" or "<locals>" in kind.__qualname__:
-        return False
-    try:
-        found: Any = importlib.import_module(kind.__module__)
-        for part in kind.__qualname__.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError):
-        return False
-    return found is kind
-
-
-def _make_enum(
-    name: str, bases: tuple[type, ...], module: str, qualname: str, members: dict[str, Any]
-) -> type:
-    """Rebuild an enum in the worker."""
-    kind: Any = type(bases[-1])
-    space = kind.__prepare__(name, bases)
-    for member, value in members.items():
-        space[member] = value
-    space["__module__"] = module
-    space["__qualname__"] = qualname
-    made: type = kind(name, bases, space)
-    return made
-
-
-def _set_attributes(kind: type, attributes: dict[str, Any]) -> None:
-    """Set an enum's methods. They may refer to the enum, so it must exist first."""
-    for name, value in attributes.items():
-        setattr(kind, name, value)
+def _is_data(value: object) -> bool:
+    return isinstance(value, (*DATA, types.FunctionType))
 
 
 def _brief(error: BaseException) -> str:

@@ -25,12 +25,15 @@ from chronopype_mp.core.policy import GroupStrategy, Supervision
 from chronopype_mp.core.supervisor import WorkerView
 from chronopype_mp.core.worker_events import Event, NetworkChanged, ProcessorFailed, WorkerDied
 from chronopype_mp.exceptions import ConfigError
+from chronopype_mp.guarded_log import GuardedLogger
 from chronopype_mp.processors import ProcessorSpec, ProcessorState, TickProcessor
 
 if TYPE_CHECKING:
     from chronopype_mp.coordinator.incarnation import Incarnation
 
 __all__ = ["WorkerRecord", "WorkerSnapshot"]
+
+logger = GuardedLogger("chronopype_mp.coordinator")
 
 LONGEST_NAME = 100
 """Characters of a worker's name."""
@@ -106,6 +109,7 @@ class WorkerRecord:
         self.is_removed = False
         self.last_view: WorkerView | None = None
         self._changed = changed
+        self._attributes_set: set[str] = set()
 
     @property
     def original(self) -> TickProcessor | None:
@@ -146,6 +150,19 @@ class WorkerRecord:
     def network_setting_changed(self, name: str, value: float) -> None:
         """Take over a network setting that the owner set on its object."""
         self._change(**{name: value})
+
+    def attribute_set(self, name: str) -> None:
+        """Warn, once for each attribute, that the worker does not get what the owner has set."""
+        if name not in self._attributes_set:
+            self._attributes_set.add(name)
+            logger.warning(
+                "worker %r does not get %s.%s, which was set after add_processor(): it has the "
+                "processor as it was added. Set it before, or remove the processor, set it and "
+                "add it again",
+                self.name,
+                type(self.source).__name__,
+                name,
+            )
 
     def set_paused(self, paused: bool) -> None:
         """Pause or resume the worker."""

@@ -1,16 +1,18 @@
-"""Helper processes of a frozen program, such as one made by PyInstaller.
+"""Programs that would start themselves again instead of a helper process.
 
-There is no interpreter to start a helper process with, only the program itself. It is started with
-an option that `freeze_support` recognizes.
+A frozen program is one, such as one made by PyInstaller. There is no interpreter to start a helper
+process with, only the program itself. It is started with an option that `freeze_support`
+recognizes.
 """
 
 from __future__ import annotations
 
+import multiprocessing.process
 import sys
 
 from chronopype_mp.exceptions import ConfigError
 
-__all__ = ["check_frozen", "freeze_support", "frozen_command"]
+__all__ = ["check_frozen", "check_not_spawned", "freeze_support", "frozen_command"]
 
 HELPER_OPTION = "--chronopype-mp-helper"
 
@@ -47,6 +49,19 @@ def check_frozen() -> None:
             "launcher",
             "processes",
             "needs chronopype_mp.freeze_support() as the first call of a frozen program",
+        )
+
+
+def check_not_spawned() -> None:
+    """Check that this is not a process in which multiprocessing runs the main module again.
+
+    Raises:
+        RuntimeError: it is. The program would start itself again and again.
+    """
+    if getattr(multiprocessing.process.current_process(), "_inheriting", False):
+        raise RuntimeError(
+            "a process of multiprocessing runs the main module again, which would start its clock "
+            'again. Put what is not to be run there below `if __name__ == "__main__":`'
         )
 
 

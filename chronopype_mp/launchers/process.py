@@ -4,7 +4,7 @@ The child must never run the main module again. Scripts without an ``if __name__
 guard and notebooks work because the new process is not told where the main module is (see
 `helpers`). The main
 module itself stays as it is, because other threads go on using it, for example to pickle. The
-processor travels as a dill payload, which carries what it needs from the main module.
+payload of the processor carries what it needs of the main module.
 
 All processes are started in one permanent thread: a start may block, and PR_SET_PDEATHSIG fires
 when the thread that started a child ends.
@@ -39,7 +39,7 @@ from chronopype_mp.launchers.child import (
     continue_forkserver,
     disown_all,
 )
-from chronopype_mp.launchers.frozen import check_frozen
+from chronopype_mp.launchers.frozen import check_frozen, check_not_spawned
 from chronopype_mp.launchers.helpers import (
     close_retired_forkservers,
     ensure_forkserver,
@@ -122,8 +122,10 @@ class _ProcessLauncher:
 
         Raises:
             ConfigError: this is a frozen program that has not called `freeze_support`.
+            RuntimeError: multiprocessing runs the main module again in this process.
         """
         check_frozen()
+        check_not_spawned()
         hub = self.make_hub(queued)
         if self._users == 0:
             self._leftovers = Leftovers()

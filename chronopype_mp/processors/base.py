@@ -60,6 +60,10 @@ class Mirror(Protocol):
         """Called when the owner has set a network setting; ``value`` is in seconds."""
         ...
 
+    def attribute_set(self, name: str) -> None:
+        """Called when the owner has set an attribute that does not reach the worker."""
+        ...
+
 
 class TickProcessor:
     """The base class of processors. Subclass it and override what you need.
@@ -143,6 +147,12 @@ class TickProcessor:
         """Add an error to this object's own state. Clocks do not call this."""
         self._own_state = self._own_state.record_error(error, timestamp)
 
+    def _register(self, mirror: Mirror | None) -> None:
+        """Belong to a clock from now on, or, with None, to none any more."""
+        # Not in the class from the start, so that workers do not pay for it.
+        TickProcessor.__setattr__ = _set_attribute  # type: ignore[method-assign, assignment]
+        self._mirror = mirror
+
     @property
     def _hosting(self) -> Hosting | None:
         """The host, for code that runs in the worker; None for the owner's code."""
@@ -154,3 +164,17 @@ class TickProcessor:
     def wants_ticks(self) -> bool:
         """Whether ticks reach the processor now."""
         return True
+
+
+def _set_attribute(self: TickProcessor, name: str, value: object) -> None:
+    """Set an attribute of a processor in a process that has a clock."""
+    object.__setattr__(self, name, value)
+    mirror = self._mirror
+    if mirror is None or self._is_hosted_in_place or name == "_mirror":
+        return
+    for kind in type(self).__mro__:
+        if name in vars(kind):
+            is_ours = kind.__module__.startswith("chronopype_mp.") and name.startswith("_")
+            if is_ours or isinstance(vars(kind)[name], property):
+                return
+    mirror.attribute_set(name)

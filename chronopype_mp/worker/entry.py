@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-import dill
 import msgspec
 import multiprocess.connection
 import multiprocess.forkserver
@@ -24,13 +23,13 @@ import multiprocess.process
 
 from chronopype_mp.core.boot import WORKER_MARK, WorkerBoot
 from chronopype_mp.launchers.base import STOP_SIGNAL
-from chronopype_mp.processors import ProcessorSpec, TickProcessor
 from chronopype_mp.timing import sleep
 from chronopype_mp.transport.zeromq import ZmqLink
 from chronopype_mp.worker.children import Plumbing, no_effect, status_of
 from chronopype_mp.worker.guard import Guard, end_with_children
 from chronopype_mp.worker.host import EXIT_FAILED, EXIT_OK, EXIT_STUCK, WorkerHost
 from chronopype_mp.worker.logs import LogForwarder, set_levels
+from chronopype_mp.worker.payload import load
 from chronopype_mp.worker.process_limits import Usage, apply_resources
 from chronopype_mp.worker.shared_memory import (
     remove_own_shared_memory,
@@ -38,7 +37,7 @@ from chronopype_mp.worker.shared_memory import (
 )
 from chronopype_mp.worker.watchdog import Watchdog
 
-__all__ = ["load", "main"]
+__all__ = ["main"]
 
 LINGER = 0.5
 """Seconds that the last reports have to leave the process."""
@@ -57,15 +56,6 @@ PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None)
 _boots = msgspec.msgpack.Decoder(WorkerBoot)
-
-
-def load(payload: bytes) -> TickProcessor:
-    """Return the processor in a payload, made here if the payload is its spec."""
-    loaded: object = dill.loads(payload)
-    if isinstance(loaded, ProcessorSpec):
-        return loaded.build()
-    assert isinstance(loaded, TickProcessor)
-    return loaded
 
 
 def main(told: Connection, stdout: Connection, stderr: Connection) -> None:

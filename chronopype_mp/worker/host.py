@@ -29,6 +29,7 @@ from chronopype_mp.core.codec import (
 )
 from chronopype_mp.core.error_text import message_of, name_of, path_of, traceback_of
 from chronopype_mp.core.messages import (
+    LOADING,
     Configure,
     Downlink,
     Failure,
@@ -51,6 +52,7 @@ from chronopype_mp.version import CODE_VERSION
 from chronopype_mp.worker.dispatch import TickDispatcher
 from chronopype_mp.worker.inflict import inflict
 from chronopype_mp.worker.outbox import Outbox
+from chronopype_mp.worker.payload import PayloadError
 
 __all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_STUCK", "WorkerHost"]
 
@@ -156,6 +158,9 @@ class WorkerHost:
             self._processor = self._make_processor()
         except PROGRAM_EXITS:
             raise
+        except PayloadError as error:
+            self._report(LOADING, error.__cause__ or error, fatal=True)
+            return EXIT_FAILED
         except BaseException as error:
             self._report("the processor cannot be made", error, fatal=True)
             return EXIT_FAILED

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.processors import TickProcessor
 from chronopype_mp.transport.base import Link
-from chronopype_mp.worker.entry import load
 from chronopype_mp.worker.host import WorkerHost
+from chronopype_mp.worker.payload import load
 
 __all__ = ["work"]
 
@@ -35,7 +35,7 @@ async def work(
         boot,
         link,
         os.getpid(),
-        lambda: load(boot.payload) if original is None else original,
+        lambda: load(boot.payload, in_owner=True) if original is None else original,
         keep_exception,
     )
     if original is not None:

@@ -26,11 +26,12 @@ from chronopype_mp.events import (
     WorkerStarting,
     WorkerStopped,
 )
+from chronopype_mp.exceptions import WorkerError
 from chronopype_mp.testing import faults
 from tests.system.clocks import run
 from tests.system.neighbours import QUICK, SHORT, Neighbourhood, row
 from tests.system.processors import Scribe
-from tests.system.victims import DiesInTick, LastWords
+from tests.system.victims import CannotBeLoaded, DiesInTick, LastWords
 
 
 @row(1, "forkserver", "spawn")
@@ -157,6 +158,39 @@ def test_a_processor_that_cannot_be_made_says_why_once_a_try_and_is_quarantined(
     run(scenario())
     told = [record for record in caplog.records if error in record.getMessage()]
     assert len(told) == 3
+
+
+@pytest.mark.parametrize("launcher", ["forkserver", "spawn", "inline"])
+def test_a_payload_that_no_worker_can_load_is_told_of_once_and_not_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, launcher: str
+) -> None:
+    async def scenario() -> None:
+        policy = Supervision(backoff=QUICK, budget=RestartBudget(max_restarts=5))
+        async with Neighbourhood(tmp_path, launcher=launcher, supervision=policy) as n:
+            victim = await n.add(CannotBeLoaded(), ready=False, name="victim")
+            if launcher == "inline":  # it begins with the object itself
+                await victim.wait_ready()
+                with pytest.raises(WorkerError):
+                    await victim.restart()
+            quarantined = await n.events.wait_for(WorkerQuarantined, worker="victim")
+            assert quarantined.detail is not None
+            (death,) = n.events.of(WorkerDied, worker="victim")
+            assert death.reason is DeathReason.START_FAILED
+            assert str(death).count("LookupError: no such venue") == 1
+            assert "in __setstate__" in str(death)
+            with pytest.raises(WorkerError):
+                await victim.wait_ready()
+            first = death.incarnation
+            await n.run_for(0.5)
+            assert victim.status is WorkerStatus.QUARANTINED
+            with pytest.raises(WorkerError):
+                await victim.restart()
+            await n.events.wait_for(WorkerQuarantined, worker="victim", count=2)
+            deaths = n.events.of(WorkerDied, worker="victim")
+            assert [death.incarnation for death in deaths] == [first, first + 1]
+
+    run(scenario())
+    assert "it cannot load its processor" in caplog.text
 
 
 @row(4, "forkserver", "spawn")

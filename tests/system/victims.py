@@ -14,6 +14,7 @@ from tests.system.processors import Network, Scribe
 
 __all__ = [
     "BlocksWithChildren",
+    "CannotBeLoaded",
     "CannotBeMade",
     "DiesInTick",
     "HangsInStop",
@@ -165,3 +166,10 @@ class BlocksWithChildren(Scribe):
                 child = subprocess.Popen(["sleep", str(FOR_EVER)], start_new_session=new_session)
                 self.note(str(child.pid))
             time.sleep(FOR_EVER)  # the fault under test
+
+
+class CannotBeLoaded(TickProcessor):
+    """Can be packed by its owner, but not loaded by a worker."""
+
+    def __setstate__(self, state: object) -> None:
+        raise LookupError("no such venue")

@@ -25,6 +25,7 @@ import pytest
 from chronopype_mp.core.boot import WORKER_MARK, TickRules, WorkerBoot
 from chronopype_mp.processors import ProcessorSpec, TickProcessor
 from chronopype_mp.worker import entry
+from chronopype_mp.worker.payload import load
 
 BOOT = WorkerBoot(
     worker="a",
@@ -68,10 +69,10 @@ def python(
 def test_a_payload_is_the_processor_or_what_makes_it() -> None:
     original = Named("x")
     original.name = "changed"
-    copy = entry.load(dill.dumps(original))
+    copy = load(dill.dumps(original))
     assert isinstance(copy, Named)
     assert (copy is original, copy.name) == (False, "changed")
-    made = entry.load(dill.dumps(ProcessorSpec(target=Named, options={"name": "y"})))
+    made = load(dill.dumps(ProcessorSpec(target=Named, options={"name": "y"})))
     assert isinstance(made, Named)
     assert (made.name, made.made_in) == ("y", os.getpid())
 

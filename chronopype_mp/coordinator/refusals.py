@@ -1,0 +1,80 @@
+"""What belongs to the owner's process, and why it cannot be sent to another one."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import io
+import multiprocessing.process
+import socket
+import subprocess
+import threading
+
+import multiprocess.process
+
+from chronopype_mp.processors import TickProcessor
+
+__all__ = ["OWN_MODULE", "Refused", "why_refused"]
+
+OWN_MODULE = "Put it into a module and import it"
+"""What helps with code that cannot travel."""
+
+# Without the abstract base class, whose instance check is slow.
+_IO_BASE = io.IOBase.__mro__[1]
+
+REASONS: tuple[tuple[tuple[type, ...], str], ...] = (
+    ((_IO_BASE,), "an open file belongs to this process"),
+    ((socket.socket,), "a socket belongs to this process"),
+    (
+        (subprocess.Popen, multiprocessing.process.BaseProcess, multiprocess.process.BaseProcess),
+        "only the process that started a child process can wait for it",
+    ),
+    ((threading.Thread,), "a thread runs in this process only"),
+    (
+        (asyncio.Future, asyncio.AbstractEventLoop, asyncio.BaseTransport, asyncio.Handle),
+        "it belongs to the event loop of this process",
+    ),
+    (
+        (concurrent.futures.Executor, concurrent.futures.Future),
+        "an executor and its futures belong to this process",
+    ),
+    ((contextvars.Token,), "a token belongs to a context of this process"),
+    (
+        (contextvars.ContextVar, threading.local),
+        "a worker finds it only as a global of a main module whose source is known",
+    ),
+)
+
+KINDS = tuple(kind for kinds, _ in REASONS for kind in kinds)
+
+
+class Refused(TypeError):
+    """Something cannot be sent; the message says why.
+
+    Attributes:
+        remedy: what to do instead; None is to make it in the worker.
+        culprit: the object, if it is not something in it.
+    """
+
+    def __init__(self, reason: str, remedy: str | None = None, culprit: object = None) -> None:
+        super().__init__(reason)
+        self.remedy = remedy
+        self.culprit = culprit
+
+
+def why_refused(value: object) -> str | None:
+    """Return why an object cannot leave this process; None if it is not known to be so."""
+    if isinstance(value, TickProcessor):
+        if value._mirror is not None:
+            return (
+                "it is another processor, which was added to a clock and has a worker of its own; "
+                "a copy of it would not show what that worker does"
+            )
+        return None
+    stays = getattr(type(value), "_stays_with_owner", None)
+    if isinstance(stays, str):
+        return stays
+    if isinstance(value, KINDS):
+        return next(reason for kinds, reason in REASONS if isinstance(value, kinds))
+    return None
