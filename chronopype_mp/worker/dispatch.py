@@ -4,6 +4,9 @@ One tick runs at a time. A tick that arrives while another waits replaces it: th
 the other counts as missed. (In modes where every tick runs, it waits its turn.) Sequence numbers
 show how many ticks there were, so ticks that will not run need not be decoded.
 
+A failed tick is tried again after a pause, as long as ticks are let through at all: not while the
+processor is paused, not connected or stopping.
+
 A processor without an ``async_tick`` of its own is ticked where the tick arrives, without a task
 switch. An ``async_tick`` runs in the dispatcher's one task. A timer for its timeout is only created
 once it suspends.
@@ -102,6 +105,7 @@ class TickDispatcher:
         self._pending: deque[float] = deque()
         self._failed: tuple[float, _Failed | BaseException] | None = None
         self._busy = False
+        self._closed = False
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
@@ -173,7 +177,8 @@ class TickDispatcher:
         return not self.paused and (not self._choosy or self._processor.wants_ticks)
 
     def close(self, seq: int) -> None:
-        """Account for ticks up to ``seq`` that have not arrived."""
+        """Account for ticks up to ``seq`` that have not arrived; try no failed tick again."""
+        self._closed = True
         if seq > self._last_seen:
             self._missed += seq - self._last_seen
             self._last_seen = seq
@@ -261,7 +266,7 @@ class TickDispatcher:
     def _fail_here(self, timestamp: float, failed: _Failed | BaseException) -> None:
         if isinstance(failed, _Failed) and self._attempts == 1:
             # Report at once: the failure may be about to end the process.
-            self._give_up(timestamp, failed)
+            self._give_up(timestamp, failed, 1)
             self._run += 1
         else:
             self._failed = (timestamp, failed)
@@ -299,16 +304,24 @@ class TickDispatcher:
         self._run += 1
 
     async def _retry(self, timestamp: float, failed: _Failed) -> None:
-        for retries in range(1, self._attempts):
-            await asyncio.sleep(FIRST_RETRY_PAUSE * 2 ** (retries - 1))
-            again = await self._attempt(timestamp, retries)
+        attempts = 1
+        while attempts < self._attempts and self._may_retry:
+            await asyncio.sleep(FIRST_RETRY_PAUSE * 2 ** (attempts - 1))
+            if not self._may_retry:
+                break
+            again = await self._attempt(timestamp, attempts)
             if again is None:
                 return
             failed = again
-        self._give_up(timestamp, failed)
+            attempts += 1
+        self._give_up(timestamp, failed, attempts)
 
-    def _give_up(self, timestamp: float, failed: _Failed) -> None:
-        self._recorder.failed(timestamp, message_of(failed.error), self._attempts)
+    @property
+    def _may_retry(self) -> bool:
+        return self._lets_through and not self._closed
+
+    def _give_up(self, timestamp: float, failed: _Failed, attempts: int) -> None:
+        self._recorder.failed(timestamp, message_of(failed.error), attempts)
         self._on_failure(failed.error, failed.printed, timestamp, failed.timeout)
 
     async def _attempt(self, timestamp: float, retries: int) -> _Failed | None:

@@ -619,11 +619,16 @@ class Called(TickProcessor):
     def __init__(self, behave: Callable[[float], object] = lambda _: None) -> None:
         super().__init__()
         self.seen: list[float] = []
+        self.connected = True
         self.behave = behave
 
     def tick(self, timestamp: float) -> None:
         self.seen.append(timestamp)
         self.behave(timestamp)
+
+    @property
+    def wants_ticks(self) -> bool:
+        return self.connected
 
 
 def test_a_plain_tick_runs_where_it_arrives_and_waits_for_no_task() -> None:
@@ -727,19 +732,36 @@ def test_a_plain_tick_that_fails_for_good_is_reported_once(error: BaseException)
     run(scenario())
 
 
-def test_a_plain_tick_that_was_tried_is_retried_though_the_processor_is_paused_meanwhile() -> None:
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "async"])
+@pytest.mark.parametrize("why", ["paused", "not connected", "stopping"])
+@pytest.mark.usefixtures("short_pauses")
+def test_a_failed_tick_is_not_tried_again_when_ticks_are_held_back(why: str, plain: bool) -> None:
     async def scenario() -> None:
         def behave(timestamp: float) -> None:
+            if len(processor.seen) == 2:
+                match why:
+                    case "paused":
+                        rig.dispatcher.pause()
+                    case "not connected":
+                        processor.connected = False
+                    case "stopping":
+                        rig.dispatcher.close(1)
             raise ValueError("no")
 
-        processor = Called(behave)
-        async with working(processor) as rig:
-            rig.offer(1)
-            rig.dispatcher.pause()
-            rig.dispatcher.drop_pending()
-            await rig.dispatcher.settle()
+        async def behave_async(timestamp: float) -> None:
+            behave(timestamp)
+
+        processor: Called | Ticked = Called(behave)
+        if not plain:
+            processor = Ticked()
+            processor.behave = behave_async
+        async with working(processor, retries=5) as rig:
+            await rig.tick(1)
+            assert processor.seen == [10.0, 10.0], "one retry before that, and none after it"
             assert rig.account == TickAccount(base=0, run=1)
             assert len(rig.failures) == 1
+            state = rig.state
+            assert (state.error_count, state.retry_count) == (1, 2)
 
     run(scenario())
 
