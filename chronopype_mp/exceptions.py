@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 __all__ = [
     "ClockContextError",
     "ClockError",
     "ClockRuntimeError",
     "ConfigError",
+    "PermanentFailure",
     "ProcessorError",
     "ProcessorTimeoutError",
+    "RetryAfter",
     "TransferError",
     "TransportError",
     "WorkerError",
@@ -135,3 +139,46 @@ class WorkerError(ClockError):
     def __init__(self, worker: str, problem: str) -> None:
         super().__init__(f"worker {worker!r}: {problem}")
         self.worker = worker
+
+
+class RetryAfter(ClockError):
+    """Raised by a hook of a `NetworkProcessor`: the next attempt is to be made after a time.
+
+    For instance, a server that answers 429 or 503 has named one. The connection counts as lost, and
+    nothing shortens or lengthens the wait but ``handle.reconnect()``.
+
+    Args:
+        seconds: until the next attempt, from now on; at least 0.
+        reason: to show beside the status.
+
+    Raises:
+        ConfigError: ``seconds`` is not a number, not finite or negative.
+    """
+
+    def __init__(self, seconds: float, reason: str | None = None) -> None:
+        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not is_number or not 0.0 <= seconds < math.inf:
+            problem = "must be a number of seconds, at least 0 and finite"
+            raise ConfigError(type(self).__name__, "seconds", seconds, problem)
+        super().__init__(seconds, reason)
+        self.seconds = float(seconds)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        wait = f"retry after {self.seconds:g} s"
+        return wait if self.reason is None else f"{wait}: {self.reason}"
+
+
+class PermanentFailure(ClockError):
+    """Raised by a hook of a `NetworkProcessor`: another attempt would fail as well.
+
+    For instance, a key is wrong or was revoked. The status is ERROR and no further attempt is made,
+    until ``handle.reconnect()``, a restart, or ``retry_permanent_after``.
+
+    Args:
+        reason: to show beside the status.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

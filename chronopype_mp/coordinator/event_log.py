@@ -14,6 +14,7 @@ from chronopype_mp.core.worker_events import (
     WorkerQuarantined,
     WorkerReady,
 )
+from chronopype_mp.exceptions import PermanentFailure
 
 __all__ = ["log_event"]
 
@@ -39,14 +40,16 @@ def log_event(clock: str, event: Event) -> None:
             )
         case ProcessorFailed():
             logger.warning(
-                "%s: %s of worker %r failed: %s: %s",
+                "%s: %s of worker %r failed: %s: %s%s",
                 clock,
                 event.hook,
                 event.worker,
                 event.type_name,
                 event.message,
+                _outlook(event),
             )
-            logger.debug("%s", event.traceback)
+            if event.traceback:
+                logger.debug("%s", event.traceback)
         case FramesDropped():
             logger.warning(
                 "%s: dropped frames: %d garbage, %d from unknown workers, "
@@ -59,12 +62,13 @@ def log_event(clock: str, event: Event) -> None:
             )
         case NetworkChanged():
             logger.info(
-                "%s: worker %r: network %s → %s%s",
+                "%s: worker %r: network %s → %s%s%s",
                 clock,
                 event.worker,
                 event.before.name,
                 event.after.name,
-                f" ({event.error})" if event.error else "",
+                f" ({why})" if (why := event.reason or event.error) else "",
+                _outlook(event),
             )
         case WorkerReady():
             logger.info(
@@ -78,3 +82,12 @@ def log_event(clock: str, event: Event) -> None:
             logger.info("%s: worker %r restarts in %.1f s", clock, event.worker, event.delay)
         case _:
             logger.debug("%s: %s", clock, event)
+
+
+def _outlook(event: NetworkChanged | ProcessorFailed) -> str:
+    """Return when the next attempt to connect is due, to follow a message."""
+    if event.next_attempt is not None:
+        return f"; next attempt in {max(0.0, event.next_attempt - event.at):.1f} s"
+    if isinstance(event, ProcessorFailed) and event.type_name == PermanentFailure.__name__:
+        return "; no further attempt before handle.reconnect() or a restart"
+    return ""

@@ -10,12 +10,18 @@ from chronopype_mp.core.error_text import path_of
 from chronopype_mp.core.worker_events import Event, ProcessorFailed, WorkerDied
 from chronopype_mp.exceptions import ProcessorError, ProcessorTimeoutError
 
-__all__ = ["ProcessorFailure", "failure_of"]
+__all__ = ["ProcessorFailure", "failure_of", "is_network_hook"]
 
 NETWORK_HOOKS = frozenset(
-    {"check_network", "start_network", "stop_network", "on_connected", "on_disconnected"}
+    {
+        "check_network",
+        "start_network",
+        "run_network",
+        "stop_network",
+        "on_connected",
+        "on_disconnected",
+    }
 )
-"""The network loop handles failures of these hooks by trying again."""
 
 MEANT_FOR_PYTHON = (StopIteration, StopAsyncIteration)
 """Exceptions that a coroutine must not raise."""
@@ -24,6 +30,11 @@ HEAP_TYPE = 1 << 9
 """Py_TPFLAGS_HEAPTYPE: the type was made by a class statement, or as by one."""
 
 KINDS_KEPT = 100
+
+
+def is_network_hook(hook: str) -> bool:
+    """Return whether the network loop handles failures of a hook, by trying again."""
+    return hook in NETWORK_HOOKS or hook.startswith("task ")
 
 
 class ProcessorFailure(NamedTuple):
@@ -40,7 +51,7 @@ def failure_of(event: Event) -> ProcessorFailure | None:
     unpickled. With the inline launcher its ``__cause__`` is the original exception.
     """
     match event:
-        case ProcessorFailed() if event.hook not in NETWORK_HOOKS:
+        case ProcessorFailed() if not is_network_hook(event.hook):
             return ProcessorFailure(event.worker, _error(event))
         case WorkerDied():
             return ProcessorFailure(event.worker, _death(event))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from chronopype_mp.coordinator.failures import NETWORK_HOOKS
+from chronopype_mp.coordinator.failures import is_network_hook
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.histogram import Histogram
 from chronopype_mp.core.ledger import Ledger
@@ -45,6 +45,8 @@ class WorkerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     state: ProcessorState = ProcessorState()
     executions: Histogram = Histogram()
     network_status: NetworkStatus = NetworkStatus.STOPPED
+    network_reason: str | None = None
+    next_attempt: float | None = None
     last_connected_timestamp: float = math.nan
     largest_gap: float = 0.0
     lag: float = 0.0
@@ -147,9 +149,9 @@ class WorkerRecord:
         self.settings = msgspec.structs.replace(self.settings, paused=False)
         self.last_view = None
 
-    def network_setting_changed(self, name: str, value: float) -> None:
+    def network_setting_changed(self, name: str, value: Any) -> None:
         """Take over a network setting that the owner set on its object."""
-        self._change(**{name: value})
+        self._change(**{name: math.inf if value is None else value})
 
     def attribute_set(self, name: str) -> None:
         """Warn, once for each attribute, that the worker does not get what the owner has set."""
@@ -202,7 +204,7 @@ class WorkerRecord:
         self.network_error = None
         self._set_active(False)
         error = "the worker's process ended"
-        return self._change_network(NetworkStatus.STOPPED, incarnation, error)
+        return self._change_network(NetworkStatus.STOPPED, incarnation, error, error)
 
     def _beat(self, beat: Beat) -> None:
         # The beat may be older than what was asked for last.
@@ -225,21 +227,34 @@ class WorkerRecord:
         self._update(last_connected_timestamp=math.nan if last is None else last)
         if status.error is not None:
             self.network_error = status.error
-        return self._change_network(status.network, status.incarnation, status.error)
+        return self._change_network(
+            status.network, status.incarnation, status.error, status.reason, status.next_attempt
+        )
 
     def _change_network(
-        self, status: NetworkStatus, incarnation: int, error: str | None
+        self,
+        status: NetworkStatus,
+        incarnation: int,
+        error: str | None,
+        reason: str | None,
+        next_attempt: float | None = None,
     ) -> Event | None:
         before = self.network_status
         if status is before:
             return None
-        self._update(network_status=status)
+        self._update(network_status=status, network_reason=reason, next_attempt=next_attempt)
         return NetworkChanged(
-            worker=self.name, incarnation=incarnation, before=before, after=status, error=error
+            worker=self.name,
+            incarnation=incarnation,
+            before=before,
+            after=status,
+            error=error,
+            reason=reason,
+            next_attempt=next_attempt,
         )
 
     def _failure(self, failure: Failure) -> Event:
-        if failure.hook in NETWORK_HOOKS:
+        if is_network_hook(failure.hook):
             self.network_error = f"{failure.hook}: {failure.type_name}: {failure.message}"
         return ProcessorFailed(
             worker=self.name,
@@ -251,6 +266,7 @@ class WorkerRecord:
             type_path=failure.type_path,
             timeout=failure.timeout,
             timestamp=failure.timestamp,
+            next_attempt=failure.next_attempt,
         )
 
     def _set_active(self, is_active: bool) -> None:

@@ -6,6 +6,7 @@ import traceback
 
 __all__ = [
     "LONGEST_NAME",
+    "LONGEST_REASON",
     "LONGEST_TRACEBACK",
     "message_of",
     "name_of",
@@ -20,6 +21,7 @@ travels, see `shortened`."""
 
 LONGEST_PATH = 1000
 LONGEST_MESSAGE = 8192
+LONGEST_REASON = 1000
 LONGEST_TRACEBACK = 32_768
 
 

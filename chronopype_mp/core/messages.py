@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.state import TickAccount, TickCounters
 
@@ -25,6 +26,7 @@ __all__ = [
     "Hello",
     "LogLine",
     "Ready",
+    "Reconnect",
     "Rehearse",
     "Report",
     "Status",
@@ -56,12 +58,22 @@ class Ticks(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
-    """What the owner can change while a worker runs; None leaves the processor's own value."""
+    """What the owner can change while a worker runs.
+
+    The attributes but the first are settings of a `NetworkProcessor`. None leaves the processor's
+    own value; infinity stands for a setting of None.
+    """
 
     paused: bool = False
     check_network_interval: float | None = None
     check_network_timeout: float | None = None
     network_error_wait_time: float | None = None
+    start_network_timeout: float | None = None
+    stop_network_timeout: float | None = None
+    network_backoff: BackoffPolicy | None = None
+    stable_after: float | None = None
+    stale_after: float | None = None
+    retry_permanent_after: float | None = None
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +120,11 @@ class Rehearse(Command, frozen=True, kw_only=True, tag=5):
     amount: float
 
 
-Downlink = Welcome | Configure | Stop | Rehearse
+class Reconnect(Command, frozen=True, kw_only=True, tag=7):
+    """Make the processor's connection anew, now."""
+
+
+Downlink = Welcome | Configure | Stop | Rehearse | Reconnect
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,12 +165,17 @@ class Status(Report, frozen=True, kw_only=True, tag=3):
         revision: counts the changes of this incarnation from 1.
         error: why, where the status is an error.
         last_connected: when it was last CONNECTED, wall clock in seconds; None if never.
+        reason: why it changed.
+        next_attempt: when the next attempt to connect is due, wall clock in seconds; None if one
+            runs, or none is planned.
     """
 
     network: NetworkStatus
     revision: int
     error: str | None = None
     last_connected: float | None = None
+    reason: str | None = None
+    next_attempt: float | None = None
 
 
 class Beat(Report, frozen=True, kw_only=True, tag=4):
@@ -169,7 +190,9 @@ class Beat(Report, frozen=True, kw_only=True, tag=4):
         lag: how late this beat was, seconds.
         network: the network status.
         revision: of that status, see `Status`.
-        last_connected: see `Status`.
+        last_connected, reason, next_attempt: see `Status`.
+        downtime: for how long the processor has tried to connect in vain, seconds.
+        check_timeouts: network checks that timed out in a row.
         rss: resident memory, bytes.
         cpu: CPU time used so far, seconds.
         reports_lost: reports dropped, log lines included: the coordinator did not read, or there
@@ -185,6 +208,10 @@ class Beat(Report, frozen=True, kw_only=True, tag=4):
     network: NetworkStatus = NetworkStatus.STOPPED
     revision: int = 0
     last_connected: float | None = None
+    reason: str | None = None
+    next_attempt: float | None = None
+    downtime: float = 0.0
+    check_timeouts: int = 0
     rss: int = 0
     cpu: float = 0.0
     reports_lost: int = 0
@@ -215,12 +242,13 @@ class Failure(Report, frozen=True, kw_only=True, tag=7):
     """A hook of the processor failed.
 
     Attributes:
-        hook: which, such as ``"async_tick"``.
+        hook: which, such as ``"async_tick"``; ``"task NAME"`` for a spawned task.
         serial: counts this incarnation's failures.
         type_path: where its type is defined, ``"package.module:Class"``; "" if nobody can know.
         fatal: the process ends because of it.
         timeout: it ran into a timeout of the framework.
         timestamp: the tick's, where it was a tick.
+        next_attempt: after a failure of the network, see `Status`.
     """
 
     hook: str
@@ -232,6 +260,7 @@ class Failure(Report, frozen=True, kw_only=True, tag=7):
     fatal: bool = False
     timeout: bool = False
     timestamp: float | None = None
+    next_attempt: float | None = None
 
 
 class LogLine(Report, frozen=True, kw_only=True, tag=8):

@@ -36,7 +36,7 @@ from __future__ import annotations
 
 import enum
 import platform
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -275,11 +275,20 @@ class CoordinatorSession:
                 network=beat.network,
                 revision=beat.revision,
                 last_connected=beat.last_connected,
+                reason=beat.reason,
+                next_attempt=beat.next_attempt,
             )
             self._status(lost, answer)
         answer.facts.append(beat)
         answer.stimuli.append(
-            BeatReceived(self._worker, self._incarnation, beat.rss, beat.cpu),
+            BeatReceived(
+                self._worker,
+                self._incarnation,
+                beat.rss,
+                beat.cpu,
+                beat.downtime,
+                beat.check_timeouts,
+            )
         )
 
     def _status(self, status: Status, answer: Answer) -> None:
@@ -328,9 +337,7 @@ class WorkerSession:
         self._oldest = 0
         self._configured = 0
         self._beats = 0
-        self._network = NetworkStatus.STOPPED
-        self._revision = 0
-        self._last_connected: float | None = None
+        self._status: dict[str, Any] = {"network": NetworkStatus.STOPPED, "revision": 0}
         self._through = 0
         self._stops_at = 0
         self._stop_confirmed = False
@@ -375,23 +382,20 @@ class WorkerSession:
         return [Stop(seq=self.newest_tick)]
 
     def network_changed(
-        self, network: NetworkStatus, error: str | None, last_connected: float | None
+        self, network: NetworkStatus, error: str | None = None, **details: object
     ) -> list[Uplink]:
-        """Return what reports the network status, if it has changed; see `Status`."""
-        if network is self._network:
+        """Return what reports the network status, if it has changed; see `Status`.
+
+        Args:
+            network: the new status.
+            error: why, where that is an error.
+            details: the other fields that a `Beat` has, too.
+        """
+        if network is self._status["network"]:
             return []
-        self._network = network
-        self._last_connected = last_connected
-        self._revision += 1
-        return [
-            self._boot.report(
-                Status,
-                network=network,
-                revision=self._revision,
-                error=error,
-                last_connected=last_connected,
-            )
-        ]
+        revision = self._status["revision"] + 1
+        self._status = {"network": network, "revision": revision, **details}
+        return [self._boot.report(Status, error=error, **self._status)]
 
     def beat(self, **figures: object) -> list[Uplink]:
         """Return a beat with the figures of `Beat`; nothing before the processor has started."""
@@ -402,9 +406,7 @@ class WorkerSession:
             self._boot.report(
                 Beat,
                 serial=self._beats,
-                network=self._network,
-                revision=self._revision,
-                last_connected=self._last_connected,
+                **self._status,
                 **figures,
             )
         ]

@@ -74,12 +74,14 @@ class GotReady(msgspec.Struct, frozen=True):
 
 
 class BeatReceived(msgspec.Struct, frozen=True):
-    """An incarnation's event loop turns; ``rss`` in bytes, ``cpu`` in seconds so far."""
+    """An incarnation's event loop turns; the figures are those of the `Beat`."""
 
     worker: str
     incarnation: int
     rss: int = 0
     cpu: float = 0.0
+    downtime: float = 0.0
+    check_timeouts: int = 0
 
 
 class GuardBeatReceived(msgspec.Struct, frozen=True):

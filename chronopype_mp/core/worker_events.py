@@ -219,27 +219,40 @@ class WorkerStopped(Event, frozen=True, kw_only=True):
 
 
 class NetworkChanged(Event, frozen=True, kw_only=True):
-    """A processor's network status changed. ``error`` says why, if an error caused it."""
+    """A processor's network status changed.
+
+    Attributes:
+        error: why, if the new status is an error.
+        reason: why.
+        next_attempt: when the next attempt to connect is due, wall clock in seconds; None if one
+            runs, or none is planned.
+    """
 
     worker: str
     incarnation: int
     before: NetworkStatus
     after: NetworkStatus
     error: str | None = None
+    reason: str | None = None
+    next_attempt: float | None = None
 
 
 class ProcessorFailed(Event, frozen=True, kw_only=True):
     """A hook of a processor failed. The processor continues.
 
     Attributes:
-        hook: the name of the hook, such as ``"async_tick"`` or ``"start_network"``.
+        hook: the name of the hook, such as ``"async_tick"`` or ``"start_network"``. That of a task
+            which the processor has spawned is ``"task NAME"``.
         type_name: the name of the exception's type.
         type_path: where that type is defined, ``"package.module:Class"``.
         message: the exception's message.
-        traceback: the traceback, as formatted in the worker.
+        traceback: the traceback, as formatted in the worker; empty for an error that networks
+            are expected to have.
         timeout: whether it exceeded ``processor_timeout``.
         timestamp: the timestamp of the tick, if the hook is a tick.
         exception: the exception itself, only with the inline launcher.
+        next_attempt: when the next attempt to connect is due, wall clock in seconds; None if none
+            is planned, or it is no matter of the network.
     """
 
     worker: str
@@ -252,6 +265,7 @@ class ProcessorFailed(Event, frozen=True, kw_only=True):
     timeout: bool = False
     timestamp: float | None = None
     exception: BaseException | None = None
+    next_attempt: float | None = None
 
 
 class FramesDropped(Event, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """The classes that users subclass."""
 
+from chronopype_mp.exceptions import PermanentFailure, RetryAfter
 from chronopype_mp.processors.base import TickProcessor
 from chronopype_mp.processors.models import ProcessorState
 from chronopype_mp.processors.network import NetworkProcessor, NetworkStatus, StartWhen
@@ -8,8 +9,10 @@ from chronopype_mp.processors.spec import ProcessorSpec
 __all__ = [
     "NetworkProcessor",
     "NetworkStatus",
+    "PermanentFailure",
     "ProcessorSpec",
     "ProcessorState",
+    "RetryAfter",
     "StartWhen",
     "TickProcessor",
 ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from typing import Protocol
+from contextvars import Context, ContextVar
+from typing import Any, Protocol
 
 import msgspec
 
@@ -18,11 +18,11 @@ class Hosting(Protocol):
     """What a worker's host keeps for the processor that it hosts.
 
     Attributes:
-        network_settings: those set in this incarnation, by name, seconds; the others are the
-            processor's own.
+        network_settings: those set in this incarnation, by name; the others are the processor's
+            own.
     """
 
-    network_settings: dict[str, float]
+    network_settings: dict[str, Any]
 
     @property
     def state(self) -> ProcessorState:
@@ -56,8 +56,8 @@ class Mirror(Protocol):
         """When the network was last connected, wall clock in seconds; nan if never."""
         ...
 
-    def network_setting_changed(self, name: str, value: float) -> None:
-        """Called when the owner has set a network setting; ``value`` is in seconds."""
+    def network_setting_changed(self, name: str, value: Any) -> None:
+        """Called when the owner has set a network setting."""
         ...
 
     def attribute_set(self, name: str) -> None:
@@ -164,6 +164,11 @@ class TickProcessor:
     def wants_ticks(self) -> bool:
         """Whether ticks reach the processor now."""
         return True
+
+    @property
+    def _tick_context(self) -> Context | None:
+        """The context variables that ticks see; None: those of the caller."""
+        return None
 
 
 def _set_attribute(self: TickProcessor, name: str, value: object) -> None:

@@ -1,89 +1,39 @@
 """NetworkProcessor: a processor that keeps its own connection alive.
 
-`chronopype_mp.core.connection` decides; this module is its edge, which calls the hooks.
+`chronopype_mp.core.connection` decides; `chronopype_mp.processors.network_loop` calls the hooks.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import contextvars
 import logging
 import math
-import random
-from collections.abc import Awaitable, Callable
-from typing import ClassVar, NamedTuple
+from collections.abc import Awaitable, Coroutine
+from typing import Any, ClassVar, TypeVar
 
 from chronopype_mp.core.backoff import BackoffPolicy
-from chronopype_mp.core.checks import finite
-from chronopype_mp.core.connection import (
-    Check,
-    Connection,
-    ConnectionPolicy,
-    Failed,
-    Interrupted,
-    NetworkStatus,
-    NotifyConnected,
-    NotifyDisconnected,
-    Operation,
-    Outcome,
-    Returned,
-    Start,
-    StartWhen,
-    Stop,
-    Stopped,
-    TimedOut,
-    Wait,
-)
-from chronopype_mp.core.error_text import message_of, name_of
+from chronopype_mp.core.connection import ConnectionPolicy, NetworkStatus, StartWhen
+from chronopype_mp.core.messages import WorkerSettings
+from chronopype_mp.exceptions import ConfigError
 from chronopype_mp.processors.base import TickProcessor
-from chronopype_mp.processors.hooks import (
-    HookCancelled,
-    HookInterrupted,
-    HookStuck,
-    HookTimeout,
-    bounded,
+from chronopype_mp.processors.network_loop import NOBODY, NetworkListener, NetworkLoop
+from chronopype_mp.processors.network_settings import (
+    adopt_settings,
+    backoff_policy,
+    error_types,
+    network_setting,
+    not_negative,
+    optional_seconds,
+    seconds,
+    start_when,
+    timeout,
 )
-from chronopype_mp.timing import wall
+from chronopype_mp.timing import SYSTEM_TIME, TimeSource
 
-__all__ = ["NetworkListener", "NetworkProcessor", "NetworkStatus", "StartWhen"]
+__all__ = ["NetworkProcessor", "NetworkStatus", "StartWhen"]
 
-SHORTEST_SETTING = 0.1
-"""Seconds; shorter settings are set to this, as in chronopype."""
-
-
-def _no_change(error: str | None) -> None:
-    """Nobody listens."""
-
-
-def _no_failure(hook: str, error: BaseException) -> None:
-    """Nobody listens."""
-
-
-def _no_stuck(hook: str) -> None:
-    """Nobody listens."""
-
-
-def _no_end(reason: BaseException) -> None:
-    """Nobody listens."""
-
-
-class NetworkListener(NamedTuple):
-    """Who is told about a hosted processor's network.
-
-    Attributes:
-        changed: called with the error text, or None, after the status changed.
-        failed: called with the hook's name and its exception.
-        stuck: called with the hook's name when a hook cannot be ended; only a restart helps.
-        ended: called with the reason when the network loop has ended without a `stop`.
-    """
-
-    changed: Callable[[str | None], None]
-    failed: Callable[[str, BaseException], None]
-    stuck: Callable[[str], None]
-    ended: Callable[[BaseException], None]
-
-
-NOBODY = NetworkListener(_no_change, _no_failure, _no_stuck, _no_end)
+T = TypeVar("T")
 
 
 class NetworkProcessor(TickProcessor):
@@ -93,34 +43,60 @@ class NetworkProcessor(TickProcessor):
     and retries; `chronopype_mp.core.connection` has the rules. Ticks come only while the status is
     CONNECTED and after `start_network` has returned.
 
+    Every hook may raise `RetryAfter` or `PermanentFailure`. Any other exception, also one that is
+    no `Exception`, is reported as the failure of that hook.
+
+    The settings below are class attributes, which subclasses and instances may set. Set outside, a
+    setting reaches the worker. Set in the worker, it holds until its process ends. Times are in
+    seconds.
+
     Class attributes:
         LOGGER_NAME: a name for `logger` to use.
         ticks_while_disconnected: True: ticks come whatever the status.
         start_network_when: `StartWhen.NEEDED` (default) calls `start_network` when a check says not
             connected, `StartWhen.CONNECTED` only after a successful check.
-        start_network_timeout, stop_network_timeout: seconds.
-        network_backoff: the wait after a failed attempt.
+        start_network_timeout: for `start_network` and `on_connected`.
+        stop_network_timeout: for `stop_network` and `on_disconnected`, and for the end of
+            `run_network` and of spawned tasks.
+        check_network_interval: between two checks while connected; at least 0.1.
+        check_network_timeout: for a check; at least 0.1.
+        network_error_wait_time: before the next attempt after an unexpected error of
+            `check_network` or `start_network`; at least 0.1.
+        network_backoff: the wait before the next attempt otherwise.
+        expected_errors: exceptions of `check_network` and `start_network` that mean only that there
+            is no connection. A library's exception that was raised because of one is expected, too.
+        stable_after: a connection that held this long resets the backoff.
+        stale_after: a connection that was not `heard` of for longer is lost; None: never.
+        retry_permanent_after: before the next attempt after a `PermanentFailure`; None: there is
+            none.
     """
 
     LOGGER_NAME: ClassVar[str] = "NetworkProcessor"
     ticks_while_disconnected: bool = False
-    start_network_when: StartWhen = StartWhen.NEEDED
-    start_network_timeout: float = 30.0
-    stop_network_timeout: float = 5.0
-    network_backoff: BackoffPolicy = BackoffPolicy()
+    start_network_when: StartWhen = network_setting(StartWhen.NEEDED, start_when)
+    start_network_timeout: float = network_setting(30.0, timeout)
+    stop_network_timeout: float = network_setting(5.0, timeout)
+    check_network_interval: float = network_setting(10.0, seconds)
+    check_network_timeout: float = network_setting(5.0, seconds)
+    network_error_wait_time: float = network_setting(60.0, seconds)
+    network_backoff: BackoffPolicy = network_setting(BackoffPolicy(), backoff_policy)
+    expected_errors: tuple[type[Exception], ...] = network_setting(
+        (OSError, TimeoutError), error_types
+    )
+    stable_after: float = network_setting(10.0, not_negative)
+    stale_after: float | None = network_setting(None, optional_seconds)
+    retry_permanent_after: float | None = network_setting(None, optional_seconds)
 
-    _check_network_interval: float = 10.0
-    _check_network_timeout: float = 5.0
-    _network_error_wait_time: float = 60.0
     _last_connected_timestamp: float = math.nan
-    _connection: Connection | None = None
-    _loop_task: asyncio.Task[None] | None = None
-    _stopped: asyncio.Event | None = None
-    _interrupt: asyncio.Future[None] | None = None
-    _held: asyncio.Event | None = None
-    _wake: asyncio.Event | None = None
-    _last_network_error: str | None = None
+    _network: NetworkLoop | None = None
     _listener: NetworkListener = NOBODY
+    _timing: TimeSource = SYSTEM_TIME
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        adopt_settings(cls, NetworkProcessor)
+
+    # Hooks
 
     @classmethod
     def logger(cls) -> logging.Logger:
@@ -130,31 +106,128 @@ class NetworkProcessor(TickProcessor):
     async def check_network(self) -> NetworkStatus:
         """Return the status now: CONNECTED, NOT_CONNECTED or ERROR. Must be overridden.
 
-        It is cancelled after ``check_network_timeout``, which counts as NOT_CONNECTED. An exception
-        counts as ERROR and is retried after ``network_error_wait_time``.
+        It is cancelled after ``check_network_timeout``, which counts as NOT_CONNECTED, as do the
+        ``expected_errors``. Another exception counts as ERROR and is retried after
+        ``network_error_wait_time``.
         """
         raise NotImplementedError(f"{type(self).__name__} must override check_network()")
 
     async def start_network(self) -> None:
-        """Make the connection. It is retried after an exception or a timeout."""
+        """Make the connection. It is retried after an exception or a timeout.
+
+        Context variables that it sets are seen by ticks and by the other hooks.
+        """
+
+    async def run_network(self) -> None:
+        """Use the connection, for instance read from it. Runs while connected.
+
+        The connection is lost when it returns or raises, for that reason. It begins after
+        `on_connected`, and is cancelled when the connection is lost otherwise or given up. It runs
+        in the same task as `start_network` and `stop_network`.
+        """
+        await asyncio.get_running_loop().create_future()
 
     async def stop_network(self) -> None:
         """Close the connection. Called after a loss, after a failed start, and at the end."""
 
-    def on_connected(self) -> None:
-        """Called when the status has become CONNECTED."""
-        self.logger().info("Network connected")
+    def on_connected(self) -> Awaitable[None] | None:
+        """Called when the status has become CONNECTED and `start_network` has returned.
 
-    def on_disconnected(self) -> None:
-        """Called when the connection is lost or given up."""
+        May be a coroutine function. Ticks and `run_network` begin after it.
+        """
+        self.logger().info("Network connected")
+        return None
+
+    def on_disconnected(self) -> Awaitable[None] | None:
+        """Called when the connection is lost or given up; may be a coroutine function."""
         self.logger().info("Stopping networking")
+        return None
+
+    # For hooks, ticks, tasks and threads of the worker
+
+    def connection_lost(self, reason: str | BaseException | None = None) -> None:
+        """Report that the connection is lost. May be called in any thread, at any time.
+
+        The hook under way is cancelled, unless it takes the connection down already. Without a
+        connection nothing happens.
+
+        Args:
+            reason: shown beside the status. A `RetryAfter` or `PermanentFailure` decides on the
+                next attempt as if a hook had raised it.
+
+        Raises:
+            RuntimeError: it is called in the owner's process.
+        """
+        network = self._in_worker("connection_lost")
+        if network is not None:
+            network.lose(reason)
+
+    def check_now(self) -> None:
+        """Have the connection checked now. May be called in any thread, at any time.
+
+        While not connected, the next attempt comes when it is due. A check that is asked for during
+        a check follows it.
+
+        Raises:
+            RuntimeError: it is called in the owner's process.
+        """
+        network = self._in_worker("check_now")
+        if network is not None:
+            network.check_now()
+
+    def heard(self) -> None:
+        """Report that something has come over the connection, for ``stale_after``. In any thread.
+
+        Raises:
+            RuntimeError: it is called in the owner's process.
+        """
+        network = self._in_worker("heard")
+        if network is not None:
+            network.heard()
+
+    def spawn(self, coro: Coroutine[Any, Any, T], name: str | None = None) -> asyncio.Task[T]:
+        """Start a task that belongs to the connection.
+
+        An exception that it raises is reported, and the connection is lost for that reason. It is
+        cancelled before `stop_network`.
+
+        Args:
+            coro: what to run.
+            name: of the task, for reports; by default that of the coroutine.
+
+        Raises:
+            TypeError: ``coro`` is not a coroutine.
+            RuntimeError: there is no connection, or this is not the worker's event loop.
+        """
+        network = self._in_worker("spawn")
+        if network is None:
+            coro.close()
+            raise RuntimeError(
+                "spawn() needs a connection; call it in start_network, or later while connected"
+            )
+        return network.spawn(coro, name)
+
+    def _in_worker(self, what: str) -> NetworkLoop | None:
+        """Return the network loop; None before it has begun.
+
+        Raises:
+            RuntimeError: this is the object in the owner's process.
+        """
+        if self._network is None and self._host is None and self._mirror is not None:
+            raise RuntimeError(
+                f"{type(self).__name__}.{what}() works in the worker only; from outside, use "
+                "handle.reconnect()"
+            )
+        return self._network
+
+    # Status and settings
 
     @property
     def network_status(self) -> NetworkStatus:
         """The status; in the owner's process, the one last reported by the worker."""
         if self._host is None and self._mirror is not None:
             return self._mirror.network_status
-        return NetworkStatus.STOPPED if self._connection is None else self._connection.status
+        return NetworkStatus.STOPPED if self._network is None else self._network.connection.status
 
     @property
     def last_connected_timestamp(self) -> float:
@@ -163,57 +236,30 @@ class NetworkProcessor(TickProcessor):
             return self._mirror.last_connected_timestamp
         return self._last_connected_timestamp
 
-    @property
-    def check_network_interval(self) -> float:
-        """Seconds between two checks while connected; at least 0.1.
-
-        Set outside, it reaches the worker. Set in the worker, it holds until its process ends.
-        """
-        return self._setting("check_network_interval")
-
-    @check_network_interval.setter
-    def check_network_interval(self, value: float) -> None:
-        self._set("check_network_interval", value)
-
-    @property
-    def check_network_timeout(self) -> float:
-        """Seconds that a check may take; at least 0.1. See `check_network_interval`."""
-        return self._setting("check_network_timeout")
-
-    @check_network_timeout.setter
-    def check_network_timeout(self, value: float) -> None:
-        self._set("check_network_timeout", value)
-
-    @property
-    def network_error_wait_time(self) -> float:
-        """Seconds to wait after a check raised; at least 0.1. See `check_network_interval`."""
-        return self._setting("network_error_wait_time")
-
-    @network_error_wait_time.setter
-    def network_error_wait_time(self, value: float) -> None:
-        self._set("network_error_wait_time", value)
-
-    def _setting(self, name: str) -> float:
-        own: float = getattr(self, f"_{name}")
+    def _get_setting(self, name: str) -> Any:
+        """Return the value of a setting; for `NetworkSetting`."""
+        own = getattr(self, f"_{name}")
         hosting = self._hosting
         return own if hosting is None else hosting.network_settings.get(name, own)
 
-    def _set(self, name: str, value: float) -> None:
-        """In a worker set it for this incarnation, else for this object and its worker."""
-        seconds = max(SHORTEST_SETTING, finite(type(self).__name__, name, value))
+    def _set_setting(self, name: str, value: Any) -> None:
+        """Set a setting: in a worker for this incarnation, else for this object and its worker."""
         hosting = self._hosting
         if hosting is not None:
-            hosting.network_settings[name] = seconds
+            if value == self._get_setting(name):
+                return
+            hosting.network_settings[name] = value
         else:
-            setattr(self, f"_{name}", seconds)
             if self._mirror is not None:
-                self._mirror.network_setting_changed(name, seconds)
+                if name not in WorkerSettings.__struct_fields__:
+                    problem = "set it before add_processor, or in the class"
+                    raise ConfigError(type(self).__name__, name, value, problem)
+                self._mirror.network_setting_changed(name, value)
+            setattr(self, f"_{name}", value)
             if self._host is not None:
                 return  # the clock sends it to the host
-        if self._connection is not None:
-            self._connection.policy = self._connection_policy()
-        if self._wake is not None:
-            self._wake.set()
+        if self._network is not None:
+            self._network.settings_changed()
 
     def _connection_policy(self) -> ConnectionPolicy:
         return ConnectionPolicy(
@@ -221,14 +267,24 @@ class NetworkProcessor(TickProcessor):
             error_wait=self.network_error_wait_time,
             start_when=self.start_network_when,
             backoff=self.network_backoff,
+            stable_after=self.stable_after,
+            stale_after=self.stale_after,
+            retry_permanent_after=self.retry_permanent_after,
         )
 
     @property
     def wants_ticks(self) -> bool:
         """Whether ticks reach the processor now: CONNECTED and started, or opted out of that."""
         return self.ticks_while_disconnected or (
-            self._connection is not None and self._connection.ready
+            self._network is not None and self._network.connection.ready
         )
+
+    @property
+    def _tick_context(self) -> contextvars.Context | None:
+        """The context variables that ticks see; None: those of the caller."""
+        return None if self._network is None else self._network.tick_context
+
+    # The network loop
 
     def start(self, timestamp: float) -> None:
         """Start the network loop, unless it runs.
@@ -242,60 +298,30 @@ class NetworkProcessor(TickProcessor):
             RuntimeError: no event loop is running.
         """
         super().start(timestamp)
-        if self._connection is not None and self._is_looping:
-            if self._connection.ending:
-                self._make_signals()
-                self._connection.policy = self._connection_policy()
-            self._connection.begin()
-            return
-        loop = asyncio.get_running_loop()
-        self._make_signals()
-        self._connection = Connection(self._connection_policy(), random.Random())
-        first = self._connection.begin()
-        self._changed(None)
-        self._loop_task = loop.create_task(
-            self._network_loop(self._connection, first),
-            name=f"network loop of {type(self).__name__}",
-        )
-        self._loop_task.add_done_callback(self._loop_ended)
-
-    @property
-    def _is_looping(self) -> bool:
-        return self._loop_task is not None and not self._loop_task.done()
-
-    def _make_signals(self) -> None:
-        """Make what `stop`, `pause`, `resume` and changed settings signal the network loop with."""
-        self._interrupt = asyncio.get_running_loop().create_future()
-        self._wake = asyncio.Event()
-        self._held = asyncio.Event()
-        self._held.set()
+        if self._network is None or self._network.has_ended:
+            self._network = NetworkLoop(self)
+        self._network.begin()
 
     def pause(self) -> None:
         """Hold the network loop before its next check. Status and connection stay."""
-        if self._held is not None:
-            self._held.clear()
+        if self._network is not None:
+            self._network.pause()
 
     def resume(self) -> None:
-        """Continue the network loop, with a check at once."""
-        if self._held is not None and not self._held.is_set():
-            self._held.set()
-            if self._wake is not None:
-                self._wake.set()
+        """Continue the network loop. A connection is checked at once."""
+        if self._network is not None:
+            self._network.resume()
 
     def stop(self) -> None:
         """Stop the network loop. When `await_cleanup` returns, `stop_network` has run.
 
-        A `check_network` or `start_network` under way is cancelled. An `on_disconnected` or
-        `stop_network` under way may finish and is not called again, so every hook may call `stop`.
+        A `check_network`, `start_network` or `on_connected` under way is cancelled. An
+        `on_disconnected` or `stop_network` under way may finish and is not called again, so every
+        hook may call `stop`.
         """
         super().stop()
-        connection = self._connection
-        if connection is None or not self._is_looping:
-            return
-        if not connection.ending:
-            self._stopped = asyncio.Event()
-        if connection.end() and self._interrupt is not None and not self._interrupt.done():
-            self._interrupt.set_result(None)
+        if self._network is not None:
+            self._network.stop()
 
     async def await_cleanup(self, timeout: float | None = None) -> None:
         """Wait until a `stop` under way has ended; return at once if there is none.
@@ -304,143 +330,17 @@ class NetworkProcessor(TickProcessor):
             timeout: seconds, after which the hook under way is cancelled and no further hook is
                 called. None: the timeouts of the hooks bound the wait.
         """
-        stopped = self._stopped
-        if stopped is None:
+        if self._network is None:
             return
         try:
             async with asyncio.timeout(timeout):
-                await stopped.wait()
+                await self._network.wait_stopped()
         except TimeoutError:
             self._drop()
 
     def _drop(self) -> None:
         """Abandon the network as a killed process would: no further hook is called."""
-        if self._loop_task is not None:
-            self._loop_task.cancel()
-        if self._stopped is not None:
-            self._stopped.set()
-        # Keep nothing of the event loop, so that the object can be added to a clock again.
-        self._loop_task = self._connection = self._stopped = None
-        self._interrupt = self._held = self._wake = None
-
-    async def _network_loop(self, connection: Connection, operation: Operation) -> None:
-        """Ask the state machine what to do, do it, and hand the outcome back."""
-        shown = connection.status
-        while not isinstance(operation, Stopped):
-            operation = connection.handle(await self._perform(operation))
-            if not connection.ending and self._stopped is not None:
-                self._stopped.set()
-            if connection.status is not shown:
-                shown = connection.status
-                if shown is NetworkStatus.CONNECTED:
-                    self._last_connected_timestamp = wall()
-                self._changed(self._last_network_error if shown is NetworkStatus.ERROR else None)
-
-    def _loop_ended(self, task: asyncio.Task[None]) -> None:
-        """Report an end without a `stop`, for instance by a hook that cancels all tasks."""
-        if task is not self._loop_task:
-            return  # dropped
-        if self._stopped is not None:
-            self._stopped.set()
-        error = None if task.cancelled() else task.exception()
-        if task.cancelled():
-            error = RuntimeError("the task of the network loop was cancelled")
-        if error is not None:
-            self._listener.ended(error)
-
-    def _changed(self, error: str | None) -> None:
-        self._listener.changed(error)
-
-    async def _perform(self, operation: Operation) -> Outcome:
-        match operation:
-            case Check():
-                return await self._hook(
-                    "check_network", self._check, self.check_network_timeout, self._interrupt
-                )
-            case Start():
-                return await self._hook(
-                    "start_network",
-                    self.start_network,
-                    self.start_network_timeout,
-                    self._interrupt,
-                )
-            case Stop():
-                return await self._hook(
-                    "stop_network", self.stop_network, self.stop_network_timeout
-                )
-            case NotifyConnected():
-                return await self._hook("on_connected", self._on_connected, None)
-            case NotifyDisconnected():
-                return await self._hook("on_disconnected", self._on_disconnected, None)
-            case Wait():
-                return await self._wait(operation.seconds)
-            case Stopped():
-                raise AssertionError("Stopped is not an operation to perform")
-
-    async def _check(self) -> NetworkStatus:
-        status = await self.check_network()
-        if not isinstance(status, NetworkStatus):
-            raise TypeError(
-                f"{type(self).__name__}.check_network() returned {status!r}; "
-                "it must return a NetworkStatus"
-            )
-        return status
-
-    async def _on_connected(self) -> None:
-        self.on_connected()
-
-    async def _on_disconnected(self) -> None:
-        self.on_disconnected()
-
-    async def _hook(
-        self,
-        name: str,
-        hook: Callable[[], Awaitable[NetworkStatus | None]],
-        timeout: float | None,
-        interrupt: asyncio.Future[None] | None = None,
-    ) -> Outcome:
-        try:
-            result = await bounded(hook(), timeout, interrupt)
-        except HookInterrupted:
-            return Interrupted()
-        except HookTimeout as error:
-            self._hook_failed(name, error)
-            return TimedOut()
-        except HookStuck as error:
-            self._hook_failed(name, error)
-            self._listener.stuck(name)
-            return TimedOut()
-        except (asyncio.CancelledError, SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._hook_failed(name, error)
-            return Failed()
-        if isinstance(result, NetworkStatus):
-            if result is NetworkStatus.ERROR:
-                self._last_network_error = "check_network() returned ERROR"
-            return Returned(result)
-        return Returned()
-
-    def _hook_failed(self, name: str, error: BaseException) -> None:
-        self._last_network_error = f"{name}: {name_of(type(error))}: {message_of(error)}"
-        self._listener.failed(name, error)
-
-    async def _wait(self, seconds: float) -> Outcome:
-        """Wait until the next check is due; a changed setting or a resume ends the wait."""
-        assert self._wake is not None
-        assert self._held is not None
-        self._wake.clear()
-        try:
-            await bounded(_until_due(seconds, self._wake, self._held), None, self._interrupt)
-        except HookInterrupted:
-            return Interrupted()
-        except HookCancelled:
-            pass  # a hook has cancelled all tasks: check at once
-        return Returned()
-
-
-async def _until_due(seconds: float, wake: asyncio.Event, held: asyncio.Event) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await wake.wait()
-    await held.wait()
+        network, self._network = self._network, None
+        # Nothing of the event loop is kept, so that the object can be added to a clock again.
+        if network is not None:
+            network.drop()

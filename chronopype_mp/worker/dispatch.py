@@ -17,7 +17,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple
+from contextvars import Context
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from chronopype_mp.core.boot import TickRules
 from chronopype_mp.core.error_text import message_of, traceback_of
@@ -30,6 +31,9 @@ __all__ = ["FIRST_RETRY_PAUSE", "TickDispatcher"]
 FIRST_RETRY_PAUSE = 0.1
 """Seconds before the first retry of a tick; each further pause doubles (as in chronopype)."""
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 class _Failed(NamedTuple):
     """A failed attempt: its exception, the traceback as text, and whether it timed out."""
@@ -40,25 +44,28 @@ class _Failed(NamedTuple):
 
 
 class _Begun:
-    """The rest of an awaitable that has already suspended once."""
+    """The rest of an awaitable that has already suspended once. It runs in a context."""
 
-    def __init__(self, steps: Generator[Any, Any, Any], waits_for: object) -> None:
+    def __init__(
+        self, steps: Generator[Any, Any, Any], waits_for: object, context: Context | None
+    ) -> None:
         self._steps = steps
         self._waits_for = waits_for
+        self._context = context
 
     def __await__(self) -> Generator[Any, Any, None]:
-        waits_for = self._waits_for
+        waits_for, context = self._waits_for, self._context
         try:
             while True:
                 try:
                     sent = yield waits_for
                 except GeneratorExit:
-                    self._steps.close()
+                    _in(context, self._steps.close)
                     raise
                 except BaseException as error:
-                    waits_for = self._steps.throw(error)
+                    waits_for = _in(context, self._steps.throw, error)
                 else:
-                    waits_for = self._steps.send(sent)
+                    waits_for = _in(context, self._steps.send, sent)
         except StopIteration:
             return
 
@@ -155,7 +162,9 @@ class TickDispatcher:
         while first < len(timestamps):
             if self._plain and not self._busy and self._lets_through:
                 rest = timestamps[first:] if first else timestamps
-                first += self._run_here(self._processor.tick, rest)
+                first += _in(
+                    self._processor._tick_context, self._run_here, self._processor.tick, rest
+                )
             else:
                 self._put_off(timestamps[first])
                 first += 1
@@ -328,10 +337,11 @@ class TickDispatcher:
         """Run the hook once; return the failure, or None."""
         began = monotonic_ns()
         limit: asyncio.Timeout | None = None
+        context = self._processor._tick_context
         try:
-            steps = self._processor.async_tick(timestamp).__await__()
+            steps = _in(context, self._processor.async_tick, timestamp).__await__()
             try:
-                waits_for = steps.send(None)
+                waits_for = _in(context, steps.send, None)
             except StopIteration:
                 pass
             else:
@@ -339,7 +349,7 @@ class TickDispatcher:
                 spent = (monotonic_ns() - began) / 1e9
                 limit = asyncio.timeout(self._timeout - spent)
                 async with limit:
-                    await _Begun(steps, waits_for)
+                    await _Begun(steps, waits_for, context)
         except Exception as error:
             printed = traceback_of(error)
             if isinstance(error, TimeoutError) and limit is not None and limit.expired():
@@ -354,6 +364,13 @@ class TickDispatcher:
             self.attempt_started = None
         self._recorder.succeeded(timestamp, monotonic_ns() - began, retries)
         return None
+
+
+def _in(context: Context | None, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a function in a context, or in the present one."""
+    if context is None:
+        return function(*args, **kwargs)
+    return context.run(function, *args, **kwargs)
 
 
 def _cancelled_from_within(error: asyncio.CancelledError) -> _Failed:

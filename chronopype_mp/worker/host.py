@@ -33,6 +33,7 @@ from chronopype_mp.core.messages import (
     Configure,
     Downlink,
     Failure,
+    Reconnect,
     Rehearse,
     Stop,
     Uplink,
@@ -45,7 +46,12 @@ from chronopype_mp.core.state import TickRecorder
 from chronopype_mp.processors import NetworkProcessor, ProcessorState, TickProcessor
 from chronopype_mp.processors.base import HOSTED_BY
 from chronopype_mp.processors.hooks import CANCEL_GRACE, bounded
-from chronopype_mp.processors.network import NOBODY, NetworkListener
+from chronopype_mp.processors.network_loop import (
+    NOBODY,
+    NetworkChange,
+    NetworkFailure,
+    NetworkListener,
+)
 from chronopype_mp.timing import monotonic, wall
 from chronopype_mp.transport.base import Link
 from chronopype_mp.version import CODE_VERSION
@@ -59,6 +65,8 @@ __all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_STUCK", "WorkerHost"]
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_STUCK = 70
+
+NETWORK_SETTINGS = tuple(name for name in WorkerSettings.__struct_fields__ if name != "paused")
 
 PROGRAM_EXITS = (SystemExit, KeyboardInterrupt)
 """A hook that raises one of them ends the process."""
@@ -80,7 +88,7 @@ class _Hosting:
 
     def __init__(self, recorder: TickRecorder) -> None:
         self._recorder = recorder
-        self.network_settings: dict[str, float] = {}
+        self.network_settings: dict[str, Any] = {}
 
     @property
     def state(self) -> ProcessorState:
@@ -131,6 +139,7 @@ class WorkerHost:
             Configure: self._configure,
             Stop: self._begin_stop,
             Rehearse: self._rehearse,
+            Reconnect: self._reconnect,
         }
         self._settings = WorkerSettings()
         self._welcome: asyncio.Future[Welcome] | None = None
@@ -336,6 +345,10 @@ class WorkerHost:
         )
         self._stopping.add_done_callback(self._stop_ended)
 
+    def _reconnect(self, command: Reconnect) -> None:
+        if isinstance(self._processor, NetworkProcessor) and self._processor._network is not None:
+            self._processor._network.reconnect()
+
     def _rehearse(self, command: Rehearse) -> None:
         inflict(command.fault, command.amount, self)
 
@@ -344,14 +357,10 @@ class WorkerHost:
         processor, before = self._processor, self._settings
         self._settings = settings
         if isinstance(processor, NetworkProcessor):
-            for name in (
-                "check_network_interval",
-                "check_network_timeout",
-                "network_error_wait_time",
-            ):
+            for name in NETWORK_SETTINGS:
                 value = getattr(settings, name)
                 if value is not None and value != getattr(before, name):
-                    setattr(processor, name, value)
+                    setattr(processor, name, None if value == math.inf else value)
 
     def _set_paused(self, paused: bool) -> None:
         processor = self._processor
@@ -424,11 +433,14 @@ class WorkerHost:
     def _post_beat(self, lag: float) -> None:
         assert self._dispatcher is not None
         rss, cpu = self._usage()
+        network = getattr(self._processor, "_network", None)
         beats = self._session.beat(
             account=self._dispatcher.account,
             counters=self._recorder.counters,
             largest_gap=self._dispatcher.largest_gap,
             lag=lag,
+            downtime=0.0 if network is None else network.downtime,
+            check_timeouts=0 if network is None else network.connection.check_timeouts,
             rss=rss,
             cpu=cpu,
             reports_lost=self.outbox.lost,
@@ -462,18 +474,27 @@ class WorkerHost:
         error = None if task.cancelled() else task.exception()
         self.fail(hook, error or RuntimeError(cancelled))
 
-    def _network_changed(self, error: str | None) -> None:
+    def _network_changed(self, change: NetworkChange) -> None:
         processor = self._processor
         assert isinstance(processor, NetworkProcessor)
         last = processor.last_connected_timestamp
         self._post(
             self._session.network_changed(
-                processor.network_status, error, None if math.isnan(last) else last
+                change.status,
+                change.error,
+                last_connected=None if math.isnan(last) else last,
+                reason=change.reason,
+                next_attempt=change.next_attempt,
             )
         )
 
-    def _hook_failed(self, hook: str, error: BaseException) -> None:
-        self._report(hook, error)
+    def _hook_failed(self, failure: NetworkFailure) -> None:
+        self._report(
+            failure.hook,
+            failure.error,
+            printed="" if failure.expected else None,
+            next_attempt=failure.next_attempt,
+        )
 
     def _hook_stuck(self, hook: str) -> None:
         self._report(
@@ -501,6 +522,7 @@ class WorkerHost:
         timestamp: float | None = None,
         timeout: bool = False,
         fatal: bool = False,
+        next_attempt: float | None = None,
     ) -> None:
         self._failures += 1
         if self._keep_exception is not None:
@@ -513,9 +535,10 @@ class WorkerHost:
                 type_name=name_of(type(error)),
                 type_path=path_of(type(error)),
                 message=message_of(error),
-                traceback=printed or traceback_of(error),
+                traceback=traceback_of(error) if printed is None else printed,
                 fatal=fatal,
                 timeout=timeout,
                 timestamp=timestamp,
+                next_attempt=next_attempt,
             )
         )

@@ -240,13 +240,27 @@ def test_a_network_status_is_an_event_when_it_is_new() -> None:
     changes = [
         rig.take(Status, network=CONNECTED, revision=1, last_connected=5.0),
         rig.take(Status, network=CONNECTED, revision=2, last_connected=6.0),
-        rig.take(Status, network=ERROR, revision=3, error="reset by peer"),
+        rig.take(
+            Status,
+            network=ERROR,
+            revision=3,
+            error="reset by peer",
+            reason="reset by peer",
+            next_attempt=60.0,
+        ),
     ]
     common: dict[str, Any] = {"worker": "a", "incarnation": 2}
     assert changes == [
         NetworkChanged(**common, before=NetworkStatus.STOPPED, after=CONNECTED),
         None,
-        NetworkChanged(**common, before=CONNECTED, after=ERROR, error="reset by peer"),
+        NetworkChanged(
+            **common,
+            before=CONNECTED,
+            after=ERROR,
+            error="reset by peer",
+            reason="reset by peer",
+            next_attempt=60.0,
+        ),
     ]
     assert rig.record.network_status is ERROR
     assert rig.record.network_error == "reset by peer"
@@ -273,6 +287,7 @@ def test_the_end_of_a_process_is_the_end_of_its_network() -> None:
         before=ERROR,
         after=NetworkStatus.STOPPED,
         error="the worker's process ended",
+        reason="the worker's process ended",
     )
     assert rig.record.network_error is None
     assert not rig.record.state.is_active

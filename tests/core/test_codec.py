@@ -15,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chronopype_mp.clocks.config import MAX_WINDOW
+from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.codec import (
     MAX_FRAME,
     TICK_TOPIC,
@@ -27,7 +28,7 @@ from chronopype_mp.core.codec import (
     encode_report,
     encode_tick,
 )
-from chronopype_mp.core.error_text import LONGEST_MESSAGE, shortened
+from chronopype_mp.core.error_text import LONGEST_MESSAGE, LONGEST_REASON, shortened
 from chronopype_mp.core.histogram import BUCKETS, Histogram
 from chronopype_mp.core.messages import (
     Beat,
@@ -66,6 +67,15 @@ LONGEST_BEAT = Beat(
     ),
     largest_gap=0.5,
     lag=0.5,
+    reason=shortened("\udce9" * 10_000, LONGEST_REASON),
+)
+
+BACKOFFS = st.builds(
+    BackoffPolicy,
+    minimum=st.floats(min_value=0.001, max_value=1.0),
+    factor=st.floats(min_value=1.0, max_value=10.0),
+    maximum=st.floats(min_value=1.0, max_value=1e6),
+    jitter=st.floats(min_value=0.0, max_value=1.0),
 )
 
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -75,6 +85,8 @@ def of_type(kind: Any) -> st.SearchStrategy[Any]:
     """Return what makes any value of a message's field, whichever fields messages have."""
     if kind in SCALARS:
         return SCALARS[kind]
+    if kind is BackoffPolicy:
+        return BACKOFFS  # not every value is valid
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return st.sampled_from(kind)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):

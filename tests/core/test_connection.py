@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.connection import (
+    CLOSEST_CHECKS,
     Check,
     Connection,
     ConnectionPolicy,
@@ -34,11 +37,34 @@ DOWN = Returned(NetworkStatus.NOT_CONNECTED)
 DONE = Returned()
 
 
-def make(**settings: object) -> Connection:
-    return Connection(ConnectionPolicy(**settings), random.Random(1))  # type: ignore[arg-type]
+class Driven(Connection):
+    """A connection with a clock, which moves to the end of every wait that is not interrupted."""
+
+    now = 0.0
+
+    def handle(self, outcome: Outcome, now: float | None = None) -> Operation:
+        if now is not None:
+            self.now = now
+        elif isinstance(self.operation, Wait) and not isinstance(outcome, Interrupted):
+            assert self.operation.until < math.inf, "it waits for ever"
+            self.now = max(self.now, self.operation.until)
+        return super().handle(outcome, self.now)
+
+    def begin(self, now: float | None = None) -> Operation:
+        return super().begin(self.now)
+
+    @property
+    def wait(self) -> float:
+        """For how long it waits now."""
+        assert isinstance(self.operation, Wait)
+        return self.operation.until - self.now
 
 
-def drive(connection: Connection, *outcomes: Outcome) -> list[Operation]:
+def make(**settings: object) -> Driven:
+    return Driven(ConnectionPolicy(**settings), random.Random(1))  # type: ignore[arg-type]
+
+
+def drive(connection: Driven, *outcomes: Outcome) -> list[Operation]:
     assert connection.begin() == Wait(0.0)
     assert connection.status is NetworkStatus.NOT_CONNECTED
     return [connection.handle(outcome) for outcome in (DONE, *outcomes)]
@@ -63,25 +89,32 @@ def test_with_start_when_connected_the_start_waits_for_a_successful_check() -> N
     assert isinstance(operations[1], Wait)
     assert connection.status is NetworkStatus.NOT_CONNECTED
     assert connection.handle(DONE) == Check()
-    assert connection.handle(UP) == NotifyConnected()
+    assert connection.handle(UP) == Start()
+    assert connection.status is NetworkStatus.CONNECTED
     assert not connection.ready
-    assert connection.handle(DONE) == Start()
+    assert connection.handle(DONE) == NotifyConnected()
     assert not connection.ready
-    assert connection.handle(DONE) == Wait(10.0)
+    assert isinstance(connection.handle(DONE), Wait)
+    assert connection.wait == 10.0
     assert connection.ready
 
 
-@pytest.mark.parametrize("outcome", [Failed(), TimedOut()])
-def test_a_start_that_fails_is_cleared_away_and_tried_again_after_a_backoff(
-    outcome: Outcome,
+@pytest.mark.parametrize(
+    ("outcome", "status", "shortest", "longest"),
+    [
+        (Failed(expected=True), NetworkStatus.NOT_CONNECTED, 0.9, 1.1),
+        (TimedOut(), NetworkStatus.ERROR, 0.9, 1.1),
+        (Failed(), NetworkStatus.ERROR, 60.0, 60.0),
+    ],
+)
+def test_a_start_that_fails_is_cleared_away_and_tried_again_later(
+    outcome: Outcome, status: NetworkStatus, shortest: float, longest: float
 ) -> None:
     connection = make()
     operations = drive(connection, DOWN, outcome, DONE)
     assert operations[:3] == [Check(), Start(), Stop()]
-    wait = operations[3]
-    assert isinstance(wait, Wait)
-    assert 0.9 <= wait.seconds <= 1.1
-    assert connection.status is NetworkStatus.ERROR
+    assert shortest <= connection.wait <= longest
+    assert connection.status is status
     assert connection.handle(DONE) == Check()
     assert connection.status is NetworkStatus.CONNECTING
 
@@ -94,9 +127,8 @@ def test_a_lost_connection_is_taken_down_in_order_and_waits_about_a_second() -> 
     assert connection.handle(DOWN) == NotifyDisconnected()
     assert connection.status is NetworkStatus.DISCONNECTING
     assert connection.handle(DONE) == Stop()
-    wait = connection.handle(DONE)
-    assert isinstance(wait, Wait)
-    assert 0.9 <= wait.seconds <= 1.1
+    connection.handle(DONE)
+    assert 0.9 <= connection.wait <= 1.1
     assert connection.status is NetworkStatus.NOT_CONNECTED
 
 
@@ -105,7 +137,8 @@ def test_a_check_that_raises_while_connected_shows_error_and_waits_the_error_wai
     drive(connection, DOWN, DONE, UP, DONE, DONE)
     assert connection.handle(Failed()) == NotifyDisconnected()
     assert connection.handle(DONE) == Stop()
-    assert connection.handle(DONE) == Wait(60.0)
+    connection.handle(DONE)
+    assert connection.wait == 60.0
     assert connection.status is NetworkStatus.ERROR
 
 
@@ -117,8 +150,8 @@ def test_a_timeout_while_connected_is_a_lost_connection() -> None:
 
 def test_a_hook_that_raises_in_on_connected_ends_in_error_not_in_connected() -> None:
     connection = make()
-    operations = drive(connection, UP, Failed(), DONE, DONE)
-    assert operations[1:4] == [NotifyConnected(), NotifyDisconnected(), Stop()]
+    operations = drive(connection, DOWN, DONE, UP, Failed(), DONE, DONE)
+    assert operations[3:6] == [NotifyConnected(), NotifyDisconnected(), Stop()]
     assert connection.status is NetworkStatus.ERROR
 
 
@@ -136,7 +169,7 @@ def test_ending_while_connected_runs_the_hook_and_the_stop() -> None:
 
 TO_CHECK = ()
 TO_START = (DOWN,)
-TO_CONNECTED = (UP,)
+TO_CONNECTED = (DOWN, DONE, UP)
 TO_WAIT = (DOWN, DONE, UP, DONE)
 TO_LOST = (*TO_WAIT, DONE, DOWN)
 TO_STOP = (*TO_LOST, DONE)
@@ -150,8 +183,8 @@ TO_STOP_AFTER_A_FAILED_START = (DOWN, Failed())
         (TO_CHECK, True, UP, [Stop(), Stopped()]),
         (TO_START, True, Interrupted(), [Stop(), Stopped()]),
         (TO_START, True, DONE, [Stop(), Stopped()]),
-        (TO_CONNECTED, False, DONE, [NotifyDisconnected(), Stop(), Stopped()]),
-        (TO_CONNECTED, False, Failed(), [NotifyDisconnected(), Stop(), Stopped()]),
+        (TO_CONNECTED, True, DONE, [NotifyDisconnected(), Stop(), Stopped()]),
+        (TO_CONNECTED, True, Failed(), [NotifyDisconnected(), Stop(), Stopped()]),
         (TO_WAIT, True, Interrupted(), [NotifyDisconnected(), Stop(), Stopped()]),
         (TO_LOST, False, DONE, [Stop(), Stopped()]),
         (TO_LOST, False, Failed(), [Stop(), Stopped()]),
@@ -200,7 +233,7 @@ def test_a_begin_while_it_ends_begins_again_after_the_whole_end(
     while connection.ending:
         assert operation in (NotifyDisconnected(), Stop())
         operation = connection.handle(DONE)
-    assert operation == Wait(0.0)
+    assert connection.wait == 0.0
     assert connection.status is NetworkStatus.NOT_CONNECTED
     assert not connection.started
     assert connection.handle(DONE) == Check()
@@ -230,7 +263,11 @@ def test_it_can_begin_again_after_it_ended() -> None:
 OUTCOMES = st.one_of(
     st.builds(Returned, st.sampled_from(NetworkStatus)),
     st.just(TimedOut()),
-    st.just(Failed()),
+    st.builds(
+        Failed,
+        expected=st.booleans(),
+        retry_after=st.none() | st.floats(min_value=0.0, max_value=100.0),
+    ),
 )
 
 
@@ -255,7 +292,7 @@ def test_whatever_happens_starts_and_stops_pair_and_the_way_to_stopped_is_short(
             assert hooked
             hooked = False
         if isinstance(operation, Wait):
-            assert operation.seconds > 0 or connection.status is NetworkStatus.NOT_CONNECTED
+            assert connection.wait > 0 or connection.status is NetworkStatus.NOT_CONNECTED
             assert connection.status not in (
                 NetworkStatus.CONNECTING,
                 NetworkStatus.DISCONNECTING,
@@ -307,8 +344,423 @@ def test_a_network_that_never_comes_is_tried_for_ever_with_bounded_waits(attempt
     connection.begin()
     connection.handle(DONE)
     for _ in range(attempts):
-        wait = connection.handle(DOWN)
-        assert isinstance(wait, Wait)
-        assert wait.seconds <= 330.0
+        connection.handle(DOWN)
+        assert connection.wait <= 330.0
         connection.handle(DONE)
     assert connection.failures == attempts
+
+
+# Losses
+
+
+def test_a_loss_takes_the_connection_down_and_the_backoff_counts_from_it() -> None:
+    connection = make()
+    drive(connection, *TO_WAIT)
+    assert connection.lose(Failed("reader ended"))
+    assert not connection.ready
+    assert connection.handle(Interrupted(), 3.0) == NotifyDisconnected()
+    assert connection.reason == "reader ended"
+    assert connection.handle(DONE, 3.5) == Stop()
+    connection.handle(DONE, 3.7)
+    assert connection.status is NetworkStatus.NOT_CONNECTED
+    assert connection.next_attempt is not None
+    assert 3.9 <= connection.next_attempt <= 4.1
+    assert connection.operation == Wait(connection.next_attempt)
+
+
+@pytest.mark.parametrize("outcome", [UP, DOWN, TimedOut(), Failed(), Interrupted()])
+def test_a_loss_during_a_check_is_not_forgotten_whatever_the_check_says(outcome: Outcome) -> None:
+    connection = make()
+    drive(connection, *TO_WAIT, DONE)
+    assert connection.operation == Check()
+    assert connection.lose(Failed("reader ended"))
+    assert connection.handle(outcome) == NotifyDisconnected()
+    assert connection.reason == "reader ended"
+
+
+@pytest.mark.parametrize("outcome", [DONE, TimedOut(), Failed(), Interrupted()])
+def test_a_loss_during_a_start_makes_the_attempt_vain(outcome: Outcome) -> None:
+    connection = make()
+    drive(connection, *TO_START)
+    assert connection.lose(Failed("closed"))
+    assert connection.handle(outcome) == Stop()
+    connection.handle(DONE)
+    assert connection.status is NetworkStatus.NOT_CONNECTED
+    assert 0.9 <= connection.wait <= 1.1
+
+
+def test_a_loss_during_on_connected_ends_the_connection() -> None:
+    connection = make()
+    drive(connection, *TO_CONNECTED)
+    assert connection.lose(Failed("closed"))
+    assert connection.handle(DONE) == NotifyDisconnected()
+
+
+def test_a_loss_before_the_start_leaves_the_start_to_be_made() -> None:
+    connection = make()
+    drive(connection, *TO_CHECK)
+    connection.lose(Failed("closed"))
+    assert connection.handle(UP) == Start()
+    assert connection.status is NetworkStatus.CONNECTING
+    assert connection.handle(DONE) == Check()
+    assert connection.handle(UP) == NotifyConnected()
+
+
+@pytest.mark.parametrize("outcomes", [TO_LOST, TO_STOP, (*TO_STOP, DONE)])
+def test_without_a_connection_there_is_nothing_to_lose(outcomes: tuple[Outcome, ...]) -> None:
+    connection, undisturbed = make(), make()
+    drive(connection, *outcomes)
+    drive(undisturbed, *outcomes)
+    assert not connection.lose(Failed("late"))
+    assert connection.handle(DONE) == undisturbed.handle(DONE)
+    assert connection.reason == undisturbed.reason
+
+
+# Who says when to try again
+
+
+def at(connection: Driven, operation: type[Operation], outcome: Outcome) -> None:
+    """Give every hook a good outcome until ``operation`` is to be done, and that one this."""
+    while not isinstance(connection.operation, operation):
+        connection.handle(UP)
+    connection.handle(outcome)
+    while not isinstance(connection.operation, Wait):
+        connection.handle(DONE)
+
+
+@pytest.mark.parametrize("operation", [Check, Start, NotifyConnected])
+def test_a_retry_after_is_waited_for_exactly_and_nothing_but_a_reconnect_shortens_it(
+    operation: type[Operation],
+) -> None:
+    connection = make()
+    connection.begin()
+    at(connection, operation, Failed("429", retry_after=6.0))
+    assert connection.status is NetworkStatus.NOT_CONNECTED
+    assert connection.reason == "429"
+    assert connection.next_attempt == connection.now + 6.0
+    due = connection.operation
+    connection.check_now()
+    connection.pause()
+    connection.resume(connection.now)
+    connection.policy = ConnectionPolicy(check_interval=0.5, error_wait=0.5)
+    assert connection.handle(Interrupted(), connection.now + 5.9) == due
+    assert connection.reconnect(connection.now)
+    assert connection.handle(Interrupted()) == Check()
+
+
+@pytest.mark.parametrize("operation", [Check, Start, NotifyConnected])
+def test_after_a_permanent_failure_the_network_is_stopped_and_only_a_reconnect_tries_again(
+    operation: type[Operation],
+) -> None:
+    connection = make()
+    connection.begin()
+    at(connection, operation, Failed("wrong key", permanent=True))
+    assert connection.status is NetworkStatus.ERROR
+    assert connection.reason == "wrong key"
+    assert connection.next_attempt is None
+    assert connection.operation == Wait(math.inf)
+    assert connection.downtime(1e9) == 0.0
+    connection.check_now()
+    connection.pause()
+    connection.resume(1e9)
+    assert connection.handle(Interrupted(), 1e9) == Wait(math.inf)
+    assert connection.reason == "wrong key"
+    assert connection.reconnect(1e9)
+    assert connection.handle(Interrupted(), 1e9) == Check()
+    assert connection.downtime(1e9 + 5.0) == 5.0
+
+
+def test_a_permanent_failure_stops_the_network_though_it_was_not_started() -> None:
+    connection = make()
+    assert drive(connection, Failed("wrong key", permanent=True)) == [Check(), Stop()]
+
+
+def test_a_permanent_failure_may_be_tried_again_after_a_time() -> None:
+    connection = make(retry_permanent_after=100.0)
+    connection.begin()
+    at(connection, Start, Failed("wrong key", permanent=True))
+    assert connection.wait == 100.0
+    assert connection.handle(DONE) == Check()
+    assert connection.status is NetworkStatus.CONNECTING
+
+
+@pytest.mark.parametrize("operation", [NotifyDisconnected, Stop])
+def test_what_takes_the_connection_down_may_say_when_to_try_again(
+    operation: type[Operation],
+) -> None:
+    for cause, due in ((Failed(retry_after=30.0), 40.0), (Failed(permanent=True), math.inf)):
+        connection = make()
+        drive(connection, *TO_WAIT, DONE, DOWN)
+        at(connection, operation, cause)
+        assert connection.operation == Wait(due)
+
+
+def test_the_graver_of_a_loss_and_an_outcome_decides() -> None:
+    wrong_key, ban = Failed("wrong key", permanent=True), Failed("429", retry_after=5.0)
+    for loss, outcome, reason in (
+        (Failed("closed"), ban, "429"),
+        (ban, Failed("closed"), "429"),
+        (wrong_key, ban, "wrong key"),
+        (ban, wrong_key, "wrong key"),
+    ):
+        connection = make()
+        drive(connection, *TO_START)
+        connection.lose(loss)
+        connection.handle(outcome)
+        assert connection.reason == reason
+
+
+# How long a connection holds
+
+
+def test_only_a_connection_that_held_resets_the_backoff() -> None:
+    connection = make(stable_after=10.0, backoff=BackoffPolicy(jitter=0.0))
+    connection.begin()
+    waits = []
+    for held in (0.0, 1.0, 9.9, 10.0, 0.0):
+        at(connection, NotifyConnected, DONE)
+        connection.lose(Failed("dropped"))
+        connection.handle(Interrupted(), connection.now + held)
+        while not isinstance(connection.operation, Wait):
+            connection.handle(DONE)
+        waits.append(connection.wait)
+    assert waits == pytest.approx([1.0, 2.0, 4.0, 1.0, 2.0])
+
+
+def test_a_silent_connection_is_lost() -> None:
+    connection = make(stale_after=3.0)
+    drive(connection, *TO_WAIT)
+    assert connection.wait == 3.0
+    connection.heard_at = 2.0
+    assert connection.handle(DONE) == Wait(5.0)
+    assert connection.handle(DONE) == NotifyDisconnected()
+    assert connection.reason == "silent for 3 s"
+
+
+def test_a_paused_connection_may_be_silent() -> None:
+    connection = make(stale_after=3.0)
+    drive(connection, *TO_WAIT)
+    connection.pause()
+    assert connection.handle(DONE) == Wait(math.inf)
+    assert connection.resume(100.0)
+    assert connection.handle(Interrupted(), 100.0) == Check()
+    assert connection.handle(UP) == Wait(103.0)
+
+
+# Checks and waits
+
+
+def test_a_check_that_is_asked_for_comes_at_once_or_after_the_one_under_way() -> None:
+    connection = make()
+    drive(connection, *TO_WAIT)
+    assert connection.check_now()
+    assert connection.handle(Interrupted(), 1.0) == Check()
+    assert not connection.check_now(), "a check goes on"
+    connection.handle(UP, 1.0)
+    assert connection.wait == pytest.approx(CLOSEST_CHECKS)
+    assert connection.handle(DONE) == Check()
+    connection.handle(UP)
+    assert connection.wait == 10.0
+
+
+def test_a_check_that_is_asked_for_does_not_shorten_a_backoff() -> None:
+    connection = make()
+    drive(connection, *TO_STOP, DONE)
+    before = connection.operation
+    connection.check_now()
+    assert connection.handle(Interrupted()) == before
+    assert connection.handle(DONE) == Check()
+    assert connection.status is NetworkStatus.CONNECTING
+
+
+def test_a_new_interval_shortens_and_lengthens_the_wait_for_a_check_but_no_backoff() -> None:
+    connection = make()
+    drive(connection, *TO_WAIT)
+    connection.policy = ConnectionPolicy(check_interval=20.0)
+    assert connection.handle(Interrupted(), 5.0) == Wait(20.0)
+    connection.policy = ConnectionPolicy(check_interval=6.0)
+    assert connection.handle(Interrupted(), 5.0) == Wait(6.0)
+    connection.policy = ConnectionPolicy(check_interval=2.0)
+    assert connection.handle(Interrupted(), 5.0) == Check()
+    drive(connection := make(), *TO_STOP, DONE)
+    before = connection.operation
+    connection.policy = ConnectionPolicy(check_interval=0.1, error_wait=0.1)
+    assert connection.handle(Interrupted()) == before
+
+
+def test_a_new_backoff_holds_from_the_next_failure() -> None:
+    connection = make()
+    drive(connection, *TO_WAIT, DONE, DOWN)
+    connection.policy = ConnectionPolicy(backoff=BackoffPolicy(minimum=50.0, jitter=0.0))
+    at(connection, Start, Failed(expected=True))
+    assert connection.wait == 100.0, "the second failure in a row"
+
+
+def test_a_reconnect_gives_up_the_connection_and_connects_at_once() -> None:
+    connection = make()
+    drive(connection, *TO_WAIT)
+    assert connection.reconnect(connection.now)
+    assert connection.handle(Interrupted()) == NotifyDisconnected()
+    assert connection.reason == "reconnect requested"
+    assert connection.handle(DONE) == Stop()
+    assert connection.handle(DONE) == Wait(connection.now)
+    assert connection.handle(DONE) == Check()
+
+
+@pytest.mark.parametrize("outcomes", [TO_LOST, TO_STOP])
+def test_a_reconnect_while_the_connection_is_taken_down_skips_the_wait(
+    outcomes: tuple[Outcome, ...],
+) -> None:
+    connection = make()
+    drive(connection, *outcomes)
+    assert not connection.reconnect(connection.now)
+    while not isinstance(connection.operation, Wait):
+        connection.handle(DONE)
+    assert connection.wait == 0.0
+
+
+def test_a_reconnect_leaves_an_attempt_alone_and_a_stopped_loop_too() -> None:
+    connection = make()
+    assert not connection.reconnect(0.0)
+    drive(connection, *TO_START)
+    assert not connection.reconnect(0.0)
+    assert connection.handle(DONE) == Check()
+    connection.end()
+    assert not connection.reconnect(0.0)
+
+
+# What supervision watches
+
+
+def test_check_timeouts_in_a_row_are_counted() -> None:
+    connection = make()
+    drive(connection, TimedOut(), DONE, TimedOut(), DONE)
+    assert connection.check_timeouts == 2
+    connection.handle(DONE)
+    connection.handle(DOWN)
+    assert connection.check_timeouts == 0
+
+
+def test_the_downtime_counts_from_the_start_or_the_loss_and_not_what_a_server_asked_for() -> None:
+    connection = make()
+    drive(connection)
+    assert connection.downtime(5.0) == 5.0
+    for outcome in (DOWN, DONE, UP, DONE):
+        connection.handle(outcome)
+    assert connection.downtime(5.0) == 0.0
+    connection.lose(Failed("429", retry_after=30.0))
+    connection.handle(Interrupted(), 100.0)
+    connection.handle(DONE)
+    connection.handle(DONE)
+    assert connection.downtime(129.0) == 0.0
+    assert connection.downtime(135.0) == 5.0
+    connection.pause()
+    assert connection.downtime(140.0) == 0.0
+    connection.resume(150.0)
+    assert connection.downtime(151.0) == 1.0
+
+
+# Any history
+
+
+STEPS = st.one_of(
+    OUTCOMES,
+    st.just(Interrupted()),
+    st.sampled_from(["lose", "check", "pause", "resume", "reconnect", "ban", "begin", "end"]),
+)
+
+
+@given(st.lists(STEPS, max_size=80), st.sampled_from(StartWhen), st.booleans())
+def test_from_every_history_it_comes_to_connected_once_the_network_is_well(
+    steps: list[Outcome | str], start_when: StartWhen, stale: bool
+) -> None:
+    connection = make(start_when=start_when, stale_after=5.0 if stale else None)
+    connection.begin()
+    for step in steps:
+        match step:
+            case "lose":
+                could_be_lost = connection.ready
+                connection.lose(Failed("lost"))
+                assert not connection.ready
+                if could_be_lost and isinstance(connection.operation, Check | Wait):
+                    assert connection.handle(Interrupted()) == NotifyDisconnected()
+            case "ban":
+                connection.lose(Failed("429", retry_after=7.0))
+            case "check":
+                connection.check_now()
+            case "pause":
+                connection.pause()
+            case "resume":
+                connection.resume(connection.now)
+            case "reconnect":
+                connection.reconnect(connection.now)
+            case "begin":
+                connection.begin()
+            case "end":
+                connection.end()
+            case _:
+                assert not isinstance(step, str)
+                if connection.operation == Wait(math.inf):
+                    step = Interrupted()
+                if not isinstance(connection.operation, Stopped):
+                    connection.handle(step)
+    connection.resume(connection.now)
+    connection.begin()
+    for _ in range(12):
+        if connection.ready:
+            break
+        well = UP if connection.started or start_when is StartWhen.CONNECTED else DOWN
+        waits_for_resume = connection.operation == Wait(math.inf)
+        connection.handle(Interrupted() if waits_for_resume else well)
+    assert connection.ready
+    assert connection.status is NetworkStatus.CONNECTED
+
+
+@given(
+    st.lists(st.one_of(OUTCOMES, st.sampled_from(["lose", "check", "interrupt"])), max_size=80),
+    st.sampled_from(StartWhen),
+)
+def test_attempts_are_never_closer_than_the_backoff_or_the_server_allows(
+    steps: list[Outcome | str], start_when: StartWhen
+) -> None:
+    backoff = BackoffPolicy(jitter=0.0)
+    connection = make(backoff=backoff, start_when=start_when)
+    connection.begin()
+    earliest = -math.inf
+    began = 0.0
+    for step in steps:
+        before, failures = connection.operation, connection.failures
+        match step:
+            case "lose":
+                connection.lose(Failed("lost"))
+            case "check":
+                connection.check_now()
+            case "interrupt":
+                connection.handle(Interrupted(), connection.now + 0.1)
+            case _:
+                assert not isinstance(step, str)
+                connection.handle(step)
+        if isinstance(step, Failed) and step.retry_after is not None:
+            if not isinstance(before, Wait):
+                earliest = connection.now + step.retry_after
+        elif connection.failures > failures:
+            earliest = began + backoff.base_delay(connection.failures)
+        is_attempt = connection.status is NetworkStatus.CONNECTING
+        if is_attempt and isinstance(before, Wait) and connection.operation == Check():
+            assert connection.now >= earliest
+            began, earliest = connection.now, -math.inf
+
+
+@given(st.lists(OUTCOMES, max_size=40))
+def test_after_a_permanent_failure_no_history_makes_an_attempt(outcomes: list[Outcome]) -> None:
+    connection = make()
+    connection.begin()
+    at(connection, Start, Failed("wrong key", permanent=True))
+    for outcome in outcomes:
+        connection.check_now()
+        connection.lose(Failed("late"))
+        connection.pause()
+        connection.resume(connection.now)
+        connection.handle(outcome, connection.now + 1000.0)
+        assert connection.operation == Wait(math.inf)
+        assert (connection.status, connection.reason) == (NetworkStatus.ERROR, "wrong key")

@@ -359,13 +359,15 @@ def test_a_network_status_is_reported_when_it_changes_and_in_every_beat() -> Non
     worker = Worker()
     worker.get_ready()
     connected = NetworkStatus.CONNECTED
-    (status,) = worker.session.network_changed(connected, None, 5.0)
-    assert status == BOOT.report(Status, network=connected, revision=1, last_connected=5.0)
-    assert worker.session.network_changed(connected, None, 5.0) == []
+    details = {"last_connected": 5.0, "reason": "attempt 1", "next_attempt": 6.0}
+    (status,) = worker.session.network_changed(connected, **details)
+    assert status == BOOT.report(Status, network=connected, revision=1, **details)
+    assert worker.session.network_changed(connected, **details) == []
     figures = {"account": TickAccount(), "counters": TickCounters(), "largest_gap": 0.0}
     (beat,) = worker.session.beat(**figures, lag=0.0)
     assert isinstance(beat, Beat)
     assert (beat.network, beat.revision, beat.last_connected) == (connected, 1, 5.0)
+    assert (beat.reason, beat.next_attempt) == ("attempt 1", 6.0)
 
 
 def test_progress_is_reported_once() -> None:

@@ -128,7 +128,7 @@ class History:
 
     def change_network(self) -> None:
         self.network = self.rng.choice(list(NetworkStatus))
-        self._to_coordinator(self.worker.network_changed(self.network, None, None))
+        self._to_coordinator(self.worker.network_changed(self.network))
 
     def _tick(self) -> None:
         self.seq += 1

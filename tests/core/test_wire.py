@@ -8,12 +8,14 @@ the file again::
 
 from __future__ import annotations
 
+import math
 import typing
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.codec import (
     decode_command,
     decode_report,
@@ -37,6 +39,7 @@ from chronopype_mp.core.messages import (
     Hello,
     LogLine,
     Ready,
+    Reconnect,
     Rehearse,
     Status,
     Stop,
@@ -58,6 +61,12 @@ SETTINGS = WorkerSettings(
     check_network_interval=1.0,
     check_network_timeout=2.0,
     network_error_wait_time=3.0,
+    start_network_timeout=4.0,
+    stop_network_timeout=5.0,
+    network_backoff=BackoffPolicy(minimum=2.0, factor=3.0, maximum=20.0, jitter=0.5),
+    stable_after=6.0,
+    stale_after=7.0,
+    retry_permanent_after=math.inf,
 )
 COUNTERS = TickCounters(is_active=True, last_error="boom")
 ACCOUNT = TickAccount(10, run=20, missed=3, skipped=1)
@@ -69,9 +78,18 @@ MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
     Configure(**COMMAND, settings=SETTINGS),
     Stop(**COMMAND),
     Rehearse(**COMMAND, fault="spin", amount=0.5),
+    Reconnect(**COMMAND),
     Hello(**REPORT, pid=77, package="1.2.3", python="3.13.1"),
     Ready(**REPORT, base=10),
-    Status(**REPORT, network=NetworkStatus.ERROR, revision=4, error="refused", last_connected=9.5),
+    Status(
+        **REPORT,
+        network=NetworkStatus.ERROR,
+        revision=4,
+        error="refused",
+        last_connected=9.5,
+        reason="refused",
+        next_attempt=19.5,
+    ),
     Beat(
         **REPORT,
         serial=6,
@@ -82,6 +100,10 @@ MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
         network=NetworkStatus.CONNECTED,
         revision=4,
         last_connected=9.5,
+        reason="refused",
+        next_attempt=19.5,
+        downtime=7.5,
+        check_timeouts=3,
         rss=1_000_000,
         cpu=1.25,
         reports_lost=2,
@@ -100,6 +122,7 @@ MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
         fatal=True,
         timeout=True,
         timestamp=1.5,
+        next_attempt=19.5,
     ),
     LogLine(
         **REPORT,

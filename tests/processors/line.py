@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.processors import NetworkProcessor, NetworkStatus
-from chronopype_mp.processors.network import NetworkListener
+from chronopype_mp.processors.network_loop import NetworkChange, NetworkFailure, NetworkListener
 from tests.waiting import Noticeboard, turns
 
 CONNECTED = NetworkStatus.CONNECTED
@@ -26,7 +26,9 @@ class Line(NetworkProcessor):
         super().__init__()
         self.calls: list[str] = []
         self.statuses: list[NetworkStatus] = []
+        self.reasons: list[str] = []
         self.errors: list[str] = []
+        self.reports: list[NetworkFailure] = []
         self.failures: list[tuple[str, BaseException]] = []
         self.stuck: list[str] = []
         self.ended: list[BaseException] = []
@@ -34,15 +36,18 @@ class Line(NetworkProcessor):
         self.board = Noticeboard()
         self._listener = NetworkListener(self._seen, self._failed, self._seen_stuck, self._seen_end)
 
-    def _seen(self, error: str | None) -> None:
-        if not self.statuses or self.statuses[-1] is not self.network_status:
-            self.statuses.append(self.network_status)
-        if error is not None:
-            self.errors.append(error)
+    def _seen(self, change: NetworkChange) -> None:
+        assert change.status is self.network_status
+        assert not self.statuses or self.statuses[-1] is not change.status
+        self.statuses.append(change.status)
+        self.reasons.append(change.reason)
+        if change.error is not None:
+            self.errors.append(change.error)
         self.board.notify()
 
-    def _failed(self, hook: str, error: BaseException) -> None:
-        self.failures.append((hook, error))
+    def _failed(self, failure: NetworkFailure) -> None:
+        self.reports.append(failure)
+        self.failures.append((failure.hook, failure.error))
         self.board.notify()
 
     def _seen_stuck(self, hook: str) -> None:

@@ -74,7 +74,7 @@ class Calling(Line):
     def lose(self) -> None:
         """Lose the connection, and have that noticed at once."""
         self.client = None
-        self.check_network_interval += 1.0
+        self.check_now()
 
     async def until_connected(self, times: int = 1) -> None:
         await self.until(lambda: self.hooks.count("on_connected") >= times)

@@ -858,18 +858,21 @@ def test_a_network_processor_gets_ticks_only_while_connected_and_the_others_are_
 def test_a_network_hook_that_raises_is_reported_and_shown_as_the_reason_of_the_error() -> None:
     class Refused(Feed):
         async def start_network(self) -> None:
-            raise ConnectionRefusedError("nobody there")
+            raise LookupError("nobody there")
 
     async def scenario() -> None:
         async with hosting(Refused()) as coordinator:
             await coordinator.welcome()
             failure = await coordinator.wait_for(Failure)
             assert (failure.hook, failure.message) == ("start_network", "nobody there")
+            assert "in start_network" in failure.traceback
+            assert failure.next_attempt is not None
             assert not failure.fatal
             status = await coordinator.wait_for(
                 Status, lambda status: status.network is NetworkStatus.ERROR
             )
-            assert status.error == "start_network: ConnectionRefusedError: nobody there"
+            assert status.error == status.reason == "start_network: LookupError: nobody there"
+            assert status.next_attempt is not None
 
     run(scenario())
 

@@ -1,0 +1,140 @@
+"""The settings of a NetworkProcessor: class attributes that are validated wherever they are set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from chronopype_mp.core.backoff import BackoffPolicy
+from chronopype_mp.core.checks import at_least, finite, positive
+from chronopype_mp.core.connection import StartWhen
+from chronopype_mp.exceptions import ConfigError
+
+__all__ = [
+    "NetworkSetting",
+    "adopt_settings",
+    "backoff_policy",
+    "error_types",
+    "network_setting",
+    "not_negative",
+    "optional_seconds",
+    "seconds",
+    "start_when",
+    "timeout",
+]
+
+SHORTEST_SETTING = 0.1
+"""Seconds; shorter intervals and timeouts are set to this, as in chronopype."""
+
+Validate = Callable[[str, str, object], Any]
+
+
+class _Settable(Protocol):
+    def _get_setting(self, name: str) -> Any:
+        """Return the value that holds now."""
+        ...
+
+    def _set_setting(self, name: str, value: Any) -> None:
+        """Take a valid value."""
+        ...
+
+
+class NetworkSetting:
+    """A setting, which instances and subclasses may set.
+
+    Its value is kept under the name with an underscore before it.
+
+    Args:
+        default: the value of the class.
+        validate: returns a valid value, or raises ConfigError; its arguments are the name of the
+            class, that of the setting, and the value.
+    """
+
+    def __init__(self, default: Any, validate: Validate) -> None:
+        self._default = default
+        self._validate = validate
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+        self.slot = f"_{name}"
+        if self.slot not in vars(owner):  # it is there when a class is unpickled
+            setattr(owner, self.slot, self._default)
+
+    def __get__(self, instance: _Settable | None, owner: type) -> Any:
+        if instance is None:
+            return getattr(owner, self.slot)
+        return instance._get_setting(self._name)
+
+    def __set__(self, instance: _Settable, value: object) -> None:
+        instance._set_setting(self._name, self.valid(type(instance), value))
+
+    def valid(self, owner: type, value: object) -> Any:
+        """Return a valid value.
+
+        Raises:
+            ConfigError: there is none for ``value``.
+        """
+        return self._validate(owner.__name__, self._name, value)
+
+
+def network_setting(default: Any, validate: Validate) -> Any:
+    """Return a `NetworkSetting`, which type checkers take for its value."""
+    return NetworkSetting(default, validate)
+
+
+def adopt_settings(cls: type, base: type) -> None:
+    """Let values that a class or its mixins give to settings of ``base`` be values of settings.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+    for name, setting in vars(base).items():
+        if not isinstance(setting, NetworkSetting):
+            continue
+        given = next(vars(each)[name] for each in cls.__mro__ if name in vars(each))
+        if not hasattr(given, "__get__"):
+            setattr(cls, setting.slot, setting.valid(cls, given))
+            setattr(cls, name, setting)
+
+
+def seconds(owner: str, field: str, value: object) -> float:
+    """Accept a number; at least `SHORTEST_SETTING` is taken."""
+    return max(SHORTEST_SETTING, finite(owner, field, value))
+
+
+def timeout(owner: str, field: str, value: object) -> float:
+    """Accept a number of seconds above 0."""
+    return positive(owner, field, value)
+
+
+def not_negative(owner: str, field: str, value: object) -> float:
+    """Accept a number of seconds, 0 included."""
+    return at_least(owner, field, value, 0.0)
+
+
+def optional_seconds(owner: str, field: str, value: object) -> float | None:
+    """Accept a number of seconds above 0, or None."""
+    return None if value is None else positive(owner, field, value)
+
+
+def backoff_policy(owner: str, field: str, value: object) -> BackoffPolicy:
+    """Accept a `BackoffPolicy`."""
+    if not isinstance(value, BackoffPolicy):
+        raise ConfigError(owner, field, value, "must be a BackoffPolicy")
+    return value
+
+
+def error_types(owner: str, field: str, value: object) -> tuple[type[Exception], ...]:
+    """Accept a tuple or list of exception classes, or one."""
+    kinds = tuple(value) if isinstance(value, tuple | list) else (value,)
+    for kind in kinds:
+        if not isinstance(kind, type) or not issubclass(kind, Exception):
+            raise ConfigError(owner, field, value, "must be a tuple of exception classes")
+    return kinds
+
+
+def start_when(owner: str, field: str, value: object) -> StartWhen:
+    """Accept a `StartWhen`."""
+    if not isinstance(value, StartWhen):
+        raise ConfigError(owner, field, value, "must be a StartWhen, such as StartWhen.CONNECTED")
+    return value

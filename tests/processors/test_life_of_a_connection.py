@@ -1,0 +1,936 @@
+"""What a connection is made of: its one task, its body, its spawned tasks; how it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from chronopype_mp import PermanentFailure, RetryAfter
+from chronopype_mp.core.backoff import BackoffPolicy
+from chronopype_mp.exceptions import ConfigError
+from chronopype_mp.processors import NetworkStatus, StartWhen, hooks
+from chronopype_mp.testing import ManualClock
+from tests.processors.line import CONNECTED, NOT_CONNECTED, Line, hang
+from tests.waiting import run, turns
+
+TAKEN_DOWN = ["on_disconnected", "stop"]
+
+
+class Bang(BaseException):
+    """An exception that is no `Exception`."""
+
+
+class Body(Line):
+    """Has a body, which the test ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bodies: list[asyncio.Future[None]] = []
+        self.check_network_interval = 3600.0
+
+    async def run_network(self) -> None:
+        self.note("run")
+        self.bodies.append(asyncio.get_running_loop().create_future())
+        try:
+            await self.bodies[-1]
+        finally:
+            self.note("run ended")
+
+    @property
+    def hooks(self) -> list[str]:
+        """What was called, without the checks."""
+        return [call for call in self.calls if call != "check"]
+
+    async def until_running(self, times: int = 1) -> None:
+        await self.until(lambda: self.calls.count("run") == times)
+        await turns()
+        assert self.wants_ticks
+
+
+# One task
+
+
+def test_start_run_and_stop_of_a_connection_run_in_one_task() -> None:
+    class Noting(Body):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tasks: list[tuple[str, asyncio.Task[object] | None]] = []
+
+        def note(self, call: str) -> None:
+            self.tasks.append((call, asyncio.current_task()))
+            super().note(call)
+
+    async def scenario() -> None:
+        line = Noting()
+        line.start(1.0)
+        await line.until_running()
+        line.connection_lost()
+        await line.until_running(2)
+        await line.end()
+        own = [task for call, task in line.tasks if call in ("start", "run", "run ended", "stop")]
+        first, second = own[:4], own[4:]
+        assert len(set(first)) == len(set(second)) == 1
+        assert first[0] is not second[0]
+
+    run(scenario())
+
+
+def test_a_context_entered_in_start_network_can_be_left_in_stop_network() -> None:
+    """A task group cancels the task that entered it when one of its tasks fails."""
+
+    class Grouped(Line):
+        group: asyncio.TaskGroup
+
+        async def start_network(self) -> None:
+            await super().start_network()
+            self.group = await asyncio.TaskGroup().__aenter__()
+            if self.calls.count("start") == 1:
+                self.group.create_task(self.fail())
+
+        async def fail(self) -> None:
+            await self.until(lambda: self.wants_ticks)
+            raise ConnectionResetError("gone")
+
+        async def stop_network(self) -> None:
+            await super().stop_network()
+            await self.group.__aexit__(None, None, None)
+
+    async def scenario() -> None:
+        line = Grouped()
+        line.check_network_interval = 3600.0
+        line.start(1.0)
+        await line.until_ready()
+        line.board.notify()
+        await line.until(lambda: line.calls.count("on_connected") == 2)
+        assert "cancelled from within" in line.reasons[3]
+        ((hook, error), (second, group)) = line.failures
+        assert (hook, second) == ("run_network", "stop_network")
+        assert "cancelled" in str(error)
+        assert isinstance(group, ExceptionGroup)
+        await line.end()
+
+    run(scenario())
+
+
+def test_what_start_network_sets_in_the_context_is_seen_by_all_that_follows() -> None:
+    session: contextvars.ContextVar[int] = contextvars.ContextVar("session")
+
+    class Contextual(Body):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[tuple[str, int]] = []
+
+        def note(self, call: str) -> None:
+            self.seen.append((call, session.get(0)))
+            super().note(call)
+
+        async def start_network(self) -> None:
+            await super().start_network()
+            session.set(self.calls.count("start"))
+
+    async def scenario() -> None:
+        line = Contextual()
+        line.start(1.0)
+        await line.until_running()
+        assert line._tick_context is not None
+        assert line._tick_context[session] == 1
+        assert line.seen == [
+            ("check", 0),
+            ("start", 0),
+            ("check", 1),
+            ("on_connected", 1),
+            ("run", 1),
+        ]
+        line.connection_lost()
+        await line.until_running(2)
+        assert line._tick_context[session] == 2
+        assert line.seen[5:8] == [("run ended", 1), ("on_disconnected", 1), ("stop", 1)]
+        assert line.seen[8:10] == [("check", 0), ("start", 0)]
+        await line.end()
+        assert line._tick_context is None
+
+    run(scenario())
+
+
+# The body
+
+
+def test_the_body_runs_while_connected_and_has_ended_before_the_network_is_stopped() -> None:
+    async def scenario() -> None:
+        line = Body()
+        line.start(1.0)
+        await line.until_running()
+        line.check_now()
+        await line.until(lambda: line.calls.count("check") == 3)
+        await turns()
+        await line.end()
+        assert line.hooks == ["start", "on_connected", "run", "run ended", *TAKEN_DOWN]
+        assert not line.failures
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (None, "run_network returned"),
+        (ConnectionResetError("gone"), "run_network: ConnectionResetError: gone"),
+        (KeyError("price"), "run_network: KeyError: 'price'"),
+        (Bang("panic"), "run_network: Bang: panic"),
+    ],
+)
+def test_the_end_of_the_body_is_the_loss_of_the_connection(
+    error: BaseException | None, reason: str
+) -> None:
+    async def scenario() -> None:
+        line = Body()
+        line.start(1.0)
+        await line.until_running()
+        if error is None:
+            line.bodies[0].set_result(None)
+        else:
+            line.bodies[0].set_exception(error)
+        await line.until_running(2)
+        assert line.hooks[3:5] == ["run ended", "on_disconnected"]
+        assert line.statuses[3:5] == [NetworkStatus.DISCONNECTING, NOT_CONNECTED]
+        assert line.reasons[3:5] == [reason, reason]
+        assert line.failures == ([] if error is None else [("run_network", error)])
+        assert [report.expected for report in line.reports] == (
+            [] if error is None else [isinstance(error, OSError)]
+        )
+        await line.end()
+
+    run(scenario())
+
+
+def test_a_body_that_is_cancelled_from_within_is_a_loss() -> None:
+    async def scenario() -> None:
+        line = Body()
+        line.start(1.0)
+        await line.until_running()
+        line.bodies[0].cancel()
+        await line.until_running(2)
+        ((hook, error),) = line.failures
+        assert hook == "run_network"
+        assert "cancelled from within" in str(error)
+        await line.end()
+
+    run(scenario())
+
+
+def test_a_body_that_swallows_its_cancellation_is_stuck_and_the_network_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hooks, "CANCEL_GRACE", 0.02)
+
+    class Stubborn(Body):
+        stop_network_timeout = 0.05
+
+        async def run_network(self) -> None:
+            self.note("run")
+            while not self.let_go.is_set():
+                try:
+                    await self.let_go.wait()
+                except asyncio.CancelledError:
+                    self.note("swallowed")
+
+    async def scenario() -> None:
+        line = Stubborn()
+        line.let_go = asyncio.Event()  # type: ignore[attr-defined]
+        line.start(1.0)
+        await line.until(lambda: "run" in line.calls)
+        line.connection_lost("gone")
+        await line.until(lambda: bool(line.stuck))
+        assert line.stuck == ["run_network"]
+        await line.until(lambda: "stop" in line.calls)
+        assert line.calls.count("swallowed") == 2
+        line.let_go.set()  # type: ignore[attr-defined]
+        await line.end()
+
+    run(scenario())
+
+
+# Spawned tasks
+
+
+class Spawning(Body):
+    """Spawns a task in its start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.results: list[asyncio.Future[None]] = []
+        self.spawned: list[asyncio.Task[None]] = []
+
+    async def read(self) -> None:
+        self.results.append(asyncio.get_running_loop().create_future())
+        try:
+            await self.results[-1]
+        finally:
+            self.note("task ended")
+
+    async def start_network(self) -> None:
+        await super().start_network()
+        self.spawned.append(self.spawn(self.read(), "reader"))
+
+
+@pytest.mark.parametrize("error", [KeyError("price"), ConnectionResetError(), Bang()])
+def test_what_a_spawned_task_raises_is_reported_and_the_loss_of_the_connection(
+    error: BaseException,
+) -> None:
+    async def scenario() -> None:
+        line = Spawning()
+        line.start(1.0)
+        await line.until_running()
+        line.results[0].set_exception(error)
+        await line.until_running(2)
+        assert line.failures == [("task reader", error)]
+        assert line.reasons[3].startswith(f"task reader: {type(error).__name__}")
+        await line.end()
+
+    run(scenario())
+
+
+def test_a_spawned_task_may_return_or_be_cancelled_by_who_has_it() -> None:
+    async def scenario() -> None:
+        line = Spawning()
+        line.start(1.0)
+        await line.until_running()
+        line.results[0].set_result(None)
+        task = line.spawn(line.read(), "another")
+        await turns()
+        task.cancel()
+        await turns()
+        assert line.network_status is CONNECTED
+        assert not line.failures
+        await line.end()
+
+    run(scenario())
+
+
+def test_a_spawned_task_that_is_cancelled_from_within_does_not_end_unseen() -> None:
+    async def scenario() -> None:
+        line = Spawning()
+        line.start(1.0)
+        await line.until_running()
+        line.results[0].cancel()
+        await line.until_running(2)
+        assert line.failures[0][0] == "task reader"
+        await line.end()
+
+    run(scenario())
+
+
+def test_a_spawned_task_is_cancelled_before_the_network_is_stopped() -> None:
+    async def scenario() -> None:
+        line = Spawning()
+        line.start(1.0)
+        await line.until_running()
+        await line.end()
+        assert set(line.hooks[3:5]) == {"run ended", "task ended"}
+        assert line.hooks[5:] == TAKEN_DOWN
+        assert line.spawned[0].cancelled()
+
+    run(scenario())
+
+
+def test_a_spawned_task_that_fails_while_the_network_starts_makes_the_start_vain() -> None:
+    class Hanging(Body):
+        async def start_network(self) -> None:
+            await super().start_network()
+            if self.calls.count("start") == 1:
+                self.spawn(self.fail(), "login")
+                await hang()
+
+        async def fail(self) -> None:
+            raise KeyError("token")
+
+    async def scenario() -> None:
+        line = Hanging()
+        line.start(1.0)
+        await line.until_running()
+        assert line.hooks == ["start", "stop", "start", "on_connected", "run"]
+        assert line.failures[0][0] == "task login"
+        await line.end()
+
+    run(scenario())
+
+
+def test_a_task_needs_a_connection_and_the_event_loop() -> None:
+    async def scenario() -> None:
+        line = Spawning()
+        with pytest.raises(RuntimeError, match="needs a connection; call it in start_network"):
+            line.spawn(line.read())
+        line.start(1.0)
+        await line.until_running()
+        with pytest.raises(TypeError, match=r"pass a coroutine"):
+            line.spawn(line.read)  # type: ignore[arg-type]
+        with pytest.raises(RuntimeError, match="read: must be called in the worker's event loop"):
+            await asyncio.to_thread(lambda: line.spawn(line.read()))
+        line.stop()
+        with pytest.raises(RuntimeError, match="read: there is no connection"):
+            line.spawn(line.read())
+        await line.await_cleanup()
+
+    run(scenario())
+
+
+# Losses and checks from anywhere
+
+
+def from_a_thread(call: Callable[[], None]) -> None:
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("caller", [lambda call: call(), from_a_thread])
+@pytest.mark.parametrize("during", ["check", "start", "on_connected", "run"])
+def test_a_loss_is_never_forgotten_because_a_hook_runs(
+    during: str, caller: Callable[[Callable[[], None]], None]
+) -> None:
+    class Losing(Body):
+        lost = False
+
+        def note(self, call: str) -> None:
+            super().note(call)
+            if call == during and not self.lost and (call != "check" or self.client is not None):
+                self.lost = True
+                caller(lambda: self.connection_lost("the reader saw it"))
+
+    async def scenario() -> None:
+        line = Losing()
+        line.start(1.0)
+        await line.until(lambda: line.calls.count("stop") == 1)
+        await line.until_running(2 if during == "run" else 1)
+        assert "the reader saw it" in line.reasons
+        assert line.hooks.count("start") == 2
+        assert not line.failures
+        await line.end()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("during", TAKEN_DOWN)
+def test_a_loss_while_the_connection_is_taken_down_changes_nothing(during: str) -> None:
+    class Losing(Body):
+        def note(self, call: str) -> None:
+            super().note(call)
+            if call == during:
+                self.connection_lost("late")
+
+    async def scenario() -> None:
+        line = Losing()
+        line.start(1.0)
+        await line.until_running()
+        line.connection_lost("first")
+        await line.until_running(2)
+        assert "late" not in line.reasons
+        assert line.hooks.count("stop") == 1
+        await line.end()
+
+    run(scenario())
+
+
+def test_the_first_attempt_after_a_loss_waits_for_the_backoff_and_no_longer() -> None:
+    class Slow(Body):
+        network_backoff = BackoffPolicy(minimum=2.0, jitter=0.0)
+
+        async def stop_network(self) -> None:
+            await super().stop_network()
+            self._timing.advance(1.5)  # type: ignore[attr-defined]
+
+    async def scenario() -> None:
+        line = Slow()
+        line._timing = clock = ManualClock()
+        line.start(1.0)
+        await line.until_running()
+        line.connection_lost()
+        await line.until(lambda: line.network_status is NOT_CONNECTED)
+        await turns()
+        checks = line.calls.count("check")
+        clock.advance(0.25)
+        await turns()
+        assert line.calls.count("check") == checks
+        clock.advance(0.25)
+        await line.until_running(2)
+        await line.end()
+
+    run(scenario())
+
+
+def test_a_check_can_be_asked_for_from_anywhere_and_comes_after_the_one_under_way() -> None:
+    class Asking(Body):
+        def note(self, call: str) -> None:
+            super().note(call)
+            if self.calls.count("check") == 3 and call == "check":
+                self.check_now()
+
+    async def scenario() -> None:
+        line = Asking()
+        line.start(1.0)
+        await line.until_running()
+        await asyncio.to_thread(line.check_now)
+        await line.until(lambda: line.calls.count("check") == 4)
+        await turns()
+        assert line.calls.count("check") == 4
+        await line.end()
+
+    run(scenario())
+
+
+def test_before_the_start_and_after_the_end_there_is_nothing_to_lose() -> None:
+    async def scenario() -> None:
+        line = Body()
+        line.connection_lost()
+        line.check_now()
+        line.heard()
+        line.start(1.0)
+        await line.until_running()
+        await line.end()
+        line.connection_lost()
+        line.check_now()
+        assert line.network_status is NetworkStatus.STOPPED
+
+    run(scenario())
+
+
+def test_a_reason_is_a_text_or_an_exception_and_not_endless() -> None:
+    async def scenario() -> None:
+        line = Body()
+        line.start(1.0)
+        await line.until_running()
+        with pytest.raises(TypeError, match=r"connection_lost\(5\): the reason must be a str"):
+            line.connection_lost(5)  # type: ignore[arg-type]
+        line.connection_lost("x" * 100_000)
+        await line.until_running(2)
+        assert "more characters" in line.reasons[3]
+        assert len(line.reasons[3]) < 1100
+        await line.end()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("call", ["connection_lost", "check_now", "heard"])
+def test_the_owners_object_has_no_connection_to_report_on(call: str) -> None:
+    line = Line()
+    line._mirror = object()  # type: ignore[assignment]
+    with pytest.raises(RuntimeError, match=rf"Line\.{call}\(\) works in the worker only"):
+        getattr(line, call)()
+
+
+# When to try again
+
+
+def failing_in(hook: str, error: BaseException) -> type[Body]:
+    """Return a class whose hook fails at its first call."""
+
+    class Failing(Body):
+        def note(self, call: str) -> None:
+            super().note(call)
+            if call == hook and self.calls.count(call) == 1:
+                raise error
+
+    return Failing
+
+
+HOOKS = ["check", "start", "on_connected", "run"]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_retry_after_is_waited_for_exactly_and_shown(hook: str) -> None:
+    async def scenario() -> None:
+        line = failing_in(hook, RetryAfter(6, "too many requests"))()
+        line._timing = clock = ManualClock()
+        line.start(1.0)
+        await line.until(lambda: bool(line.reports))
+        await turns()
+        (report,) = line.reports
+        assert report.expected
+        assert report.next_attempt == clock.wall() + 6.0
+        assert line.network_status is NOT_CONNECTED
+        assert line.reasons[-1].endswith("RetryAfter: retry after 6 s: too many requests")
+        count = len(line.calls)
+        clock.advance(5.99)
+        line.check_network_interval = 0.1
+        line.check_now()
+        line.pause()
+        line.resume()
+        await turns()
+        assert len(line.calls) == count, "an attempt during the ban"
+        clock.advance(0.01)
+        await line.until(lambda: line.network_status is CONNECTED)
+        await line.end()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_after_a_permanent_failure_nothing_is_tried_until_a_reconnect(hook: str) -> None:
+    async def scenario() -> None:
+        line = failing_in(hook, PermanentFailure("401 wrong key"))()
+        line._timing = clock = ManualClock()
+        line.start(1.0)
+        await line.until(lambda: line.network_status is NetworkStatus.ERROR)
+        await turns()
+        assert line.calls[-1] == "stop"
+        assert line.errors[0].endswith("PermanentFailure: 401 wrong key")
+        assert line.reports[0].next_attempt is None
+        count = len(line.calls)
+        clock.advance(1e6)
+        line.check_now()
+        line.connection_lost("late")
+        await turns()
+        assert len(line.calls) == count
+        assert line._network is not None
+        line._network.reconnect()
+        await line.until(lambda: line.network_status is CONNECTED)
+        await line.end()
+
+    run(scenario())
+
+
+def test_a_loss_may_be_reported_as_a_ban_or_a_permanent_failure() -> None:
+    async def scenario() -> None:
+        line = Body()
+        line._timing = clock = ManualClock()
+        line.start(1.0)
+        await line.until_running()
+        line.connection_lost(RetryAfter(30.0))
+        await line.until(lambda: line.network_status is NOT_CONNECTED)
+        await turns()
+        clock.advance(30.0)
+        await line.until_running(2)
+        line.connection_lost(PermanentFailure("revoked"))
+        await line.until(lambda: line.network_status is NetworkStatus.ERROR)
+        await line.end()
+
+    run(scenario())
+
+
+def test_a_permanent_failure_is_tried_again_after_its_time_if_there_is_one() -> None:
+    class Again(failing_in("start", PermanentFailure("maintenance"))):  # type: ignore[misc]
+        retry_permanent_after = 3600.0
+
+    async def scenario() -> None:
+        line = Again()
+        line._timing = clock = ManualClock()
+        line.start(1.0)
+        await line.until(lambda: line.network_status is NetworkStatus.ERROR)
+        await turns()
+        clock.advance(3600.0)
+        await line.until_running()
+        await line.end()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "6", None, True])
+def test_a_retry_after_needs_a_number_of_seconds(seconds: float) -> None:
+    with pytest.raises(ConfigError, match=r"RetryAfter\.seconds = .*number of seconds"):
+        RetryAfter(seconds)
+
+
+def test_a_reconnect_takes_the_connection_down_and_makes_it_again_at_once() -> None:
+    class Patient(Body):
+        network_backoff = BackoffPolicy(minimum=3600.0, maximum=3600.0)
+
+    async def scenario() -> None:
+        line = Patient()
+        line.start(1.0)
+        await line.until_running()
+        assert line._network is not None
+        line._network.reconnect()
+        await line.until_running(2)
+        assert line.reasons[3] == "reconnect requested"
+        await line.end()
+
+    run(scenario())
+
+
+# Expected errors
+
+
+class ClientError(Exception):
+    """A client library's own error."""
+
+
+def translated() -> None:
+    try:
+        raise ConnectionRefusedError("nobody there")
+    except OSError as error:
+        raise ClientError("cannot connect") from error
+
+
+def translated_silently() -> None:
+    try:
+        raise ConnectionRefusedError("nobody there")
+    except OSError:
+        raise ClientError("cannot connect") from None
+
+
+def mistaken() -> None:
+    try:
+        raise ConnectionRefusedError("nobody there")
+    except OSError:
+        {}["price"]
+
+
+def own() -> None:
+    raise ClientError("cannot connect")
+
+
+@pytest.mark.parametrize("hook", ["check", "start"])
+@pytest.mark.parametrize(
+    ("fail", "is_expected"),
+    [(translated, True), (translated_silently, True), (mistaken, False), (own, False)],
+)
+def test_an_error_that_networks_have_costs_a_backoff_and_no_traceback(
+    fail: Callable[[], None], is_expected: bool, hook: str
+) -> None:
+    class Failing(Body):
+        start_network_when = StartWhen.CONNECTED
+
+        def note(self, call: str) -> None:
+            super().note(call)
+            if call == hook and self.calls.count(call) == 1:
+                fail()
+
+        async def check_network(self) -> NetworkStatus:
+            self.note("check")
+            return CONNECTED
+
+    async def scenario() -> None:
+        line = Failing()
+        line._timing = ManualClock()
+        line.start(1.0)
+        await line.until(lambda: bool(line.reports))
+        await turns()
+        (report,) = line.reports
+        assert report.expected is is_expected
+        assert line.network_status is (NOT_CONNECTED if is_expected else NetworkStatus.ERROR)
+        assert report.next_attempt is not None
+        wait = report.next_attempt - line._timing.wall()
+        assert wait == pytest.approx(0.01 if is_expected else 60.0)
+        await line.end()
+
+    run(scenario())
+
+
+def test_a_processor_names_the_errors_that_its_client_has() -> None:
+    class Named(failing_in("start", ClientError("cannot connect"))):  # type: ignore[misc]
+        expected_errors = (ClientError,)
+
+    async def scenario() -> None:
+        line = Named()
+        line.start(1.0)
+        await line.until_running()
+        assert line.reports[0].expected
+        await line.end()
+
+    run(scenario())
+
+
+# Connections that do not hold, and silent ones
+
+
+def test_a_server_that_accepts_and_drops_is_not_hammered() -> None:
+    class Flapping(Body):
+        network_backoff = BackoffPolicy(minimum=1.0, jitter=0.0)
+        stable_after = 10.0
+
+        async def run_network(self) -> None:
+            self.note("run")
+            self._timing.advance(self.holds)  # type: ignore[attr-defined]
+
+    async def scenario() -> None:
+        line = Flapping()
+        line._timing = clock = ManualClock()
+        line.holds = 0.5  # type: ignore[attr-defined]
+        line.start(1.0)
+        waits = []
+        for times in range(1, 6):
+            await line.until(lambda times=times: line.calls.count("stop") == times)
+            await turns()
+            assert line._network is not None
+            due = line._network.connection.next_attempt
+            assert due is not None
+            waits.append(due - clock.monotonic())
+            if times == 3:
+                line.holds = 10.0  # type: ignore[attr-defined]
+            clock.advance(waits[-1])
+        assert waits == pytest.approx([1.0, 2.0, 4.0, 1.0, 1.0])
+        await line.end()
+
+    run(scenario())
+
+
+def test_a_connection_that_is_silent_for_too_long_is_lost() -> None:
+    class Silent(Body):
+        stale_after = 30.0
+
+    async def scenario() -> None:
+        line = Silent()
+        line._timing = clock = ManualClock()
+        line.start(1.0)
+        await line.until_running()
+        clock.advance(20.0)
+        await asyncio.to_thread(line.heard)
+        clock.advance(20.0)
+        await turns()
+        assert line.network_status is CONNECTED
+        clock.advance(10.0)
+        await line.until(lambda: line.network_status is not CONNECTED)
+        assert line.reasons[3] == "silent for 30 s"
+        await line.end()
+
+    run(scenario())
+
+
+# Callbacks
+
+
+def test_on_connected_and_on_disconnected_may_be_coroutine_functions() -> None:
+    class Subscribing(Body):
+        async def on_connected(self) -> None:  # type: ignore[override]
+            await asyncio.sleep(0)  # yields
+            self.note("subscribed")
+
+        async def on_disconnected(self) -> None:  # type: ignore[override]
+            await asyncio.sleep(0)  # yields
+            self.note("unsubscribed")
+
+    async def scenario() -> None:
+        line = Subscribing()
+        line.start(1.0)
+        await line.until_running()
+        await line.end()
+        assert line.hooks == ["start", "subscribed", "run", "run ended", "unsubscribed", "stop"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("hook", ["on_connected", "on_disconnected"])
+def test_a_callback_that_hangs_is_bounded(hook: str) -> None:
+    class Hanging(Body):
+        start_network_timeout = 0.05
+        stop_network_timeout = 0.05
+
+    async def hanging() -> None:
+        await hang()
+
+    async def scenario() -> None:
+        line = Hanging()
+        works = getattr(line, hook)
+
+        def once() -> Awaitable[None]:
+            setattr(line, hook, works)
+            return hanging()
+
+        setattr(line, hook, once)
+        line.start(1.0)
+        if hook == "on_disconnected":
+            await line.until_running()
+            line.connection_lost()
+        await line.until_running(1 if hook == "on_connected" else 2)
+        assert [failed for failed, _ in line.failures] == [hook]
+        await line.end()
+
+    run(scenario())
+
+
+def test_every_change_has_a_reason() -> None:
+    async def scenario() -> None:
+        line = Body()
+        line.start(1.0)
+        await line.until_running()
+        await line.end()
+        assert line.reasons == [
+            "started",
+            "attempt 1",
+            "check_network() returned CONNECTED",
+            "stop requested",
+            "stopped",
+        ]
+
+    run(scenario())
+
+
+# Settings
+
+
+class Mixin:
+    check_network_interval = 0.5
+
+
+def test_class_attributes_work_like_the_other_settings() -> None:
+    class Own(Line):
+        check_network_interval = 0.01
+        stale_after: float | None = 5
+
+    class Mixed(Mixin, Line):  # type: ignore[misc]
+        pass
+
+    class Further(Own):
+        pass
+
+    assert (Own().check_network_interval, Own.check_network_interval) == (0.1, 0.1)
+    assert (Further().check_network_interval, Further().stale_after) == (0.1, 5.0)
+    assert (Mixed().check_network_interval, Line().check_network_interval) == (0.5, 10.0)
+    line = Mixed()
+    line.check_network_interval = 0.01
+    assert line.check_network_interval == 0.1
+    with pytest.raises(ConfigError, match=r"Mixed\.stale_after = -1: must be above 0"):
+        line.stale_after = -1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("check_network_interval", "1"),
+        ("check_network_timeout", None),
+        ("network_error_wait_time", True),
+        ("network_backoff", 5.0),
+        ("expected_errors", ("OSError",)),
+        ("expected_errors", BaseException),
+        ("stable_after", -1.0),
+        ("stale_after", 0.0),
+        ("retry_permanent_after", "never"),
+        ("start_network_timeout", 0),
+        ("stop_network_timeout", None),
+        ("start_network_when", "needed"),
+    ],
+)
+def test_an_invalid_setting_is_refused_where_it_is_made(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"Wrong\.{name} = "):
+        type("Wrong", (Line,), {name: value})
+    with pytest.raises(ConfigError, match=rf"Line\.{name} = "):
+        setattr(Line(), name, value)
+
+
+def test_a_setting_that_cannot_travel_is_refused_once_the_processor_is_in_a_clock() -> None:
+    line = Line()
+    line._mirror = object()  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match=r"Line\.expected_errors = .*before add_processor"):
+        line.expected_errors = (KeyError,)
+
+
+def test_a_backoff_that_is_set_at_run_time_takes_effect() -> None:
+    class Slowing(failing_in("start", ConnectionRefusedError())):  # type: ignore[misc]
+        def note(self, call: str) -> None:
+            if call == "start":
+                self.network_backoff = BackoffPolicy(minimum=50.0, jitter=0.0)
+            super().note(call)
+
+    async def scenario() -> None:
+        line = Slowing()
+        line._timing = clock = ManualClock()
+        line.start(1.0)
+        await line.until(lambda: bool(line.reports))
+        assert line.reports[0].next_attempt == clock.wall() + 50.0
+        await line.end()
+
+    run(scenario())
