@@ -8,10 +8,10 @@ import msgspec
 
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.histogram import Histogram
-from chronopype_mp.core.messages import Rehearse
+from chronopype_mp.core.messages import Reconnect, Rehearse
 from chronopype_mp.core.worker_events import WorkerDied, WorkerStatus
 from chronopype_mp.exceptions import WorkerError
-from chronopype_mp.processors import ProcessorState
+from chronopype_mp.processors import NetworkProcessor, ProcessorState
 
 if TYPE_CHECKING:
     from chronopype_mp.coordinator.coordinator import Coordinator
@@ -107,6 +107,19 @@ class WorkerHandle:
         return self._record.network_status
 
     @property
+    def network_reason(self) -> str | None:
+        """Why the network status is what it is; None before the first report."""
+        return self._record.snapshot.network_reason
+
+    @property
+    def next_attempt(self) -> float | None:
+        """When the next attempt to connect is due, wall clock in seconds.
+
+        None if one runs, or none is planned.
+        """
+        return self._record.snapshot.next_attempt
+
+    @property
     def restarts(self) -> int:
         """Processes started after the first."""
         view = self._view()
@@ -172,6 +185,25 @@ class WorkerHandle:
             WorkerError: it was stopped, removed or quarantined, or its clock is not entered.
         """
         await self._running("restart").restart(self.name)
+
+    def reconnect(self) -> None:
+        """Have the processor's connection made anew, now.
+
+        A connection is given up first. A wait for the next attempt ends, also one that a server
+        asked for and that after a `PermanentFailure`. An attempt under way goes on. A worker that
+        has no process yet, or a new one, connects by itself.
+
+        Raises:
+            WorkerError: it was stopped, removed or quarantined, it is not a `NetworkProcessor`, or
+                its clock is not entered.
+        """
+        coordinator = self._running("reconnect")
+        original = self._record.original
+        if original is not None and not isinstance(original, NetworkProcessor):
+            raise WorkerError(self.name, "reconnect() needs a NetworkProcessor")
+        if self.status in (WorkerStatus.STOPPING, WorkerStatus.STOPPED, WorkerStatus.QUARANTINED):
+            raise WorkerError(self.name, f"reconnect() of a worker that is {self.status.name}")
+        coordinator.order(self._record, Reconnect())
 
     def _output_lines(self) -> int:
         incarnation = self._record.incarnation

@@ -14,15 +14,17 @@ from chronopype_mp.core.histogram import Histogram
 from chronopype_mp.core.policy import Supervision
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.worker_events import (
+    NetworkChanged,
+    ProcessorFailed,
     WorkerBackingOff,
     WorkerDied,
     WorkerQuarantined,
     WorkerStarting,
     WorkerStatus,
 )
-from chronopype_mp.exceptions import WorkerError
+from chronopype_mp.exceptions import PermanentFailure, RetryAfter, WorkerError
 from chronopype_mp.processors import ProcessorState
-from tests.clocks.bench import WALL, Bench, Scribe, alive
+from tests.clocks.bench import WALL, Bench, Network, Scribe, alive
 from tests.waiting import run, turns
 
 NO_RESTARTS = Supervision(budget=RestartBudget(max_restarts=0))
@@ -232,5 +234,72 @@ def test_the_handle_outlives_the_clock_and_keeps_its_figures() -> None:
         bench.clock.remove_processor(handle)
         assert handle.statistics() == statistics
         await handle.wait_stopped()
+
+    run(scenario())
+
+
+class Failing(Network):
+    """Connects at the second start; the first one raises ``error``."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error: Exception | None = error
+        self.answer = NetworkStatus.NOT_CONNECTED
+
+    async def start_network(self) -> None:
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        self.answer = NetworkStatus.CONNECTED
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "waits"),
+    [
+        (PermanentFailure("401 wrong key"), NetworkStatus.ERROR, False),
+        (RetryAfter(3600, "maintenance"), NetworkStatus.NOT_CONNECTED, True),
+    ],
+)
+def test_it_shows_why_there_is_no_connection_and_can_ask_for_one(
+    error: Exception, status: NetworkStatus, waits: bool
+) -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        handle = bench.clock.add_processor(Failing(error))
+        assert (handle.network_reason, handle.next_attempt) == (None, None)
+        async with bench.clock:
+            reason = f"start_network: {type(error).__name__}: {error}"
+            change = await bench.events.wait_for(NetworkChanged, after=status, reason=reason)
+            assert (handle.network_reason, handle.next_attempt) == (reason, change.next_attempt)
+            assert (change.next_attempt is not None) is waits
+            failed = await bench.events.wait_for(ProcessorFailed)
+            assert (failed.hook, failed.traceback) == ("start_network", "")
+            assert (failed.next_attempt is not None) is waits
+            handle.reconnect()
+            await bench.events.wait_for(NetworkChanged, after=NetworkStatus.CONNECTED)
+            assert handle.network_reason == "check_network() returned CONNECTED"
+            handle.reconnect()
+            await bench.events.wait_for(NetworkChanged, reason="reconnect requested", count=2)
+        assert handle.network_reason == "stopped"
+
+    run(scenario())
+
+
+def test_a_reconnect_needs_a_worker_that_may_connect() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        scribe = bench.clock.add_processor(Scribe(), name="a")
+        network = bench.clock.add_processor(Network(), name="b")
+        with pytest.raises(
+            WorkerError, match=r"worker 'b': reconnect\(\) needs a worker of a clock"
+        ):
+            network.reconnect()
+        async with bench.clock:
+            network.reconnect()
+            with pytest.raises(WorkerError, match=r"'a': reconnect\(\) needs a NetworkProcessor"):
+                scribe.reconnect()
+            bench.clock.remove_processor(network)
+            with pytest.raises(WorkerError, match="'b'"):
+                network.reconnect()
 
     run(scenario())
