@@ -72,6 +72,11 @@ class Supervision(Settings, frozen=True):
         stop_grace: from the request to stop to the end of the process; then it is killed.
         start_network_timeout, stop_network_timeout: timeouts of these hooks of a
             `NetworkProcessor`; None keeps those of its class.
+        max_downtime: a `NetworkProcessor` that tries to connect in vain for longer gets a new
+            process; None: never. Waits that a server asked for (`RetryAfter`), permanent failures
+            and pauses do not count. The restart is not charged to the budget.
+        max_check_timeouts: the same after so many timeouts of ``check_network`` in a row. Blocking
+            calls in ``asyncio.to_thread`` that hang use up the threads of the process.
         limits: what the worker may use.
         resources: priority, cores and resource limits of its process.
 
@@ -90,6 +95,8 @@ class Supervision(Settings, frozen=True):
     stop_grace: float = 10.0
     start_network_timeout: float | None = None
     stop_network_timeout: float | None = None
+    max_downtime: float | None = None
+    max_check_timeouts: int | None = None
     limits: Limits = Limits()
     resources: Resources = Resources()
 
@@ -113,9 +120,16 @@ class Supervision(Settings, frozen=True):
         at_least(owner, "loop_stall_timeout", self.loop_stall_timeout, 0.2)
         at_least(owner, "stop_grace", self.stop_grace, 0.0)
         at_least(owner, "healthy_after", self.healthy_after, 0.0)
-        for name in ("probation_interval", "start_network_timeout", "stop_network_timeout"):
+        for name in (
+            "probation_interval",
+            "start_network_timeout",
+            "stop_network_timeout",
+            "max_downtime",
+        ):
             if getattr(self, name) is not None:
                 positive(owner, name, getattr(self, name))
+        if self.max_check_timeouts is not None:
+            whole(owner, "max_check_timeouts", self.max_check_timeouts, 1)
         for name, kind in (
             ("backoff", BackoffPolicy),
             ("budget", RestartBudget),

@@ -42,7 +42,7 @@ import msgspec
 
 from chronopype_mp.core.limits import Excess, LimitWatch
 from chronopype_mp.core.liveness import Signs, classify
-from chronopype_mp.core.policy import RestartType
+from chronopype_mp.core.policy import RestartType, Supervision
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.stimuli import (
     Action,
@@ -249,7 +249,11 @@ class Supervisor:
         w.probing = False
         w.deadline = now + w.policy.loop_stall_timeout
         assert w.limits is not None
-        excess = w.limits.expired(now) or w.limits.sample(now, stimulus.rss, stimulus.cpu)
+        excess = (
+            w.limits.expired(now)
+            or w.limits.sample(now, stimulus.rss, stimulus.cpu)
+            or _network_excess(w.policy, stimulus)
+        )
         if excess is not None:
             self._exceeded(w, excess, now)
 
@@ -572,6 +576,21 @@ class Supervisor:
             self._go_on(restart, now)  # once the last has ended
         else:
             self._start_together(restart, now)
+
+
+def _network_excess(policy: Supervision, beat: BeatReceived) -> Excess | None:
+    """Return why a worker needs a new process to connect.
+
+    The server may be what is down, so the restart is not charged.
+    """
+    if policy.max_downtime is not None and beat.downtime > policy.max_downtime:
+        detail = f"not connected for {beat.downtime:.1f} s, max_downtime = {policy.max_downtime:g}"
+        return Excess(detail=detail, charged=False)
+    limit = policy.max_check_timeouts
+    if limit is not None and beat.check_timeouts >= limit:
+        detail = f"{beat.check_timeouts} checks timed out in a row, max_check_timeouts = {limit}"
+        return Excess(detail=detail, charged=False)
+    return None
 
 
 def _needs_asking(probed: Probed) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from chronopype_mp.core.backoff import BackoffPolicy
@@ -397,6 +399,48 @@ def test_a_limit_exceeded_restarts_the_worker_in_order_with_the_reason() -> None
     assert death.reason is DeathReason.LIMIT_EXCEEDED
     assert death.detail == "RSS of 1,001 bytes is above max_rss = 1,000"
     assert told.actions == [Launch("a", 2)]
+
+
+@pytest.mark.parametrize(
+    ("setting", "within", "beyond", "detail"),
+    [
+        (
+            {"max_downtime": 60.0},
+            {"downtime": 60.0},
+            {"downtime": 60.5},
+            "not connected for 60.5 s, max_downtime = 60",
+        ),
+        (
+            {"max_check_timeouts": 3},
+            {"check_timeouts": 2},
+            {"check_timeouts": 3},
+            "3 checks timed out in a row, max_check_timeouts = 3",
+        ),
+    ],
+)
+def test_a_worker_that_cannot_connect_may_get_a_new_process_which_is_not_charged(
+    setting: dict[str, Any], within: dict[str, Any], beyond: dict[str, Any], detail: str
+) -> None:
+    told = Told(POLICY.model_copy(update={**setting, "budget": RestartBudget(max_restarts=0)}))
+    for incarnation in (1, 2):
+        now = 100.0 * incarnation
+        told.ready(now, incarnation)
+        told.tell(BeatReceived("a", incarnation, **within), now + 1.0)
+        assert told.nothing_happened
+        told.tell(BeatReceived("a", incarnation, **beyond), now + 2.0)
+        assert told.actions == [SendStop("a", incarnation)]
+        told.exited(now + 3.0, incarnation, exitcode=0)
+        death = told.events[0]
+        assert isinstance(death, WorkerDied)
+        assert (death.reason, death.detail) == (DeathReason.LIMIT_EXCEEDED, detail)
+        assert told.actions == [Launch("a", incarnation + 1)]
+
+
+def test_without_those_settings_a_worker_may_be_down_for_ever() -> None:
+    told = Told()
+    told.ready(0.0)
+    told.tell(BeatReceived("a", 1, downtime=1e9, check_timeouts=10**6), 1.0)
+    assert told.nothing_happened
 
 
 def test_the_end_of_a_lifetime_is_not_charged() -> None:
