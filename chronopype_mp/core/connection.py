@@ -51,48 +51,31 @@ import enum
 import math
 import random
 
-import msgspec
-
 from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.checks import at_least, positive
+from chronopype_mp.core.operations import (
+    Check,
+    Failed,
+    NetworkStatus,
+    NotifyConnected,
+    NotifyDisconnected,
+    Operation,
+    Outcome,
+    Returned,
+    Start,
+    Stop,
+    Stopped,
+    TimedOut,
+    Wait,
+)
 from chronopype_mp.core.settings import Settings
 from chronopype_mp.exceptions import ConfigError
 
-__all__ = [
-    "CLOSEST_CHECKS",
-    "Check",
-    "Connection",
-    "ConnectionPolicy",
-    "Failed",
-    "Interrupted",
-    "NetworkStatus",
-    "NotifyConnected",
-    "NotifyDisconnected",
-    "Operation",
-    "Outcome",
-    "Returned",
-    "Start",
-    "StartWhen",
-    "Stop",
-    "Stopped",
-    "TimedOut",
-    "Wait",
-]
+__all__ = ["CLOSEST_CHECKS", "Connection", "ConnectionPolicy", "NetworkStatus", "StartWhen"]
 
 CLOSEST_CHECKS = 0.1
 """Seconds from the beginning of a check to one that `Connection.check_now` asks for: a check that
 asks for another one does not keep the processor busy."""
-
-
-class NetworkStatus(enum.Enum):
-    """How a `NetworkProcessor` stands with its network."""
-
-    STOPPED = 0
-    NOT_CONNECTED = 1
-    CONNECTING = 2
-    CONNECTED = 3
-    DISCONNECTING = 4
-    ERROR = 5
 
 
 class StartWhen(enum.Enum):
@@ -138,74 +121,6 @@ class ConnectionPolicy(Settings, frozen=True):
         for name in ("stale_after", "retry_permanent_after"):
             if getattr(self, name) is not None:
                 positive(owner, name, getattr(self, name))
-
-
-class Check(msgspec.Struct, frozen=True):
-    """Call ``check_network()``; hand back its status."""
-
-
-class Start(msgspec.Struct, frozen=True):
-    """Call ``start_network()``."""
-
-
-class Stop(msgspec.Struct, frozen=True):
-    """Call ``stop_network()``."""
-
-
-class NotifyConnected(msgspec.Struct, frozen=True):
-    """Call ``on_connected()``."""
-
-
-class NotifyDisconnected(msgspec.Struct, frozen=True):
-    """Call ``on_disconnected()``."""
-
-
-class Wait(msgspec.Struct, frozen=True):
-    """Wait until a time, which may be infinite, or until interrupted."""
-
-    until: float
-
-
-class Stopped(msgspec.Struct, frozen=True):
-    """Nothing more to do."""
-
-
-Operation = Check | Start | Stop | NotifyConnected | NotifyDisconnected | Wait | Stopped
-
-
-class Returned(msgspec.Struct, frozen=True):
-    """The operation ended; ``status`` is what a check returned."""
-
-    status: NetworkStatus = NetworkStatus.NOT_CONNECTED
-
-
-class TimedOut(msgspec.Struct, frozen=True):
-    """The operation did not end within its timeout."""
-
-    reason: str = "timed out"
-
-
-class Failed(msgspec.Struct, frozen=True):
-    """The operation raised; or why a connection is lost.
-
-    Attributes:
-        reason: in words.
-        expected: an error that networks have.
-        retry_after: seconds until the next attempt, exactly.
-        permanent: another attempt would fail as well.
-    """
-
-    reason: str = "failed"
-    expected: bool = False
-    retry_after: float | None = None
-    permanent: bool = False
-
-
-class Interrupted(msgspec.Struct, frozen=True):
-    """The operation was given up because a call from outside said so."""
-
-
-Outcome = Returned | TimedOut | Failed | Interrupted
 
 
 class Connection:
@@ -267,10 +182,10 @@ class Connection:
     @property
     def next_attempt(self) -> float | None:
         """When the next attempt is due; None if one runs, or none is planned."""
-        waits = self.waits and self.status is not NetworkStatus.CONNECTED
-        if self.ending or self.paused or not (self.is_down or waits) or self._due == math.inf:
+        if self.ending or self.paused or self.status is NetworkStatus.STOPPED:
             return None
-        return self._due
+        waits = self.waits and self.status is not NetworkStatus.CONNECTED
+        return self._due if (self.is_down or waits) and self._due < math.inf else None
 
     def downtime(self, now: float) -> float:
         """Return for how long it has tried to connect in vain, seconds.

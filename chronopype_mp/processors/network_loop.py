@@ -16,9 +16,10 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from chronopype_mp.core.connection import (
+from chronopype_mp.core.connection import Connection
+from chronopype_mp.core.error_text import LONGEST_REASON, message_of, name_of, shortened
+from chronopype_mp.core.operations import (
     Check,
-    Connection,
     Failed,
     Interrupted,
     NetworkStatus,
@@ -33,7 +34,6 @@ from chronopype_mp.core.connection import (
     TimedOut,
     Wait,
 )
-from chronopype_mp.core.error_text import LONGEST_REASON, message_of, name_of, shortened
 from chronopype_mp.exceptions import PermanentFailure, RetryAfter
 from chronopype_mp.processors import hooks
 from chronopype_mp.processors.connection_task import ConnectionTask

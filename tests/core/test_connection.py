@@ -13,19 +13,21 @@ from hypothesis import strategies as st
 from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.connection import (
     CLOSEST_CHECKS,
-    Check,
     Connection,
     ConnectionPolicy,
+    NetworkStatus,
+    StartWhen,
+)
+from chronopype_mp.core.operations import (
+    Check,
     Failed,
     Interrupted,
-    NetworkStatus,
     NotifyConnected,
     NotifyDisconnected,
     Operation,
     Outcome,
     Returned,
     Start,
-    StartWhen,
     Stop,
     Stopped,
     TimedOut,
@@ -164,6 +166,7 @@ def test_ending_while_connected_runs_the_hook_and_the_stop() -> None:
     assert connection.handle(Failed()) == Stop()
     assert connection.handle(TimedOut()) == Stopped()
     assert connection.status is NetworkStatus.STOPPED
+    assert connection.next_attempt is None
     assert not connection.ending
 
 
