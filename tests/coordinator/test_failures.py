@@ -225,7 +225,16 @@ def test_an_error_of_any_other_type_is_a_plain_one(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "hook", ["check_network", "start_network", "stop_network", "on_connected", "on_disconnected"]
+    "hook",
+    [
+        "check_network",
+        "start_network",
+        "run_network",
+        "stop_network",
+        "on_connected",
+        "on_disconnected",
+        "task reader",
+    ],
 )
 def test_what_fails_in_the_network_loop_is_tried_again_and_no_failure(hook: str) -> None:
     assert failure_of(failed(hook)) is None

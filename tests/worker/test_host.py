@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import math
 from collections.abc import AsyncIterator, Callable
@@ -31,6 +32,7 @@ from chronopype_mp.core.messages import (
     Failure,
     Hello,
     Ready,
+    Reconnect,
     Report,
     Status,
     Stop,
@@ -404,6 +406,35 @@ def test_settings_are_applied_and_acknowledged() -> None:
             await coordinator.wait_for(CommandDone, lambda done: done.id == 1)
             assert processor.check_network_interval == 0.5
             assert processor.check_network_timeout == 5.0, "None leaves the processor's own"
+
+    run(scenario())
+
+
+def test_every_network_setting_may_come_from_the_owner() -> None:
+    class Patient(Feed):
+        stale_after = 5.0
+
+    settings = WorkerSettings(
+        check_network_interval=0.5,
+        start_network_timeout=4.0,
+        network_backoff=BackoffPolicy(minimum=3.0),
+        stable_after=0.0,
+        stale_after=math.inf,
+        retry_permanent_after=60.0,
+    )
+
+    async def scenario() -> None:
+        processor = Patient()
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome()
+            coordinator.command(Configure(incarnation=2, id=1, settings=settings))
+            await coordinator.wait_for(CommandDone, lambda done: done.id == 1)
+            assert processor.stale_after is None, "infinity stands for None"
+            for name in ("start_network_timeout", "network_backoff", "stable_after"):
+                assert getattr(processor, name) == getattr(settings, name)
+            assert processor.retry_permanent_after == 60.0
+            await coordinator.stop(0)
+        assert processor.stale_after == 5.0
 
     run(scenario())
 
@@ -873,6 +904,105 @@ def test_a_network_hook_that_raises_is_reported_and_shown_as_the_reason_of_the_e
             )
             assert status.error == status.reason == "start_network: LookupError: nobody there"
             assert status.next_attempt is not None
+
+    run(scenario())
+
+
+def test_an_error_that_networks_have_is_reported_without_a_traceback() -> None:
+    class Refused(Feed):
+        async def start_network(self) -> None:
+            raise ConnectionRefusedError("nobody there")
+
+    async def scenario() -> None:
+        async with hosting(Refused()) as coordinator:
+            await coordinator.welcome()
+            failure = await coordinator.wait_for(Failure)
+            assert (failure.hook, failure.traceback) == ("start_network", "")
+            reason = "start_network: ConnectionRefusedError: nobody there"
+            status = await coordinator.wait_for(Status, lambda status: status.reason == reason)
+            assert (status.network, status.error) == (NetworkStatus.NOT_CONNECTED, None)
+            assert status.next_attempt is not None
+
+    run(scenario())
+
+
+def test_beats_say_for_how_long_the_network_is_down_and_how_many_checks_timed_out() -> None:
+    class Hanging(Feed):
+        check_network_timeout = 0.1
+
+        async def check_network(self) -> NetworkStatus:
+            if self.up:
+                return NetworkStatus.CONNECTED
+            return await asyncio.get_running_loop().create_future()
+
+    async def scenario() -> None:
+        feed = Hanging()
+        feed.up = False
+        async with hosting(feed) as coordinator:
+            await coordinator.welcome()
+            await coordinator.wait_for(
+                Beat, lambda beat: beat.downtime > 0.1 and beat.check_timeouts >= 2
+            )
+            feed.up = True
+            await coordinator.wait_for(Status, connected)
+            seen = len(coordinator.got(Beat))
+            beat = await coordinator.wait_for(Beat, count=seen + 1)
+            assert (beat.downtime, beat.check_timeouts) == (0.0, 0)
+            assert beat.reason == "check_network() returned CONNECTED"
+
+    run(scenario())
+
+
+def test_a_reconnect_makes_the_connection_anew() -> None:
+    async def scenario() -> None:
+        feed = Feed()
+        async with hosting(feed) as coordinator:
+            await coordinator.welcome()
+            await coordinator.wait_for(Status, connected)
+            coordinator.command(Reconnect(incarnation=2, id=1))
+            await coordinator.wait_for(Status, connected, count=2)
+            assert feed.calls == ["start_network", "stop_network", "start_network"]
+
+    run(scenario())
+
+
+TRACE: contextvars.ContextVar[str] = contextvars.ContextVar("TRACE", default="none")
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "async"])
+def test_ticks_see_what_start_network_has_set_in_its_context(plain: bool) -> None:
+    class Traced(Feed):
+        async def start_network(self) -> None:
+            await super().start_network()
+            TRACE.set(f"connection {self.calls.count('start_network')}")
+
+        def tick(self, timestamp: float) -> None:
+            self.calls.append(TRACE.get())
+
+        async def ticked(self, timestamp: float) -> None:
+            before = TRACE.get()
+            await asyncio.sleep(0)  # suspends the tick
+            assert TRACE.get() == before
+            self.tick(timestamp)
+
+    async def scenario() -> None:
+        feed = Traced()
+        if not plain:
+            feed.async_tick = feed.ticked  # type: ignore[method-assign]
+        async with hosting(feed) as coordinator:
+            await coordinator.welcome()
+            await coordinator.wait_for(Status, connected)
+            await turns()
+            coordinator.tick(1)
+            await coordinator.run_to(TickAccount(base=0, run=1))
+            coordinator.command(Reconnect(incarnation=2, id=1))
+            await coordinator.wait_for(Status, connected, count=2)
+            await turns()
+            coordinator.tick(2)
+            await coordinator.run_to(TickAccount(base=0, run=2))
+            traces = [call for call in feed.calls if call.startswith("connection")]
+            assert traces == ["connection 1", "connection 2"]
+            assert TRACE.get() == "none"
 
     run(scenario())
 
