@@ -47,9 +47,7 @@ class WebSocketProcessor(NetworkProcessor):
         self.stale_after = stale_after
         self.check_network_interval = check_interval
         self.ws: ClientConnection | None = None
-        self.reader: asyncio.Task[None] | None = None
         self.newest: str | bytes | None = None
-        self.heard_at = 0.0
         self.processed = 0
 
     @classmethod
@@ -58,27 +56,18 @@ class WebSocketProcessor(NetworkProcessor):
         return logging.getLogger(cls.LOGGER_NAME)
 
     async def check_network(self) -> NetworkStatus:
-        """Check whether the connection is open and the feed is not silent."""
-        if self.ws is None or self.ws.state is not State.OPEN:
-            return NetworkStatus.NOT_CONNECTED
-        if asyncio.get_running_loop().time() - self.heard_at > self.stale_after:
-            return NetworkStatus.NOT_CONNECTED
-        return NetworkStatus.CONNECTED
+        """Check whether the connection is open."""
+        is_open = self.ws is not None and self.ws.state is State.OPEN
+        return NetworkStatus.CONNECTED if is_open else NetworkStatus.NOT_CONNECTED
 
     async def start_network(self) -> None:
-        """Connect and start reading. If the server is down, the network loop tries again later."""
+        """Connect. If the server is down, the network loop tries again later."""
         self.ws = await connect(self.url, open_timeout=3.0, close_timeout=1.0)
-        self.heard_at = asyncio.get_running_loop().time()
-        self.reader = asyncio.create_task(self.read(self.ws))
 
     async def stop_network(self) -> None:
         """Close the connection, including after a loss."""
         ws, self.ws = self.ws, None
-        reader, self.reader = self.reader, None
         self.newest = None
-        if reader is not None:
-            reader.cancel()
-            await asyncio.wait({reader})
         if ws is not None:
             await ws.close()
 
@@ -87,12 +76,13 @@ class WebSocketProcessor(NetworkProcessor):
         super().on_connected()
         self.logger().info("WebSocket connected to %s", self.url)
 
-    async def read(self, ws: ClientConnection) -> None:
-        """Keep the newest message until the connection is lost. check_network() detects that."""
+    async def run_network(self) -> None:
+        """Keep the newest message. The connection is lost when this ends."""
+        assert self.ws is not None
         try:
-            async for message in ws:
+            async for message in self.ws:
                 self.newest = message
-                self.heard_at = asyncio.get_running_loop().time()
+                self.heard()
         except ConnectionClosed as error:
             self.logger().info("feed lost: %s", error)
 
