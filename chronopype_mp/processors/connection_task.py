@@ -145,8 +145,9 @@ class ConnectionTask:
         task.uncancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Deal with an end before `close`: cancelled before its first step."""
-        if not self.is_usable:
+        """Deal with an end before `close`: cancelled before its first step, or a hook exits."""
+        is_exit = not task.cancelled() and task.exception() is not None
+        if is_exit or not self.is_usable:
             return
         self.is_usable = False
         job, self._job = self._job, None
