@@ -208,7 +208,8 @@ class NetworkLoop:
             text = shortened(reason or "connection_lost() was called", LONGEST_REASON)
             cause = Failed(text, expected=True)
         else:
-            raise TypeError(f"connection_lost({reason!r}): the reason must be a str or an exception")
+            problem = "the reason must be a str or an exception"
+            raise TypeError(f"connection_lost({reason!r}): {problem}")
         self._call(lambda: self._poke(self.connection.lose(cause)))
 
     def check_now(self) -> None:

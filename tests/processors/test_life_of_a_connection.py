@@ -507,7 +507,6 @@ def test_a_reason_is_a_text_or_an_exception_and_not_endless() -> None:
             line.connection_lost(5)  # type: ignore[arg-type]
         line.connection_lost("x" * 100_000)
         await line.until_running(2)
-        assert "more characters" in line.reasons[3]
         assert len(line.reasons[3]) < 1100
         await line.end()
 
