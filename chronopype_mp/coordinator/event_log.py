@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from chronopype_mp.core.worker_events import (
     Event,
@@ -17,6 +18,12 @@ from chronopype_mp.core.worker_events import (
 from chronopype_mp.exceptions import PermanentFailure
 
 __all__ = ["log_event"]
+
+OWN_CODE = f'  File "{Path(__file__).parents[1]}'
+"""How the line of a frame of this package begins in a traceback."""
+
+LIBRARIES = ("/lib/python3", "/site-packages/", "/dist-packages/")
+"""In the paths of the standard library and of installed packages."""
 
 logger = logging.getLogger("chronopype_mp.events")
 
@@ -40,12 +47,13 @@ def log_event(clock: str, event: Event) -> None:
             )
         case ProcessorFailed():
             logger.warning(
-                "%s: %s of worker %r failed: %s: %s%s",
+                "%s: %s of worker %r failed: %s: %s%s%s",
                 clock,
                 event.hook,
                 event.worker,
                 event.type_name,
                 event.message,
+                _place(event.traceback),
                 _outlook(event),
             )
             if event.traceback:
@@ -91,3 +99,22 @@ def _outlook(event: NetworkChanged | ProcessorFailed) -> str:
     if isinstance(event, ProcessorFailed) and event.type_name == PermanentFailure.__name__:
         return "; no further attempt before handle.reconnect() or a restart"
     return ""
+
+
+def _place(traceback: str) -> str:
+    """Return where an exception was raised, to follow a message; "" if the user has no part in it.
+
+    It is the last frame of a traceback, if possible of one in the user's own code.
+    """
+    lines = traceback.splitlines()
+    frames = [index for index, line in enumerate(lines) if line.startswith('  File "')]
+    foreign = [index for index in frames if not lines[index].startswith(OWN_CODE)]
+    if not foreign:
+        return ""
+    own = [index for index in foreign if not any(part in lines[index] for part in LIBRARIES)]
+    last = (own or foreign)[-1]
+    place = lines[last].strip()
+    code = lines[last + 1 : last + 2]
+    # Without the source, another frame or the exception follows.
+    has_code = bool(code) and code[0].startswith("    ")
+    return f" [{place}: {code[0].strip()}]" if has_code else f" [{place}]"

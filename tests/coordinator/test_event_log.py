@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from chronopype_mp.coordinator import event_log
 from chronopype_mp.coordinator.event_log import log_event
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.worker_events import (
@@ -178,3 +179,42 @@ def test_the_traceback_of_a_failed_hook_is_for_those_who_look_closer(
         log_event("market", event)
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.DEBUG]
     assert "the last line" in caplog.records[1].getMessage()
+
+
+HERE = '  File "/home/user/feed.py", line 8, in tick\n    self.parse(text)\n'
+SHOWN = '[File "/home/user/feed.py", line 8, in tick: self.parse(text)]'
+LIBRARY = '  File "/usr/lib/python3.11/json/decoder.py", line 355, in raw_decode\n    raise Error\n'
+PACKAGE = f'  File "{event_log.__file__}", line 1, in run\n    hook()\n'
+
+
+@pytest.mark.parametrize(
+    ("frames", "place"),
+    [
+        (PACKAGE + HERE, SHOWN),
+        (
+            PACKAGE + HERE + LIBRARY,
+            '[File "/home/user/feed.py", line 8, in tick: self.parse(text)]',
+        ),
+        (PACKAGE + LIBRARY, f"[{LIBRARY.splitlines()[0].strip()}: raise Error]"),
+        ('  File "<console>", line 1, in tick\n', '[File "<console>", line 1, in tick]'),
+        (PACKAGE, None),
+        ("", None),
+    ],
+)
+def test_a_failure_says_where_in_the_users_code(
+    caplog: pytest.LogCaptureFixture, frames: str, place: str | None
+) -> None:
+    printed = f"Traceback (most recent call last):\n{frames}ValueError: no\n"
+    log_event(
+        "market",
+        ProcessorFailed(
+            worker="a",
+            incarnation=1,
+            hook="async_tick",
+            type_name="ValueError",
+            message="no",
+            traceback=printed,
+        ),
+    )
+    (text,) = caplog.messages
+    assert text.partition("ValueError: no")[2] == ("" if place is None else f" {place}")
