@@ -244,6 +244,7 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             max_retries=self._config.max_retries,
             stats_window_size=self._config.stats_window_size,
             every_tick=self._every_tick,
+            tick_size=0.0 if self._every_tick else self._config.tick_size,
         )
         if self._raises_limit:
             raise_soft_limit()

@@ -28,12 +28,14 @@ class TickRules(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         every_tick: none is replaced by a newer one, and progress is reported, so that the
             coordinator can wait for it.
+        tick_size: 0.0 where ticks have no time at which they are due.
     """
 
     processor_timeout: float
     max_retries: int
     stats_window_size: int
     every_tick: bool = False
+    tick_size: float = 0.0
 
 
 class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):

@@ -44,7 +44,11 @@ class _Failed(NamedTuple):
 
 
 class _Begun:
-    """The rest of an awaitable that has already suspended once. It runs in a context."""
+    """The rest of an awaitable that has already suspended once. It runs in a context.
+
+    Attributes:
+        longest_step: the longest time between two suspensions, nanoseconds.
+    """
 
     def __init__(
         self, steps: Generator[Any, Any, Any], waits_for: object, context: Context | None
@@ -52,22 +56,30 @@ class _Begun:
         self._steps = steps
         self._waits_for = waits_for
         self._context = context
+        self.longest_step = 0
 
     def __await__(self) -> Generator[Any, Any, None]:
-        waits_for, context = self._waits_for, self._context
+        waits_for = self._waits_for
         try:
             while True:
                 try:
                     sent = yield waits_for
                 except GeneratorExit:
-                    _in(context, self._steps.close)
+                    _in(self._context, self._steps.close)
                     raise
                 except BaseException as error:
-                    waits_for = _in(context, self._steps.throw, error)
+                    waits_for = self._timed(self._steps.throw, error)
                 else:
-                    waits_for = _in(context, self._steps.send, sent)
+                    waits_for = self._timed(self._steps.send, sent)
         except StopIteration:
             return
+
+    def _timed(self, step: Callable[[Any], Any], value: object) -> Any:
+        began = monotonic_ns()
+        try:
+            return _in(self._context, step, value)
+        finally:
+            self.longest_step = max(self.longest_step, monotonic_ns() - began)
 
 
 class TickDispatcher:
@@ -80,6 +92,8 @@ class TickDispatcher:
         on_failure: called when the last attempt of a tick has failed, with the exception, its
             traceback as text, the tick's timestamp, and whether it timed out.
         on_settled: called when no more ticks wait for the task.
+        on_ran: called after each tick with the hook's name and the longest time for which it kept
+            the event loop from turning, nanoseconds; after a batch of ticks once.
 
     Attributes:
         largest_gap: the largest difference between the timestamps of consecutive ticks, seconds.
@@ -94,9 +108,11 @@ class TickDispatcher:
         recorder: TickRecorder,
         on_failure: Callable[[Exception, str, float, bool], None],
         on_settled: Callable[[], None] = lambda: None,
+        on_ran: Callable[[str, int], None] = lambda hook, nanoseconds: None,
     ) -> None:
         self._processor = processor
         self._on_settled = on_settled
+        self._on_ran = on_ran
         self._plain = self._has_plain_tick()
         self._choosy = type(processor).wants_ticks is not TickProcessor.wants_ticks
         self._timeout = rules.processor_timeout
@@ -268,6 +284,8 @@ class TickDispatcher:
         finally:
             self._before, self.largest_gap = timestamp, largest_gap
             self._run += ran
+            if ran:
+                self._on_ran("tick", recorder.unrecorded[-1])
             recorder.record()
         self._fail_here(timestamp, failed)
         return ran + 1
@@ -338,6 +356,8 @@ class TickDispatcher:
         began = monotonic_ns()
         limit: asyncio.Timeout | None = None
         context = self._processor._tick_context
+        blocked = 0
+        rest: _Begun | None = None
         try:
             steps = _in(context, self._processor.async_tick, timestamp).__await__()
             try:
@@ -346,10 +366,11 @@ class TickDispatcher:
                 pass
             else:
                 self.attempt_started = began / 1e9
-                spent = (monotonic_ns() - began) / 1e9
-                limit = asyncio.timeout(self._timeout - spent)
+                blocked = monotonic_ns() - began
+                limit = asyncio.timeout(self._timeout - blocked / 1e9)
+                rest = _Begun(steps, waits_for, context)
                 async with limit:
-                    await _Begun(steps, waits_for, context)
+                    await rest
         except Exception as error:
             printed = traceback_of(error)
             if isinstance(error, TimeoutError) and limit is not None and limit.expired():
@@ -362,6 +383,8 @@ class TickDispatcher:
             return _cancelled_from_within(error)
         finally:
             self.attempt_started = None
+            blocked = monotonic_ns() - began if rest is None else max(blocked, rest.longest_step)
+            self._on_ran("tick" if self._plain else "async_tick", blocked)
         self._recorder.succeeded(timestamp, monotonic_ns() - began, retries)
         return None
 

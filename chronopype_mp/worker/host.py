@@ -55,6 +55,7 @@ from chronopype_mp.processors.network_loop import (
 from chronopype_mp.timing import monotonic, wall
 from chronopype_mp.transport.base import Link
 from chronopype_mp.version import CODE_VERSION
+from chronopype_mp.worker.blocking import BlockingWatch
 from chronopype_mp.worker.dispatch import TickDispatcher
 from chronopype_mp.worker.inflict import inflict
 from chronopype_mp.worker.outbox import Outbox
@@ -149,6 +150,7 @@ class WorkerHost:
         self._failures = 0
         self._failure_rate = TokenBucket(FAILURES_PER_SECOND, monotonic())
         self._garbage = 0
+        self._blocking = BlockingWatch(boot.worker, boot.rules.tick_size)
         every_tick = boot.rules.every_tick
         self._batch = FRAMES_PER_READ_IN_FREE_RUNS if every_tick else FRAMES_PER_READ
         self.turned_at = self._beat_due = monotonic()
@@ -231,7 +233,12 @@ class WorkerHost:
                 self._network_changed, self._hook_failed, self._hook_stuck, self._network_ended
             )
         self._dispatcher = TickDispatcher(
-            processor, self._boot.rules, self._recorder, self._tick_failed, self._tell_progress
+            processor,
+            self._boot.rules,
+            self._recorder,
+            self._tick_failed,
+            self._tell_progress,
+            self._tick_ran,
         )
 
     def _abandon(self, processor: TickProcessor) -> None:
@@ -506,6 +513,9 @@ class WorkerHost:
 
     def _network_ended(self, reason: BaseException) -> None:
         self.fail("network loop", reason)
+
+    def _tick_ran(self, hook: str, blocked: int) -> None:
+        self._blocking.saw(hook, blocked / 1e9, monotonic())
 
     def _tick_failed(self, error: Exception, printed: str, timestamp: float, timeout: bool) -> None:
         if not self._boot.rules.every_tick and not self._failure_rate.take(1, monotonic()):
