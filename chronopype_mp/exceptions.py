@@ -9,6 +9,7 @@ __all__ = [
     "ClockError",
     "ClockRuntimeError",
     "ConfigError",
+    "HookError",
     "PermanentFailure",
     "ProcessorError",
     "ProcessorTimeoutError",
@@ -84,6 +85,20 @@ class ConfigError(ClockError, ValueError):
         self.owner = owner
         self.field = field
         self.value = value
+
+
+class HookError(ClockError, TypeError):
+    """A hook of a processor cannot work as it is defined, or a name is a misspelt hook or setting.
+
+    Attributes:
+        processor: the name of the processor's class.
+        attribute: the name of the hook or attribute.
+    """
+
+    def __init__(self, processor: str, attribute: str, problem: str) -> None:
+        super().__init__(problem)
+        self.processor = processor
+        self.attribute = attribute
 
 
 class TransportError(ClockError):

@@ -6,17 +6,21 @@ names the place, the value and what to do.
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import inspect
 import os
 import resource
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from chronopype_mp.core.policy import GroupStrategy, Supervision
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.exceptions import ConfigError
 from chronopype_mp.launchers import Launcher, get_launcher
+from chronopype_mp.processors import ProcessorSpec, TickProcessor
+from chronopype_mp.processors.hook_checks import check_class, check_hooks
 from chronopype_mp.timing import TimeSource
 
 __all__ = [
@@ -27,6 +31,7 @@ __all__ = [
     "checked_launcher",
     "checked_name",
     "checked_policy",
+    "checked_source",
     "checked_state_dir",
     "checked_timing",
 ]
@@ -88,10 +93,90 @@ def checked_budget(owner: str, budget: object) -> RestartBudget | None:
 def checked_policy(owner: str, policy: object) -> Supervision:
     """Return a policy that this machine can apply."""
     if not isinstance(policy, Supervision):
-        raise ConfigError(owner, "supervision", policy, "must be a Supervision")
+        example = "Supervision(stop_grace=10.0)"
+        if isinstance(policy, Mapping) and all(isinstance(name, str) for name in policy):
+            given = ", ".join(f"{name}={value!r}" for name, value in policy.items())
+            example = f"Supervision({given})"
+        raise ConfigError(owner, "supervision", policy, f"must be a Supervision; write {example}")
     _check_cores(policy)
     _check_rlimits(policy)
     return policy
+
+
+def checked_source(source: TickProcessor | ProcessorSpec) -> list[str]:
+    """Check the hooks of a processor, and of a spec what can be known without importing anything.
+
+    Returns:
+        Warnings; see `check_hooks`.
+
+    Raises:
+        ConfigError: the spec's target does not exist, or does not take its options.
+        HookError: a hook cannot work.
+    """
+    if not isinstance(source, ProcessorSpec):
+        return check_hooks(source)
+    named = source.target
+    target = _loaded_target(named) if isinstance(named, str) else named
+    if target is None:
+        return []
+    _check_options(target, source.options)
+    if not isinstance(target, type):
+        return []
+    if not issubclass(target, TickProcessor):
+        problem = "is no TickProcessor, nor a function that returns one"
+        raise ConfigError("ProcessorSpec", "target", named, problem)
+    return check_class(target)
+
+
+def _loaded_target(path: str) -> Callable[..., object] | None:
+    """Return what a target names, if its module is loaded; None if it is not.
+
+    The worker imports the module from the same ``sys.path``.
+    """
+    name, _, rest = path.partition(":")
+    top = name.partition(".")[0]
+    if name not in sys.modules:
+        if top not in sys.modules and not _can_be_found(top):
+            problem = f"there is no module {top!r} on sys.path"
+            raise ConfigError("ProcessorSpec", "target", path, problem)
+        return None
+    found: object = sys.modules[name]
+    for part in rest.split("."):
+        near = difflib.get_close_matches(part, dir(found), n=1)
+        if not hasattr(found, part):
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            problem = f"{name} has no {part!r}{hint}"
+            raise ConfigError("ProcessorSpec", "target", path, problem)
+        found = getattr(found, part)
+    if not callable(found):
+        raise ConfigError("ProcessorSpec", "target", path, "is not callable")
+    return found
+
+
+def _can_be_found(module: str) -> bool:
+    """Whether a top-level module exists; imports nothing."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _check_options(target: Callable[..., object], options: dict[str, object]) -> None:
+    """Check that a target can be called with its options."""
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        known = [name for name in signature.parameters if name not in options]
+        wrong = [name for name in options if name not in signature.parameters]
+        near = difflib.get_close_matches(wrong[0], known, n=1) if wrong else []
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        name = getattr(target, "__name__", repr(target))
+        problem = f"{name}{signature} cannot be called with these: {error}{hint}"
+        raise ConfigError("ProcessorSpec", "options", options, problem) from None
 
 
 def _check_cores(policy: Supervision) -> None:

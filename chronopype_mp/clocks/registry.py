@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from typing import NamedTuple, TypedDict, cast
 
-from chronopype_mp.clocks.arguments import checked_groups, checked_policy
+from chronopype_mp.clocks.arguments import checked_groups, checked_policy, checked_source
 from chronopype_mp.clocks.publication import Publisher
 from chronopype_mp.coordinator.coordinator import Coordinator
 from chronopype_mp.coordinator.copies import Copies
@@ -15,9 +15,12 @@ from chronopype_mp.coordinator.payload import pack
 from chronopype_mp.coordinator.record import WorkerRecord, checked_name
 from chronopype_mp.core.policy import GroupStrategy, Supervision
 from chronopype_mp.exceptions import ClockError, ConfigError
+from chronopype_mp.guarded_log import GuardedLogger
 from chronopype_mp.processors import ProcessorSpec, ProcessorState, TickProcessor
 
 __all__ = ["Member", "Phase", "ProcessorRegistry", "ProcessorStats"]
+
+logger = GuardedLogger("chronopype_mp.clocks")
 
 Member = TickProcessor | ProcessorSpec
 """What can be added to a clock."""
@@ -68,6 +71,8 @@ class ProcessorRegistry(Publisher):
     A processor can be given as the object that was added, by its worker's name, or by its handle.
     All states are those that the workers reported last.
     """
+
+    name: str
 
     def __init__(
         self,
@@ -128,11 +133,13 @@ class ProcessorRegistry(Publisher):
             ClockError: the processor is in a clock already, or the name is taken.
             ConfigError: an argument is invalid, a core of ``supervision`` does not exist, or there
                 are not enough file descriptors.
+            HookError: a hook of the processor cannot work as it is defined, or a name in its class
+                is a misspelt hook or setting.
             TransferError: the processor cannot be copied; names the path to what prevents it, such
                 as ``Feed.client._lock``.
             TypeError: ``processor`` is not a processor, or is not hashable.
         """
-        self._check_processor(processor)
+        warnings = self._check_processor(processor)
         if self._phase is Phase.CLOSED:
             raise ClockError("the clock has shut down; leave its context and enter it again")
         coordinator = self._open_coordinator
@@ -163,6 +170,8 @@ class ProcessorRegistry(Publisher):
             processor._register(record)
         if coordinator is not None:
             self._start(worker, coordinator)
+        for warning in warnings:
+            logger.warning("%s: worker %r: %s", self.name, record.name, warning)
         return worker.handle
 
     def remove_processor(self, processor: Member | WorkerHandle | str) -> None:
@@ -267,7 +276,8 @@ class ProcessorRegistry(Publisher):
             if present and not coordinator.has(worker.record):
                 self._start(worker, coordinator)
 
-    def _check_processor(self, processor: object) -> None:
+    def _check_processor(self, processor: object) -> list[str]:
+        """Check that a processor can be added; return warnings."""
         if not isinstance(processor, TickProcessor | ProcessorSpec):
             hint = ""
             if isinstance(processor, type) and issubclass(processor, TickProcessor):
@@ -278,12 +288,17 @@ class ProcessorRegistry(Publisher):
                 f"{type(processor).__name__} is not hashable, but states are kept by processor; "
                 "declare a dataclass with @dataclass(eq=False)"
             )
+        warnings = checked_source(processor)
         if self._find(processor) is not None:
-            raise ClockError(f"{processor!r} is already registered to this clock")
+            raise ClockError(
+                f"{processor!r} is already registered to this clock; add another object, since "
+                "each worker has its own"
+            )
         if isinstance(processor, TickProcessor) and processor._mirror is not None:
             raise ClockError(f"{processor!r} is already registered to another clock")
         if isinstance(processor, TickProcessor) and processor._host is not None:
             raise ClockError(f"{processor!r} is still stopping; await handle.wait_stopped() first")
+        return warnings
 
     def _strategy(self, group: str | None) -> GroupStrategy:
         if group is None:
@@ -302,7 +317,10 @@ class ProcessorRegistry(Publisher):
         if name is not None:
             checked_name(name)
             if self._is_taken(name):
-                raise ClockError(f"the name {name!r} is taken by a worker that is not stopped")
+                raise ClockError(
+                    f"the name {name!r} is taken by a worker that is not stopped; give each a name "
+                    "of its own, or none"
+                )
             return name
         if isinstance(processor, ProcessorSpec):
             base = processor.default_name

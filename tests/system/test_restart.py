@@ -129,9 +129,10 @@ def test_a_spec_that_names_nothing_says_so(tmp_path: Path) -> None:
         policy = Supervision(backoff=QUICK, budget=RestartBudget(max_restarts=0))
         watched = Watched(supervision=policy)
         async with watched.clock as clock:
-            clock.add_processor(ProcessorSpec(target="no_such_module:Nothing"), name="a")
+            spec = ProcessorSpec(target="tests.no_such_module:Nothing")
+            clock.add_processor(spec, name="a")
             death = await watched.events.wait_for(WorkerDied, worker="a")
-            assert "No module named 'no_such_module'" in (death.error or "")
+            assert "No module named 'tests.no_such_module'" in (death.error or "")
 
     run(scenario())
 
