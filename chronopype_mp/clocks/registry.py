@@ -10,12 +10,14 @@ from chronopype_mp.clocks.arguments import checked_groups, checked_policy, check
 from chronopype_mp.clocks.publication import Publisher
 from chronopype_mp.coordinator.coordinator import Coordinator
 from chronopype_mp.coordinator.copies import Copies
+from chronopype_mp.coordinator.copy_warnings import copy_warnings
 from chronopype_mp.coordinator.handle import WorkerHandle
 from chronopype_mp.coordinator.payload import pack
 from chronopype_mp.coordinator.record import WorkerRecord, checked_name
 from chronopype_mp.core.policy import GroupStrategy, Supervision
 from chronopype_mp.exceptions import ClockError, ConfigError
 from chronopype_mp.guarded_log import GuardedLogger
+from chronopype_mp.launchers import InlineLauncher, Launcher
 from chronopype_mp.processors import ProcessorSpec, ProcessorState, TickProcessor
 
 __all__ = ["Member", "Phase", "ProcessorRegistry", "ProcessorStats"]
@@ -73,6 +75,7 @@ class ProcessorRegistry(Publisher):
     """
 
     name: str
+    _launcher: Launcher
 
     def __init__(
         self,
@@ -170,6 +173,8 @@ class ProcessorRegistry(Publisher):
             processor._register(record)
         if coordinator is not None:
             self._start(worker, coordinator)
+        if not isinstance(self._launcher, InlineLauncher):
+            warnings += copy_warnings(processor)
         for warning in warnings:
             logger.warning("%s: worker %r: %s", self.name, record.name, warning)
         return worker.handle
