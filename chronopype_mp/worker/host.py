@@ -43,6 +43,7 @@ from chronopype_mp.core.messages import (
 from chronopype_mp.core.rate import TokenBucket
 from chronopype_mp.core.session import Due, WorkerAnswer, WorkerSession
 from chronopype_mp.core.state import TickRecorder
+from chronopype_mp.exceptions import HookError
 from chronopype_mp.processors import NetworkProcessor, ProcessorState, TickProcessor
 from chronopype_mp.processors.base import HOSTED_BY
 from chronopype_mp.processors.hooks import CANCEL_GRACE, bounded
@@ -270,6 +271,7 @@ class WorkerHost:
         assert self._dispatcher is not None
         self._set_network(welcome.settings)
         self._recorder.last_timestamp = welcome.timestamp
+        before = processor._own_state
         try:
             processor.start(welcome.timestamp)
         except PROGRAM_EXITS:
@@ -278,6 +280,7 @@ class WorkerHost:
             self._report("start", error, fatal=True)
             self._call("stop", processor.stop)
             return False
+        self._check_super("start", "timestamp", before, "the network loop does not run")
         self._recorder.is_active = True
         self._set_paused(welcome.settings.paused)
         # What was published while the processor started is from before READY.
@@ -403,7 +406,9 @@ class WorkerHost:
                 await dispatcher.settle()
         except TimeoutError:
             dispatcher.drop_pending()
+        before = processor._own_state
         self._call("stop", processor.stop)
+        self._check_super("stop", "", before, "the network is not stopped")
         cleanup = getattr(processor, "await_cleanup", None)
         if cleanup is not None:
             try:
@@ -513,6 +518,27 @@ class WorkerHost:
 
     def _network_ended(self, reason: BaseException) -> None:
         self.fail("network loop", reason)
+
+    def _check_super(
+        self, hook: str, arguments: str, before: ProcessorState, consequence: str
+    ) -> None:
+        """Report a network processor whose ``start`` or ``stop`` has not called its base class's.
+
+        Args:
+            hook: which of them.
+            arguments: of the call.
+            before: the processor's own state before the hook was called.
+            consequence: what is the matter then.
+        """
+        processor = self._processor
+        # The base class's hook makes a new state.
+        if isinstance(processor, NetworkProcessor) and processor._own_state is before:
+            kind = type(processor).__name__
+            problem = (
+                f"{kind}.{hook} has not called super().{hook}({arguments}), so {consequence}; "
+                "call it first"
+            )
+            self._report(hook, HookError(kind, hook, problem))
 
     def _tick_ran(self, hook: str, blocked: int) -> None:
         self._blocking.saw(hook, blocked / 1e9, monotonic())
