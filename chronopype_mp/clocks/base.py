@@ -124,9 +124,10 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         owner = type(self).__name__
         if not isinstance(config, ClockConfig):
             raise ConfigError(owner, "config", config, "must be a ClockConfig")
-        problem = None if error_callback is None else callback_problem(error_callback)
-        if problem is not None:
-            raise ConfigError(owner, "error_callback", error_callback, problem)
+        if error_callback is not None:
+            problem = callback_problem(error_callback, "processor", "exception")
+            if problem is not None:
+                raise ConfigError(owner, "error_callback", error_callback, problem)
         super().__init__(supervision, groups)
         self._launcher = checked_launcher(owner, launcher)
         self._restart_budget = checked_budget(owner, restart_budget) or CLOCK_BUDGET

@@ -10,6 +10,9 @@ from chronopype_mp.coordinator.callbacks import Guard, callback_problem
 
 __all__ = ["Publication", "Publisher"]
 
+EVENT_INFO = ("event", "tag", "clock")
+"""What subscribers are called with, or with the first alone."""
+
 Subscriber = Callable[..., object]
 
 
@@ -74,9 +77,11 @@ class Publisher:
 
         Raises:
             ValueError: the publication is not this clock's.
-            TypeError: ``callback`` is not callable, or is a coroutine function.
+            TypeError: ``callback`` cannot be called with these arguments, or is a coroutine
+                function.
         """
-        _check_callback("add_subscriber_with_callback", callback)
+        arguments = EVENT_INFO if with_event_info else EVENT_INFO[:1]
+        _check_callback("add_subscriber_with_callback", callback, arguments)
         self._add(publication, _Strong(callback, with_event_info))
 
     def remove_subscriber_with_callback(
@@ -87,7 +92,7 @@ class Publisher:
 
     def add_subscriber(self, publication: Publication, subscriber: Subscriber) -> None:
         """Like `add_subscriber_with_callback` for a callable object, which is held weakly."""
-        _check_callback("add_subscriber", subscriber)
+        _check_callback("add_subscriber", subscriber, EVENT_INFO)
         self._add(publication, _Weak(subscriber))
 
     def remove_subscriber(self, publication: Publication, subscriber: Subscriber) -> None:
@@ -144,7 +149,7 @@ class Publisher:
         return False
 
 
-def _check_callback(where: str, callback: object) -> None:
-    problem = callback_problem(callback)
+def _check_callback(where: str, callback: object, arguments: tuple[str, ...]) -> None:
+    problem = callback_problem(callback, *arguments)
     if problem is not None:
         raise TypeError(f"{where}: {callback!r} {problem}")

@@ -9,20 +9,26 @@ import logging
 from collections.abc import Callable
 
 from chronopype_mp.guarded_log import GuardedLogger
+from chronopype_mp.processors.code_reading import arguments_problem
 
 __all__ = ["Guard", "callback_problem"]
 
 logger = GuardedLogger("chronopype_mp.events")
 
 
-def callback_problem(callback: object) -> str | None:
-    """Return why an object cannot be called back, to follow its ``repr``; None if it can."""
+def callback_problem(callback: object, *arguments: str) -> str | None:
+    """Return why an object cannot be called back, to follow its ``repr``; None if it can.
+
+    Args:
+        callback: the object.
+        arguments: the names of what it is called with.
+    """
     if not callable(callback):
         return "is not callable; pass a plain function"
     for function in (callback, type(callback).__call__):
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             return "is a coroutine function, which nobody would await; pass a plain function"
-    return None
+    return arguments_problem(callback, arguments)
 
 
 class Guard:

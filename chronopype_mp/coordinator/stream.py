@@ -145,10 +145,10 @@ class EventStream:
             A function that ends the subscription. Calling it again does nothing.
 
         Raises:
-            TypeError: ``callback`` is not callable, or is a coroutine function; or one of
-                ``types`` is not an event class.
+            TypeError: ``callback`` cannot be called with an event, or is a coroutine function; or
+                one of ``types`` is not an event class.
         """
-        problem = callback_problem(callback)
+        problem = callback_problem(callback, "event")
         if problem is not None:
             raise TypeError(f"subscribe: {callback!r} {problem}")
         for kind in types:

@@ -153,6 +153,11 @@ def test_what_is_not_callable_is_no_callback() -> None:
     assert callback_problem("print") == "is not callable; pass a plain function"
 
 
-@pytest.mark.parametrize("callback", [print, [].append, CalledLater, lambda: None])
+@pytest.mark.parametrize("callback", [print, [].append, RuntimeError, lambda event: None])
 def test_functions_methods_and_classes_are_callbacks(callback: object) -> None:
-    assert callback_problem(callback) is None
+    assert callback_problem(callback, "event") is None
+
+
+def test_what_cannot_take_the_arguments_is_no_callback() -> None:
+    problem = callback_problem(lambda event: None, "processor", "exception")
+    assert problem == "takes (event), but is called with processor, exception"
