@@ -12,7 +12,7 @@ import contextlib
 import os
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar, NoReturn, Self
 
 import msgspec
 
@@ -223,6 +223,13 @@ class BaseClock(ProcessorRegistry, abc.ABC):
     def _boundary_before_now(self) -> float:
         return self._schedule.timestamp(self._schedule.number_at(self._now()))
 
+    def _check_target(self, owner: str, field: str, target: float) -> None:
+        """Check that the end of a run is on the clock's scale; a kind of clock may know more.
+
+        Raises:
+            ConfigError: it is not.
+        """
+
     # Entering and leaving
 
     async def __aenter__(self) -> Self:
@@ -279,6 +286,18 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             await self._leave()
             raise
         return self
+
+    def __enter__(self) -> NoReturn:
+        """Refuse a plain ``with``.
+
+        Raises:
+            TypeError: always.
+        """
+        name = type(self).__name__
+        raise TypeError(f"use `async with {name}(config) as clock` in a coroutine, not `with`")
+
+    def __exit__(self, *details: object) -> None:
+        """Never called; Python looks for it before `__enter__`."""
 
     async def __aexit__(
         self,
@@ -382,21 +401,28 @@ class BaseClock(ProcessorRegistry, abc.ABC):
                 ``on_error``, an error that ended the clock's own machinery, and the `SystemExit` or
                 `KeyboardInterrupt` of a callback.
         """
-        await self._run(self._config.end_time or None)
+        end = self._config.end_time or None
+        self._opened()
+        if end is not None:
+            self._check_target(type(self._config).__name__, "end_time", end)
+        await self._run(end)
 
     async def run_til(self, target_time: float) -> None:
         """Tick until ``target_time``, including a boundary at ``target_time``.
 
-        A target in the past does nothing.
+        A target in the past does nothing, and is warned of.
 
         Args:
             target_time: on the time scale of ``start_time``, seconds.
 
         Raises:
-            ConfigError: ``target_time`` is not a finite number.
+            ConfigError: ``target_time`` is not a finite number, or evidently on another time scale:
+                a duration, or the event loop's time for a clock on wall time.
             Others as `run`.
         """
         target = finite("run_til", "target_time", target_time)
+        self._opened()
+        self._check_target("run_til", "target_time", target)
         end = self._config.end_time
         await self._run(min(target, end) if end else target)
 
@@ -409,7 +435,10 @@ class BaseClock(ProcessorRegistry, abc.ABC):
     def _opened(self) -> Coordinator:
         coordinator = self._open_coordinator
         if coordinator is None:
-            raise ClockContextError("Clock must be started in a context")
+            raise ClockContextError(
+                "Clock must be started in a context; run it inside of "
+                f"`async with {type(self).__name__}(config) as clock`"
+            )
         return coordinator
 
     def _machinery_failed(self, error: BaseException) -> None:

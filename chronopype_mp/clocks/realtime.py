@@ -7,9 +7,13 @@ from chronopype_mp.clocks.modes import ClockMode
 from chronopype_mp.clocks.runs import OnEnd
 from chronopype_mp.coordinator.ticker import Run
 from chronopype_mp.core.schedule import Schedule, on_loop_time
+from chronopype_mp.exceptions import ConfigError
+from chronopype_mp.guarded_log import GuardedLogger
 from chronopype_mp.timing import loop_time
 
 __all__ = ["RealtimeClock"]
+
+logger = GuardedLogger("chronopype_mp.clocks")
 
 WALL_CLOCK_SET = 1.0
 """Seconds; a larger shift of the wall clock means that it was set. A smaller one is the time
@@ -43,6 +47,28 @@ class RealtimeClock(BaseClock):
 
     def _now(self) -> float:
         return loop_time() if self._on_loop_time else self._timing.wall()
+
+    def _check_target(self, owner: str, field: str, target: float) -> None:
+        wall, loop = self._timing.wall(), loop_time()
+        own, other = (loop, wall) if self._on_loop_time else (wall, loop)
+        if abs(target - other) < abs(target - own):
+            scale, now = ("the event loop's time", "asyncio.get_running_loop().time()")
+            if not self._on_loop_time:
+                scale, now = ("wall time", "time.time()")
+            problem = (
+                f"is not on the scale of this clock, which is {scale}, now {own:.0f}; pass "
+                f"{now} + seconds, or set start_time of the config to a time on the other scale"
+            )
+            raise ConfigError(owner, field, target, problem)
+        if self._due(target) < self._timing.monotonic():
+            logger.warning(
+                "%s: %s.%s = %s: is %.1f s in the past, so nothing is ticked; pass a time to come",
+                self.name,
+                owner,
+                field,
+                target,
+                own - target,
+            )
 
     def _plan(self, target: float | None, on_end: OnEnd) -> Run | None:
         monotonic = self._timing.monotonic()

@@ -228,6 +228,8 @@ class WorkerHandle:
             raise WorkerError(self.name, "it was removed from its clock")
         if coordinator is None or not coordinator.is_open or not coordinator.has(self._record):
             raise WorkerError(
-                self.name, f"{what}() needs a worker of a clock that has been entered"
+                self.name,
+                f"{what}() needs an entered clock, which has not been left; call it inside of "
+                "`async with ... as clock`",
             )
         return coordinator
