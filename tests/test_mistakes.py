@@ -1,0 +1,894 @@
+"""The mistakes of newcomers: for each, the exact message that they see.
+
+A mistake is refused where it is made, by an exception; or, where it may be meant, warned of in the
+log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import queue
+import re
+import time
+import warnings
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from chronopype_mp import (
+    ClockConfig,
+    ClockError,
+    ClockMode,
+    ConfigError,
+    HookError,
+    NetworkProcessor,
+    NetworkStatus,
+    ProcessorSpec,
+    RealtimeClock,
+    Supervision,
+    TickProcessor,
+    TransferError,
+    WorkerError,
+)
+from chronopype_mp.events import NetworkChanged, ProcessorFailed, WorkerDied
+from tests.clocks.bench import WALL, Bench
+from tests.waiting import run
+
+PLACE = re.compile(r" \(\S+, line \d+\)|0x[0-9a-f]+")
+"""What a message says about where, which changes with every edit of this file."""
+
+
+def config(**values: Any) -> ClockConfig:
+    return ClockConfig(clock_mode=ClockMode.REALTIME, **values)
+
+
+def clock(**arguments: Any) -> RealtimeClock:
+    return RealtimeClock(config(), launcher="inline", **arguments)
+
+
+def add(processor: object, **arguments: Any) -> None:
+    clock().add_processor(processor, **arguments)  # type: ignore[arg-type]
+
+
+class Feed(NetworkProcessor):
+    """A processor without a mistake, which the others are derived from."""
+
+    @classmethod
+    def logger(cls) -> logging.Logger:
+        return logging.getLogger("tests.mistakes")
+
+    async def check_network(self) -> NetworkStatus:
+        return NetworkStatus.CONNECTED
+
+
+def feed(**members: Any) -> Feed:
+    """Make an instance of a class P that has a few members more, or others, than `Feed`."""
+    kind: type[Feed] = type("P", (Feed,), members)
+    return kind()
+
+
+# The hooks, as their authors wrote them
+
+
+def sync_check_network(self: Any) -> NetworkStatus:
+    return NetworkStatus.CONNECTED
+
+
+def sync_start_network(self: Any) -> None:
+    self.ws = object()
+
+
+async def async_one(self: Any, timestamp: float = 0.0) -> None: ...
+
+
+def generator(self: Any, timestamp: float) -> Any:
+    yield timestamp
+
+
+def no_argument(self: Any) -> None: ...
+
+
+async def async_no_argument(self: Any) -> None: ...
+
+
+def one_argument(self: Any, ts: float) -> None: ...
+
+
+def two_arguments(self: Any, ts: float, extra: object) -> None: ...
+
+
+async def argument_too_many(self: Any, url: str) -> None: ...
+
+
+def sets_host(self: Any) -> None:
+    Feed.__init__(self)
+    self._host = "example.com"
+
+
+class OnlyLogger(NetworkProcessor):
+    @classmethod
+    def logger(cls) -> logging.Logger:
+        return logging.getLogger("tests.mistakes")
+
+
+class OnlyCheck(NetworkProcessor):
+    async def check_network(self) -> NetworkStatus:
+        return NetworkStatus.CONNECTED
+
+
+class Priced(TickProcessor):
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+
+
+def with_attribute(name: str, value: object) -> Feed:
+    made = feed()
+    setattr(made, name, value)
+    return made
+
+
+class Unsendable(Feed):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.file = path.open("w")  # the test closes it
+
+
+def add_twice() -> None:
+    here, one = clock(), Feed()
+    here.add_processor(one)
+    here.add_processor(one)
+
+
+def add_two_of_a_name() -> None:
+    here = clock()
+    here.add_processor(Feed(), name="a")
+    here.add_processor(Feed(), name="a")
+
+
+def pause_unknown() -> None:
+    here = clock()
+    here.add_processor(Feed(), name="feed")
+    here.pause_processor("fed")
+
+
+def plain_with() -> None:
+    with clock():  # type: ignore[unreachable]
+        pass
+
+
+async def async_callback(processor: object, error: object) -> None: ...
+
+
+def short_callback(error: object) -> None: ...
+
+
+REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
+    # Settings and arguments
+    "tick_size is a text": (
+        lambda: config(tick_size="0.5"),
+        ConfigError,
+        "ClockConfig.tick_size = '0.5': must be a number",
+    ),
+    "a misspelt setting": (
+        lambda: config(tick_sise=0.5),
+        ConfigError,
+        "ClockConfig.tick_sise = 0.5: no such setting; did you mean 'tick_size'?",
+    ),
+    "the mode is a text": (
+        lambda: ClockConfig(clock_mode="realtime"),  # type: ignore[arg-type]
+        ConfigError,
+        "ClockConfig.clock_mode = 'realtime': must be one of ClockMode.REALTIME (1), "
+        "ClockMode.BACKTEST (2)",
+    ),
+    "a misspelt policy": (
+        lambda: Supervision(loop_stall_timeot=5),  # type: ignore[call-arg]
+        ConfigError,
+        "Supervision.loop_stall_timeot = 5: no such setting; did you mean 'loop_stall_timeout'?",
+    ),
+    "a policy is a dict": (
+        lambda: clock(supervision={"stop_grace": 2}),
+        ConfigError,
+        "RealtimeClock.supervision = {'stop_grace': 2}: must be a Supervision; write "
+        "Supervision(stop_grace=2)",
+    ),
+    "an async error callback": (
+        lambda: clock(error_callback=async_callback),
+        ConfigError,
+        "RealtimeClock.error_callback = <function async_callback at >: is a coroutine function, "
+        "which nobody would await; pass a plain function",
+    ),
+    "an error callback of one argument": (
+        lambda: clock(error_callback=short_callback),
+        ConfigError,
+        "RealtimeClock.error_callback = <function short_callback at >: takes (error: 'object') -> "
+        "'None', but is called with processor, exception",
+    ),
+    "an event callback of no argument": (
+        lambda: clock().events.subscribe(list.clear.__get__([])),
+        TypeError,
+        "subscribe: <built-in method clear of list object at > takes (), but is called with event",
+    ),
+    "a subscriber of one argument": (
+        lambda: clock().add_subscriber_with_callback(
+            RealtimeClock.tick_publication, short_callback
+        ),
+        TypeError,
+        "add_subscriber_with_callback: <function short_callback at > takes (error: 'object') -> "
+        "'None', but is called with event, tag, clock",
+    ),
+    "state_dir is a file": (
+        lambda: clock(state_dir="/etc/passwd"),
+        ConfigError,
+        "RealtimeClock.state_dir = '/etc/passwd': cannot be written to: [Errno 17] File exists: "
+        "'/etc/passwd'",
+    ),
+    "a misspelt launcher": (
+        lambda: RealtimeClock(config(), launcher="forksever"),
+        ConfigError,
+        "RealtimeClock.launcher = 'forksever': must be one of forkserver, spawn, inline",
+    ),
+    "events are named by a text": (
+        lambda: clock().events.subscribe(print, "WorkerDied"),  # type: ignore[arg-type]
+        TypeError,
+        "subscribe: 'WorkerDied' is not an event class; pass classes from chronopype_mp.events, "
+        "such as WorkerDied, each as an argument of its own",
+    ),
+    "a plain with": (
+        plain_with,
+        TypeError,
+        "use `async with RealtimeClock(config) as clock` in a coroutine, not `with`",
+    ),
+    "an interval is a text": (
+        lambda: setattr(Feed(), "check_network_interval", "5"),
+        ConfigError,
+        "Feed.check_network_interval = '5': must be a number",
+    ),
+    # What is added
+    "a class is added": (
+        lambda: add(Feed),
+        TypeError,
+        "<class 'tests.test_mistakes.Feed'> is neither a TickProcessor nor a ProcessorSpec; pass "
+        "an instance: Feed()",
+    ),
+    "two of a name": (
+        add_two_of_a_name,
+        ClockError,
+        "the name 'a' is taken by a worker that is not stopped; give each a name of its own, or "
+        "none",
+    ),
+    "an object twice": (
+        add_twice,
+        ClockError,
+        "<tests.test_mistakes.Feed object at > is already registered to this clock; add another "
+        "object, since each worker has its own",
+    ),
+    "an unknown name": (
+        pause_unknown,
+        ClockError,
+        "'fed' is not in this clock; its workers are: 'feed'",
+    ),
+    "a name with a control character": (
+        lambda: add(Feed(), name="a\x1b[2J"),
+        ConfigError,
+        "add_processor.name = 'a\\x1b[2J': must be 1 to 100 printable characters",
+    ),
+    # Specs
+    "a spec without a colon": (
+        lambda: ProcessorSpec(target="my.module.Feed"),
+        ConfigError,
+        "ProcessorSpec.target = 'my.module.Feed': must look like \"package.module:Class\"",
+    ),
+    "a spec of no module": (
+        lambda: add(ProcessorSpec(target="nosuch.module:Feed")),
+        ConfigError,
+        "ProcessorSpec.target = 'nosuch.module:Feed': there is no module 'nosuch' on sys.path",
+    ),
+    "a spec of a misspelt class": (
+        lambda: add(ProcessorSpec(target="tests.test_mistakes:Fed")),
+        ConfigError,
+        "ProcessorSpec.target = 'tests.test_mistakes:Fed': tests.test_mistakes has no 'Fed'; did "
+        "you mean 'Feed'?",
+    ),
+    "a spec of something else": (
+        lambda: add(ProcessorSpec(target=RuntimeError)),  # type: ignore[arg-type]
+        ConfigError,
+        "ProcessorSpec.target = <class 'RuntimeError'>: is no TickProcessor, nor a function that "
+        "returns one",
+    ),
+    "a misspelt option": (
+        lambda: add(ProcessorSpec(target=Priced, options={"ulr": "x"})),
+        ConfigError,
+        "ProcessorSpec.options = {'ulr': 'x'}: Priced(url: 'str') -> 'None' cannot be called with "
+        "these: missing a required argument: 'url'; did you mean 'url'?",
+    ),
+    "a hook of a spec's class": (
+        lambda: add(ProcessorSpec(target=OnlyLogger)),
+        HookError,
+        "OnlyLogger does not override check_network; add `async def check_network(self)`, which "
+        "returns a NetworkStatus",
+    ),
+    # Hooks that are missing
+    "no check_network": (
+        lambda: add(OnlyLogger()),
+        HookError,
+        "OnlyLogger does not override check_network; add `async def check_network(self)`, which "
+        "returns a NetworkStatus",
+    ),
+    "no logger": (
+        lambda: add(OnlyCheck()),
+        HookError,
+        "OnlyCheck does not override logger; add `@classmethod def logger(cls)`, which returns "
+        "logging.getLogger(...)",
+    ),
+    # Coroutine or not
+    "a plain check_network": (
+        lambda: add(feed(check_network=sync_check_network)),
+        HookError,
+        "P.check_network is a plain function, but it is awaited; make it "
+        "`async def check_network(self)`",
+    ),
+    "a plain start_network": (
+        lambda: add(feed(start_network=sync_start_network)),
+        HookError,
+        "P.start_network is a plain function, but it is awaited; make it "
+        "`async def start_network(self)`",
+    ),
+    "a plain async_tick": (
+        lambda: add(feed(async_tick=one_argument)),
+        HookError,
+        "P.async_tick is a plain function, but it is awaited; make it "
+        "`async def async_tick(self, timestamp)`",
+    ),
+    "an async tick": (
+        lambda: add(feed(tick=async_one)),
+        HookError,
+        "P.tick is `async def`, but nobody awaits it; rename it to async_tick",
+    ),
+    "an async tick of an object": (
+        lambda: add(with_attribute("tick", functools.partial(async_one, None))),
+        HookError,
+        "P.tick is `async def`, but nobody awaits it; rename it to async_tick",
+    ),
+    "an async start": (
+        lambda: add(feed(start=async_one)),
+        HookError,
+        "P.start is `async def`, but nobody awaits it; make it `def start(self, timestamp)`",
+    ),
+    "an async stop": (
+        lambda: add(feed(stop=async_one)),
+        HookError,
+        "P.stop is `async def`, but nobody awaits it; make it `def stop(self)`",
+    ),
+    "a tick that yields": (
+        lambda: add(feed(tick=generator)),
+        HookError,
+        "P.tick contains `yield`, so calling it runs nothing; make it a "
+        "`def tick(self, timestamp)`",
+    ),
+    # Arguments
+    "a tick of two arguments": (
+        lambda: add(feed(tick=two_arguments)),
+        HookError,
+        "P.tick takes (ts: 'float', extra: 'object') -> 'None', but is called with timestamp; "
+        "make it `def tick(self, timestamp)`",
+    ),
+    "an async_tick without one": (
+        lambda: add(feed(async_tick=async_no_argument)),
+        HookError,
+        "P.async_tick takes () -> 'None', but is called with timestamp; make it "
+        "`async def async_tick(self, timestamp)`",
+    ),
+    "a start without one": (
+        lambda: add(feed(start=no_argument)),
+        HookError,
+        "P.start takes () -> 'None', but is called with timestamp; make it "
+        "`def start(self, timestamp)`",
+    ),
+    "a start_network with one": (
+        lambda: add(feed(start_network=argument_too_many)),
+        HookError,
+        "P.start_network takes (url: 'str') -> 'None', but is called with no arguments; make it "
+        "`async def start_network(self)`",
+    ),
+    # Names
+    "a misspelt check_network": (
+        lambda: add(feed(check_netwrok=async_no_argument)),
+        HookError,
+        "P.check_netwrok is not a hook: did you mean check_network? A method or attribute of your "
+        "own needs a name that is less alike",
+    ),
+    "a misspelt tick": (
+        lambda: add(feed(tcik=one_argument)),
+        HookError,
+        "P.tcik is not a hook: did you mean tick? A method or attribute of your own needs a name "
+        "that is less alike",
+    ),
+    "a misspelt async_tick": (
+        lambda: add(feed(asynctick=async_one)),
+        HookError,
+        "P.asynctick is not a hook: did you mean async_tick? A method or attribute of your own "
+        "needs a name that is less alike",
+    ),
+    "a misspelt class attribute": (
+        lambda: add(feed(start_network_timeot=1.0)),
+        HookError,
+        "P.start_network_timeot is not a setting: did you mean start_network_timeout? A method or "
+        "attribute of your own needs a name that is less alike",
+    ),
+    "a misspelt attribute": (
+        lambda: add(with_attribute("check_network_intervall", 3)),
+        HookError,
+        "P.check_network_intervall is not a setting: did you mean check_network_interval? A method "
+        "or attribute of your own needs a name that is less alike",
+    ),
+    # What hides something
+    "a hook is hidden by a value": (
+        lambda: add(with_attribute("start", 3.5)),
+        HookError,
+        "P.start = 3.5 hides the hook start(); rename the attribute, or define "
+        "`def start(self, timestamp)`",
+    ),
+    "logger is a logger": (
+        lambda: add(feed(logger=logging.getLogger("root"))),
+        HookError,
+        "P.logger = <RootLogger root (WARNING)> hides the hook logger(); rename the attribute, or "
+        "define `def logger(self)`",
+    ),
+    "check_network is a property": (
+        lambda: add(feed(check_network=property(lambda self: NetworkStatus.CONNECTED))),
+        HookError,
+        "P.check_network is a property, but it is a hook; make it `async def check_network(self)`",
+    ),
+    "a property is hidden": (
+        lambda: add(feed(state="idle")),
+        HookError,
+        "P.state hides the property state, which shows what the worker reported; use another name",
+    ),
+    "an attribute of the base class": (
+        lambda: add(feed(__init__=sets_host)),
+        HookError,
+        "sets_host sets self._host, in which TickProcessor keeps its own state; use another name",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", REFUSED)
+def test_a_mistake_is_refused_where_it_is_made(mistake: str) -> None:
+    make, kind, message = REFUSED[mistake]
+    with pytest.raises(kind) as caught:
+        make()
+    assert PLACE.sub("", str(caught.value)) == message
+
+
+def test_a_refusal_says_where_the_hook_is() -> None:
+    with pytest.raises(HookError, match=r"\(\S+/test_mistakes.py, line \d+\)$") as caught:
+        add(feed(tick=async_one))
+    assert (caught.value.processor, caught.value.attribute) == ("P", "tick")
+
+
+def test_a_refused_processor_is_in_no_clock() -> None:
+    one = OnlyLogger()
+    here = clock()
+    with pytest.raises(HookError):
+        here.add_processor(one)
+    assert here.processors == []
+    OnlyLogger.check_network = Feed.check_network  # type: ignore[method-assign]
+    try:
+        here.add_processor(one)
+    finally:
+        del OnlyLogger.check_network
+    assert here.processors == [one]
+
+
+def test_an_attribute_that_cannot_travel_is_named(tmp_path: Path) -> None:
+    one = Unsendable(tmp_path / "file")
+    with contextlib.closing(one.file), pytest.raises(TransferError) as caught:
+        RealtimeClock(config()).add_processor(one)
+    assert str(caught.value).startswith(
+        "Unsendable.file cannot be sent to a worker process: TypeError: <_io.TextIOWrapper"
+    )
+    assert "Create it in start() or start_network(), which run in the worker" in str(caught.value)
+
+
+# What may be meant is warned of
+
+
+def changing_a_variable() -> tuple[TickProcessor, str]:
+    seen: list[float] = []
+
+    class P(TickProcessor):
+        def tick(self, timestamp: float) -> None:
+            seen.append(timestamp)
+
+    return P(), (
+        "changing_a_variable.<locals>.P.tick changes the variable 'seen' in the worker process, "
+        "which has its own; the one in this process stays as it is. Report it in a log record or "
+        "in a print, which reach this process, or send it through a socket, a file or a database."
+    )
+
+
+WARNED: dict[str, tuple[Callable[[], TickProcessor], str]] = {
+    "both ticks": (
+        lambda: feed(tick=one_argument, async_tick=async_one),
+        "P.tick is never called: P overrides async_tick, too, which is called instead; remove one "
+        "of them, or call self.tick(timestamp) in async_tick",
+    ),
+    "another framework's hook": (
+        lambda: feed(on_tick=one_argument),
+        "P.on_tick is never called: it is not a hook; did you mean tick?",
+    ),
+    "async_start_network": (
+        lambda: feed(async_start_network=async_no_argument),
+        "P.async_start_network is never called: it is not a hook; did you mean start_network?",
+    ),
+    "a network hook without a network": (
+        lambda: type("P", (TickProcessor,), {"start_network": async_no_argument})(),
+        "P.start_network is never called: it is a hook of NetworkProcessor, from which this class "
+        "is not derived",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", WARNED)
+def test_what_may_be_meant_is_warned_of(mistake: str, caplog: pytest.LogCaptureFixture) -> None:
+    make, message = WARNED[mistake]
+    add(make())
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert PLACE.sub("", record.getMessage()) == f"RealtimeClock: worker 'P': {message}"
+
+
+def test_a_variable_that_a_worker_changes_in_its_copy_is_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    processor, message = changing_a_variable()
+    RealtimeClock(config()).add_processor(processor)
+    (record,) = caplog.records
+    assert record.getMessage() == f"RealtimeClock: worker 'P': {message}"
+
+
+def test_a_worker_in_this_process_has_no_copy(caplog: pytest.LogCaptureFixture) -> None:
+    add(changing_a_variable()[0])
+    assert caplog.records == []
+
+
+class Queued(Feed):
+    def __init__(self, items: queue.Queue[float]) -> None:
+        super().__init__()
+        self.items = items
+
+
+def test_a_queue_that_both_sides_hold_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        shared: queue.Queue[float] = queue.Queue()
+        here = RealtimeClock(config())
+        here.add_processor(Queued(shared), name="both")
+        here.add_processor(Queued(queue.Queue()), name="the processor alone")
+
+    run(scenario())
+    assert caplog.messages == [
+        "RealtimeClock: worker 'both': Queued.items, which a variable of yours holds, too, is "
+        "copied to the worker process: what either side does to it, the other does not see. Report "
+        "it in a log record or in a print, which reach this process, or send it through a socket, "
+        "a file or a database."
+    ]
+
+
+# What is no mistake
+
+
+def decorated(hook: Callable[[Any], Awaitable[NetworkStatus]]) -> Any:
+    def wrapper(self: Any) -> Awaitable[NetworkStatus]:
+        return hook(self)
+
+    return wrapper
+
+
+class Unusual(Feed):
+    """What is unusual, and works."""
+
+    table: ClassVar[dict[str, int]] = {}
+    ticker = "BTC"
+    checks = 0
+
+    def __init__(self) -> None:
+        self.top = self.stat = self.pick = 1  # no super().__init__()
+
+    @decorated
+    async def check_network(self) -> NetworkStatus:
+        self.check_network_timeouts = self.check_network_timeouts + 1
+        return NetworkStatus.CONNECTED
+
+    check_network_timeouts = 0
+
+    def start_network(self) -> Any:
+        return asyncio.sleep(0)  # returns at once
+
+    def start(self, timestamp: float, *more: object) -> None:
+        super().start(timestamp)
+        self.on_start()
+        self.strat()
+
+    def on_start(self) -> None: ...
+
+    def strat(self) -> None: ...
+
+    def on_tick(self, timestamp: float) -> None: ...
+
+    def dispatch(self, kind: str) -> None:
+        getattr(self, f"on_{kind}")(0.0)
+
+    def post(self) -> None: ...
+
+    def ticks(self, count: int) -> None: ...
+
+    def restart(self) -> None: ...
+
+    def stopped(self) -> bool:
+        return True
+
+    def tick(self, timestamp: float) -> None: ...
+
+    async def async_tick(self, timestamp: float) -> None:
+        self.tick(timestamp)
+
+    def check(self) -> None: ...
+
+    def start_all_networks(self) -> None: ...
+
+
+class FromElsewhere:
+    def on_connect(self) -> None:
+        """Another library's hook, which looks like one of ours."""
+
+
+class Both(FromElsewhere, Feed):
+    def on_connect(self) -> None: ...
+
+
+@pytest.mark.parametrize("kind", [Unusual, Both])
+def test_what_is_no_mistake_is_left_alone(
+    kind: type[TickProcessor], caplog: pytest.LogCaptureFixture
+) -> None:
+    add(kind())
+    add(ProcessorSpec(target=kind))
+    assigned = Feed()
+    assigned.tick = lambda timestamp: None  # type: ignore[method-assign]
+    add(assigned)
+    assert caplog.records == []
+
+
+# Runs
+
+
+def test_the_clock_must_be_entered() -> None:
+    async def scenario() -> str:
+        with pytest.raises(ClockError) as caught:
+            await clock().run_til(time.time() + 1.0)
+        return str(caught.value)
+
+    assert run(scenario()) == (
+        "Clock must be started in a context; run it inside of "
+        "`async with RealtimeClock(config) as clock`"
+    )
+
+
+@pytest.mark.parametrize("target", ["loop", "duration"])
+def test_a_target_on_another_time_scale_is_refused(target: str) -> None:
+    async def scenario() -> None:
+        async with clock() as here:
+            number = asyncio.get_running_loop().time() + 2.0 if target == "loop" else 3.0
+            with pytest.raises(ConfigError) as caught:
+                await here.run_til(number)
+        expected = (
+            rf"run_til.target_time = {re.escape(str(number))}: is not on the scale of this clock, "
+            r"which is wall time, now \d+; pass time.time\(\) \+ seconds, or set start_time of the "
+            r"config to a time on the other scale"
+        )
+        assert re.fullmatch(expected, str(caught.value))
+
+    run(scenario())
+
+
+def test_wall_time_is_refused_by_a_clock_on_the_event_loops_time() -> None:
+    async def scenario() -> None:
+        start = asyncio.get_running_loop().time()
+        end = time.time() + 5.0
+        for values in ({}, {"end_time": end}):
+            here = RealtimeClock(config(start_time=start, **values), launcher="inline")
+            async with here:
+                attempt = here.run() if values else here.run_til(end)
+                with pytest.raises(ConfigError, match=r"which is the event loop's time") as caught:
+                    await attempt
+            assert caught.value.field == ("end_time" if values else "target_time")
+
+    run(scenario())
+
+
+def test_a_target_in_the_past_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        bench = Bench(wall=WALL)
+        async with bench.clock:
+            await bench.clock.run_til(WALL - 2.0)
+            assert bench.clock.tick_counter == 0
+
+    run(scenario())
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert record.getMessage() == (
+        "RealtimeClock: run_til.target_time = 999998.0: is 2.0 s in the past, so nothing is "
+        "ticked; pass a time to come"
+    )
+
+
+def test_a_run_without_await_is_warned_of_by_python() -> None:
+    async def scenario() -> None:
+        async with clock() as here:
+            here.run_til(time.time() + 1.0)  # type: ignore[unused-coroutine]
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        run(scenario())
+    assert [str(each.message) for each in seen] == [
+        "coroutine 'BaseClock.run_til' was never awaited"
+    ]
+
+
+def test_a_handle_of_a_clock_that_was_left_says_so() -> None:
+    async def scenario() -> None:
+        async with clock() as here:
+            handle = here.add_processor(Feed(), name="a")
+            await handle.wait_ready()
+        late = here.add_processor(Feed(), name="b")
+        for attempt, worker, what in (
+            (handle.restart(), "a", "restart"),
+            (late.wait_ready(), "b", "wait_ready"),
+        ):
+            with pytest.raises(WorkerError) as caught:
+                await attempt
+            assert str(caught.value) == (
+                f"worker '{worker}': {what}() needs an entered clock, which has not been left; "
+                "call it inside of `async with ... as clock`"
+            )
+
+    run(scenario())
+
+
+# What shows in the worker
+
+
+class NoSuperStart(Feed):
+    def start(self, timestamp: float) -> None:
+        self.started = True
+
+
+class NoSuperStop(Feed):
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class ReturnsNone(Feed):
+    async def check_network(self) -> NetworkStatus:  # type: ignore[return]
+        pass
+
+
+class ReturnsTrue(Feed):
+    async def check_network(self) -> NetworkStatus:
+        return True  # type: ignore[return-value]
+
+
+class Refused(Feed):
+    async def check_network(self) -> NetworkStatus:
+        return NetworkStatus.NOT_CONNECTED
+
+    async def start_network(self) -> None:
+        raise ConnectionRefusedError("nope")
+
+
+def no_key() -> TickProcessor:
+    raise RuntimeError("no key")
+
+
+IN_THE_WORKER: dict[str, tuple[Callable[[], TickProcessor | ProcessorSpec], str, str]] = {
+    "no super().start()": (
+        NoSuperStart,
+        "start",
+        "NoSuperStart.start has not called super().start(timestamp), so the network loop does not "
+        "run; call it first",
+    ),
+    "no super().stop()": (
+        NoSuperStop,
+        "stop",
+        "NoSuperStop.stop has not called super().stop(), so the network is not stopped; call it "
+        "first",
+    ),
+    "check_network returns None": (
+        ReturnsNone,
+        "check_network",
+        "ReturnsNone.check_network() returned None; it must return a NetworkStatus",
+    ),
+    "check_network returns True": (
+        ReturnsTrue,
+        "check_network",
+        "ReturnsTrue.check_network() returned True; it must return a NetworkStatus",
+    ),
+    "start_network raises": (Refused, "start_network", "nope"),
+}
+
+
+@pytest.mark.parametrize("mistake", IN_THE_WORKER)
+def test_a_mistake_that_shows_in_the_worker_is_reported_and_logged(
+    mistake: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make, hook, message = IN_THE_WORKER[mistake]
+
+    async def scenario() -> ProcessorFailed:
+        bench = Bench()
+        handle = bench.clock.add_processor(make(), name="a")
+        async with bench.clock:
+            await handle.wait_ready()
+            if hook == "stop":
+                bench.clock.remove_processor(handle)
+            return await bench.events.wait_for(ProcessorFailed, worker="a")
+
+    failed = run(scenario())
+    assert (failed.hook, failed.message) == (hook, message)
+    logged = [record.getMessage() for record in caplog.records]
+    start = f"RealtimeClock: {hook} of worker 'a' failed: {failed.type_name}: {message}"
+    assert any(line.startswith(start) for line in logged)
+
+
+def test_a_processor_that_cannot_be_made_dies_with_the_reason() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.clock.add_processor(ProcessorSpec(target=no_key), name="a")
+        async with bench.clock:
+            died = await bench.events.wait_for(WorkerDied, worker="a")
+        assert died.error is not None
+        assert died.error.splitlines()[-1] == "RuntimeError: no key"
+
+    run(scenario())
+
+
+def test_a_super_init_that_is_missing_does_no_harm() -> None:
+    class P(Feed):
+        def __init__(self) -> None:
+            self.x = 1
+
+    async def scenario() -> None:
+        bench = Bench()
+        bench.clock.add_processor(P(), name="a")
+        async with bench.clock:
+            await bench.events.wait_for(NetworkChanged, after=NetworkStatus.CONNECTED)
+
+    run(scenario())
+
+
+class Keyless(TickProcessor):
+    def tick(self, timestamp: float) -> None:
+        prices: dict[str, float] = {}
+        prices["price"]
+
+
+def test_the_log_shows_where_a_tick_has_failed(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        handle = bench.clock.add_processor(Keyless(), name="a")
+        async with bench.clock, bench.running():
+            await handle.wait_ready()
+            await bench.tick()
+            await bench.events.wait_for(ProcessorFailed, worker="a")
+
+    run(scenario())
+    (record,) = [record for record in caplog.records if "failed" in record.getMessage()]
+    assert record.levelno == logging.WARNING
+    assert re.fullmatch(
+        r"RealtimeClock: async_tick of worker 'a' failed: KeyError: 'price' "
+        r'\[File "\S+/test_mistakes.py", line \d+, in tick: prices\["price"\]\]',
+        record.getMessage(),
+    )
