@@ -491,7 +491,7 @@ def test_an_attribute_that_cannot_travel_is_named(tmp_path: Path) -> None:
     with contextlib.closing(one.file), pytest.raises(TransferError) as caught:
         RealtimeClock(config()).add_processor(one)
     assert str(caught.value).startswith(
-        "Unsendable.file cannot be sent to a worker process: TypeError: <_io.TextIOWrapper"
+        "Unsendable.file cannot be sent to a worker process: an open file belongs to this process. "
     )
     assert "Create it in start() or start_network(), which run in the worker" in str(caught.value)
 

@@ -21,6 +21,7 @@ from dill import _dill
 from chronopype_mp.coordinator.object_graph import ATOMS
 from chronopype_mp.coordinator.reach import Reach
 from chronopype_mp.coordinator.refusals import OWN_MODULE, Refused, why_refused
+from chronopype_mp.processors.network import NetworkProcessor
 from chronopype_mp.processors.transfer import (
     MAIN,
     cached,
@@ -232,7 +233,9 @@ def _why_not_by_value(kind: type) -> str | None:
     if type(kind) not in (type, abc.ABCMeta):
         return f"has the metaclass {type(kind).__name__}"
     for base in kind.__mro__[1:]:
-        if "__init_subclass__" in vars(base) and base.__module__ not in ("builtins", "typing"):
+        # That of NetworkProcessor has no effect on a class that it has seen before.
+        is_harmless = base.__module__ in ("builtins", "typing") or base is NetworkProcessor
+        if "__init_subclass__" in vars(base) and not is_harmless:
             return f"inherits __init_subclass__ from {base.__name__}"
     if kind.__bases__ == (tuple,) and hasattr(kind, "_fields"):
         plain = vars(collections.namedtuple("plain", kind._fields))

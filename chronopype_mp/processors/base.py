@@ -10,6 +10,7 @@ import msgspec
 from chronopype_mp.core.checks import whole
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.processors.models import ProcessorState
+from chronopype_mp.processors.network_settings import NetworkSetting
 
 __all__ = ["HOSTED_BY", "Hosting", "Mirror", "TickProcessor"]
 
@@ -180,6 +181,6 @@ def _set_attribute(self: TickProcessor, name: str, value: object) -> None:
     for kind in type(self).__mro__:
         if name in vars(kind):
             is_ours = kind.__module__.startswith("chronopype_mp.") and name.startswith("_")
-            if is_ours or isinstance(vars(kind)[name], property):
+            if is_ours or isinstance(vars(kind)[name], property | NetworkSetting):
                 return
     mirror.attribute_set(name)

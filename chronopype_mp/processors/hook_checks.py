@@ -67,9 +67,10 @@ NETWORK_HOOKS = (
         required="add `async def check_network(self)`, which returns a NetworkStatus",
     ),
     Hook("start_network", True),
+    Hook("run_network", True),
     Hook("stop_network", True),
-    Hook("on_connected"),
-    Hook("on_disconnected"),
+    Hook("on_connected", None),
+    Hook("on_disconnected", None),
     Hook(
         "logger",
         required="add `@classmethod def logger(cls)`, which returns logging.getLogger(...)",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chronopype_mp import ClockConfig, ClockMode, NetworkProcessor, TickProcessor
+from chronopype_mp import ClockConfig, ClockMode, NetworkProcessor, NetworkStatus, TickProcessor
 from chronopype_mp.clocks import RealtimeClock
 from chronopype_mp.exceptions import TransferError
 
@@ -23,6 +23,15 @@ class Holder(TickProcessor):
     def __init__(self, **held: Any) -> None:
         super().__init__()
         self.__dict__.update(held)
+
+
+class Link(NetworkProcessor):
+    @classmethod
+    def logger(cls) -> logging.Logger:
+        return logging.getLogger("link")
+
+    async def check_network(self) -> NetworkStatus:
+        return NetworkStatus.NOT_CONNECTED
 
 
 class Limiter:
@@ -119,7 +128,7 @@ def test_an_attribute_set_after_adding_is_named_once_with_the_way(
 def test_a_network_setting_reaches_the_worker_and_is_not_named(
     clock: RealtimeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    processor = NetworkProcessor()
+    processor = Link()
     handle = clock.add_processor(processor)
     processor.check_network_interval = 3.0
     assert handle._record.settings.check_network_interval == 3.0

@@ -290,9 +290,7 @@ def test_a_reconnect_needs_a_worker_that_may_connect() -> None:
         bench = Bench()
         scribe = bench.clock.add_processor(Scribe(), name="a")
         network = bench.clock.add_processor(Network(), name="b")
-        with pytest.raises(
-            WorkerError, match=r"worker 'b': reconnect\(\) needs a worker of a clock"
-        ):
+        with pytest.raises(WorkerError, match=r"worker 'b': reconnect\(\) needs an entered clock"):
             network.reconnect()
         async with bench.clock:
             network.reconnect()
