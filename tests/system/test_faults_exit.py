@@ -125,7 +125,10 @@ async def _matrix(tmp_path: Path, launcher: str) -> None:
 @pytest.mark.parametrize(
     ("target", "error"),
     [
-        ("no_such_module:Nothing", "ModuleNotFoundError: No module named 'no_such_module'"),
+        (
+            "tests.no_such_module:Nothing",
+            "ModuleNotFoundError: No module named 'tests.no_such_module'",
+        ),
         ("tests.system.victims:CannotBeMade", "LookupError: no such exchange"),
     ],
     ids=["import", "constructor"],

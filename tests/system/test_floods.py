@@ -81,7 +81,7 @@ class BreaksLoudly(Network):
 
     async def check_network(self) -> NetworkStatus:
         if self.up:
-            raise ConnectionError("x" * HUGE)
+            raise ValueError("x" * HUGE)
         return NetworkStatus.NOT_CONNECTED
 
 
