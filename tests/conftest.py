@@ -1,8 +1,8 @@
 """What holds for all tests: the order in which they run, who runs alone, and the settings of tools.
 
-``./scripts/test`` runs pytest in two processes. Tests marked ``quiet`` come last and run one at a
-time, while no other test of this user that starts programs runs. A time limit does not include the
-wait for that.
+``./scripts/test`` runs pytest in three processes on two cores, because system tests mostly wait.
+Tests marked ``quiet`` come last and run one at a time, while no other test of this user that starts
+programs runs. A time limit does not include the wait for that.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _is_slow(item: pytest.Item) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put quiet tests last, and short ones before them: two processes end their share together."""
+    """Put quiet tests last, and short ones before them: the processes end their shares together."""
     items.sort(key=lambda item: (_is_quiet(item), not _is_slow(item)))
 
 
