@@ -49,7 +49,7 @@ from chronopype_mp.core.supervisor import CLOCK_BUDGET
 from chronopype_mp.core.worker_events import Event, WorkerDied
 from chronopype_mp.exceptions import ClockContextError, ClockError, ConfigError, WorkerError
 from chronopype_mp.launchers import Launcher
-from chronopype_mp.timing import SYSTEM_TIME, TimeSource
+from chronopype_mp.timing import SYSTEM_TIME, SystemTime, TimeSource
 
 __all__ = [
     "BaseClock",
@@ -220,6 +220,11 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             on_end: for the run.
         """
 
+    @property
+    def _has_deadlines(self) -> bool:
+        """Whether ticks are due at times that workers can read from their own clock."""
+        return not self._every_tick and isinstance(self._timing, SystemTime)
+
     def _boundary_before_now(self) -> float:
         return self._schedule.timestamp(self._schedule.number_at(self._now()))
 
@@ -253,6 +258,7 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             stats_window_size=self._config.stats_window_size,
             every_tick=self._every_tick,
             tick_size=0.0 if self._every_tick else self._config.tick_size,
+            offset=self._schedule.offset if self._has_deadlines else None,
         )
         if self._raises_limit:
             raise_soft_limit()

@@ -29,6 +29,8 @@ class TickRules(msgspec.Struct, frozen=True, kw_only=True):
         every_tick: none is replaced by a newer one, and progress is reported, so that the
             coordinator can wait for it.
         tick_size: 0.0 where ticks have no time at which they are due.
+        offset: timestamp minus monotonic clock, seconds; None where ticks have no time at which
+            they are due, or workers cannot read it from their own clock.
     """
 
     processor_timeout: float
@@ -36,6 +38,7 @@ class TickRules(msgspec.Struct, frozen=True, kw_only=True):
     stats_window_size: int
     every_tick: bool = False
     tick_size: float = 0.0
+    offset: float | None = None
 
 
 class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):

@@ -53,9 +53,11 @@ import random
 
 from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.checks import at_least, positive
+from chronopype_mp.core.connection_counters import ConnectionRecorder
 from chronopype_mp.core.operations import (
     Check,
     Failed,
+    Interrupted,
     NetworkStatus,
     NotifyConnected,
     NotifyDisconnected,
@@ -129,9 +131,11 @@ class Connection:
     Args:
         policy: the settings; assign `policy` to change them.
         rng: the source of jitter.
+        recorder: counts checks and connections; None for one of its own.
 
     Attributes:
         operation: what the edge is to do, or does.
+        recorder: what counts checks and connections.
         status: the status to show now.
         reason: why it is what it is.
         started: whether ``start_network()`` has returned, or failed, for this connection.
@@ -142,8 +146,14 @@ class Connection:
         ending: whether it is on the way to STOPPED.
     """
 
-    def __init__(self, policy: ConnectionPolicy, rng: random.Random) -> None:
+    def __init__(
+        self,
+        policy: ConnectionPolicy,
+        rng: random.Random,
+        recorder: ConnectionRecorder | None = None,
+    ) -> None:
         self.policy = policy
+        self.recorder = ConnectionRecorder() if recorder is None else recorder
         self.operation: Operation = Stopped()
         self.status = NetworkStatus.STOPPED
         self.reason = "not started"
@@ -313,6 +323,8 @@ class Connection:
             case Stop():
                 self._heed(outcome, now)
                 return self._stop_ended(now)
+            case Check() if not isinstance(outcome, Interrupted):
+                self.recorder.checked(now - self._checked_at)
             case Start():
                 self.started = True  # what a failed start has made is for stop_network to clear
         if self.ending:
@@ -400,6 +412,7 @@ class Connection:
         self.status = NetworkStatus.CONNECTED
         self.reason = "check_network() returned CONNECTED"
         self._connected_at = now
+        self.recorder.connected(now)
         return self._notify() if self.started else self._do(Start())
 
     def _start_ended(self, outcome: Outcome, now: float) -> Operation:
@@ -485,6 +498,7 @@ class Connection:
         if self.status is NetworkStatus.CONNECTED:
             self.status = NetworkStatus.DISCONNECTING
             self._down_since = now
+            self.recorder.disconnected(now)
         notified, self._notified = self._notified, False
         return self._do(NotifyDisconnected() if notified else Stop())
 

@@ -13,7 +13,7 @@ import math
 
 import msgspec
 
-__all__ = ["BUCKETS", "Histogram", "bucket_of"]
+__all__ = ["BUCKETS", "Durations", "Histogram", "bucket_of"]
 
 SUB_BITS = 3
 
@@ -89,3 +89,25 @@ class Histogram(msgspec.Struct, frozen=True):
         return Histogram(
             counts, math.fsum((self.total, other.total)), max(self.largest, other.largest)
         )
+
+
+class Durations:
+    """Counts durations one by one; a `Histogram` in the making."""
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+        self._total = 0
+        self._largest = 0
+
+    def add(self, nanoseconds: int) -> None:
+        """Count a duration; a negative one counts as 0."""
+        nanoseconds = max(0, nanoseconds)
+        bucket = min(bucket_of(nanoseconds), BUCKETS - 1)
+        self._counts[bucket] = self._counts.get(bucket, 0) + 1
+        self._total += nanoseconds
+        self._largest = max(self._largest, nanoseconds)
+
+    @property
+    def histogram(self) -> Histogram:
+        """All durations so far."""
+        return Histogram(self._counts.copy(), self._total / 1e9, self._largest / 1e9)

@@ -10,6 +10,7 @@ import msgspec
 
 from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.connection_counters import ConnectionCounters
 from chronopype_mp.core.state import TickAccount, TickCounters
 
 __all__ = [
@@ -168,6 +169,7 @@ class Status(Report, frozen=True, kw_only=True, tag=3):
         reason: why it changed.
         next_attempt: when the next attempt to connect is due, wall clock in seconds; None if one
             runs, or none is planned.
+        connection: the figures of the connection in this incarnation.
     """
 
     network: NetworkStatus
@@ -176,6 +178,7 @@ class Status(Report, frozen=True, kw_only=True, tag=3):
     last_connected: float | None = None
     reason: str | None = None
     next_attempt: float | None = None
+    connection: ConnectionCounters = ConnectionCounters()
 
 
 class Beat(Report, frozen=True, kw_only=True, tag=4):
@@ -190,7 +193,7 @@ class Beat(Report, frozen=True, kw_only=True, tag=4):
         lag: how late this beat was, seconds.
         network: the network status.
         revision: of that status, see `Status`.
-        last_connected, reason, next_attempt: see `Status`.
+        last_connected, reason, next_attempt, connection: see `Status`.
         downtime: for how long the processor has tried to connect in vain, seconds.
         check_timeouts: network checks that timed out in a row.
         rss: resident memory, bytes.
@@ -210,6 +213,7 @@ class Beat(Report, frozen=True, kw_only=True, tag=4):
     last_connected: float | None = None
     reason: str | None = None
     next_attempt: float | None = None
+    connection: ConnectionCounters = ConnectionCounters()
     downtime: float = 0.0
     check_timeouts: int = 0
     rss: int = 0
@@ -299,13 +303,14 @@ class Bye(Report, frozen=True, kw_only=True, tag=9):
     Attributes:
         account: what became of the ticks; None if the processor never started.
         counters: the processor's.
-        largest_gap: as in `Beat`.
+        largest_gap, connection: as in `Beat`.
         stopped_at: ``seq`` of the `Stop` that ended this incarnation; None without one.
     """
 
     account: TickAccount | None
     counters: TickCounters
     largest_gap: float = 0.0
+    connection: ConnectionCounters = ConnectionCounters()
     stopped_at: int | None = None
 
 

@@ -42,6 +42,7 @@ import msgspec
 
 from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.connection_counters import ConnectionCounters
 from chronopype_mp.core.messages import (
     PROTOCOL,
     Beat,
@@ -274,9 +275,11 @@ class CoordinatorSession:
                 token=beat.token,
                 network=beat.network,
                 revision=beat.revision,
+                error=beat.reason if beat.network is NetworkStatus.ERROR else None,
                 last_connected=beat.last_connected,
                 reason=beat.reason,
                 next_attempt=beat.next_attempt,
+                connection=beat.connection,
             )
             self._status(lost, answer)
         answer.facts.append(beat)
@@ -402,14 +405,7 @@ class WorkerSession:
         if not self.has_started:
             return []
         self._beats += 1
-        return [
-            self._boot.report(
-                Beat,
-                serial=self._beats,
-                **self._status,
-                **figures,
-            )
-        ]
+        return [self._boot.report(Beat, serial=self._beats, **{**self._status, **figures})]
 
     def progressed(self, through: int) -> list[Uplink]:
         """Return what reports that all ticks up to ``through`` are finished, if that is new."""
@@ -418,7 +414,13 @@ class WorkerSession:
         self._through = through
         return [self._boot.report(TickDone, seq=through)]
 
-    def bye(self, account: TickAccount, counters: TickCounters, largest_gap: float) -> list[Uplink]:
+    def bye(
+        self,
+        account: TickAccount,
+        counters: TickCounters,
+        largest_gap: float,
+        connection: ConnectionCounters,
+    ) -> list[Uplink]:
         """Return the last report."""
         return [
             self._boot.report(
@@ -426,6 +428,7 @@ class WorkerSession:
                 account=account if self.has_started else None,
                 counters=counters,
                 largest_gap=largest_gap,
+                connection=connection,
                 stopped_at=self.stopped_at,
             )
         ]

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import msgspec
 
-from chronopype_mp.core.histogram import BUCKETS, Histogram, bucket_of
+from chronopype_mp.core.histogram import BUCKETS, Durations, Histogram, bucket_of
 
 __all__ = ["TickAccount", "TickCounters", "TickRecorder", "TickState", "local_time"]
 
@@ -146,6 +146,7 @@ class TickCounters(msgspec.Struct, frozen=True, kw_only=True):
         recent: the execution times of the last successful ticks, nanoseconds, oldest first, as
             unsigned 64-bit integers in native byte order.
         executions: the execution times of all successful ticks of the incarnation.
+        lateness: from the deadline of each tick that was begun to the entry of its hook.
         last_error_at: the timestamp of the tick that failed last.
         last_success_at: when the last successful tick ended, wall clock, seconds.
 
@@ -158,6 +159,7 @@ class TickCounters(msgspec.Struct, frozen=True, kw_only=True):
     max_consecutive_retries: int = 0
     recent: bytes = b""
     executions: Histogram = Histogram()
+    lateness: Histogram = Histogram()
     success_count: int = 0
     error_count: int = 0
     consecutive_errors: int = 0
@@ -191,17 +193,24 @@ class TickRecorder:
     Args:
         window: how many execution times are kept.
         wall: returns the wall clock, seconds.
+        offset: timestamp minus monotonic clock, seconds; None if ticks have no deadlines here.
 
     Attributes:
         last_timestamp: of the last tick that ended, seconds.
+        begun: the timestamp in seconds of each tick that was begun, and when its hook was entered
+            first, monotonic nanoseconds; None if ticks have no deadlines. It is emptied with each
+            look at the counters.
         unrecorded: durations of ticks that succeeded at the first attempt and are not in the
             counters yet, nanoseconds. Code that executes ticks in batches appends to it.
         is_active: started and not paused.
     """
 
-    def __init__(self, window: int, wall: Callable[[], float]) -> None:
+    def __init__(self, window: int, wall: Callable[[], float], offset: float | None = None) -> None:
         self._window = window
         self._wall = wall
+        self._offset = offset
+        self._lateness = Durations()
+        self.begun: list[tuple[float, int]] | None = None if offset is None else []
         self.unrecorded: list[int] = []
         self._recent = array("Q", bytes(8 * window))
         self._counts = [0] * BUCKETS
@@ -271,10 +280,18 @@ class TickRecorder:
         self._last_error_at = timestamp
         self.last_timestamp = timestamp
 
+    def _count_lateness(self) -> None:
+        if self.begun:
+            assert self._offset is not None
+            for timestamp, entered in self.begun:
+                self._lateness.add(entered - round((timestamp - self._offset) * 1e9))
+            self.begun.clear()
+
     @property
     def counters(self) -> TickCounters:
         """The counters now."""
         self.record()
+        self._count_lateness()
         oldest = self._successes % self._window if self._successes >= self._window else 0
         recent = self._recent[oldest:] + self._recent[:oldest]
         return TickCounters(
@@ -288,6 +305,7 @@ class TickRecorder:
                 self._total / 1e9,
                 self._largest / 1e9,
             ),
+            lateness=self._lateness.histogram,
             success_count=self._successes,
             error_count=self._errors,
             consecutive_errors=self._consecutive_errors,

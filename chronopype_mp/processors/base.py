@@ -9,6 +9,7 @@ import msgspec
 
 from chronopype_mp.core.checks import whole
 from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.connection_counters import ConnectionRecorder
 from chronopype_mp.processors.models import ProcessorState
 from chronopype_mp.processors.network_settings import NetworkSetting
 
@@ -21,9 +22,11 @@ class Hosting(Protocol):
     Attributes:
         network_settings: those set in this incarnation, by name; the others are the processor's
             own.
+        connections: counts those of this incarnation.
     """
 
     network_settings: dict[str, Any]
+    connections: ConnectionRecorder
 
     @property
     def state(self) -> ProcessorState:

@@ -131,7 +131,11 @@ class NetworkLoop:
         self._timing = processor._timing
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
-        self.connection = Connection(processor._connection_policy(), random.Random())
+        self.connection = Connection(
+            processor._connection_policy(),
+            random.Random(),
+            None if processor._host is None else processor._host.connections,
+        )
         self.tick_context: contextvars.Context | None = None
         self._shown = NetworkStatus.STOPPED
         self._hooks: ConnectionTask | None = None
@@ -190,6 +194,7 @@ class NetworkLoop:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
+        self.connection.recorder.disconnected(self._now())
         self._drop_hooks()
 
     def reconnect(self) -> None:

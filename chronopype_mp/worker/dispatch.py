@@ -254,6 +254,7 @@ class TickDispatcher:
         """
         clock, recorder = monotonic_ns, self._recorder
         took = recorder.unrecorded.append
+        begun = recorder.begun
         ran = 0
         timestamp = timestamps[0]
         before = timestamp if self._before is None else self._before
@@ -265,6 +266,8 @@ class TickDispatcher:
                     largest_gap = timestamp - before
                 before = timestamp
                 began = clock()
+                if begun is not None:
+                    begun.append((timestamp, began))
                 hook(timestamp)
                 took(clock() - began)
                 recorder.last_timestamp = timestamp
@@ -354,6 +357,8 @@ class TickDispatcher:
     async def _attempt(self, timestamp: float, retries: int) -> _Failed | None:
         """Run the hook once; return the failure, or None."""
         began = monotonic_ns()
+        if not retries and self._recorder.begun is not None:
+            self._recorder.begun.append((timestamp, began))
         limit: asyncio.Timeout | None = None
         context = self._processor._tick_context
         blocked = 0

@@ -27,6 +27,7 @@ from chronopype_mp.core.codec import (
     decode_tick,
     decode_ticks,
 )
+from chronopype_mp.core.connection_counters import ConnectionRecorder
 from chronopype_mp.core.error_text import message_of, name_of, path_of, traceback_of
 from chronopype_mp.core.messages import (
     LOADING,
@@ -88,9 +89,10 @@ costs as much as dozens of ticks; a batch of full frames has 2,000 ticks."""
 class _Hosting:
     """What the host keeps for its processor: the counters, and settings of this incarnation."""
 
-    def __init__(self, recorder: TickRecorder) -> None:
+    def __init__(self, recorder: TickRecorder, connections: ConnectionRecorder) -> None:
         self._recorder = recorder
         self.network_settings: dict[str, Any] = {}
+        self.connections = connections
 
     @property
     def state(self) -> ProcessorState:
@@ -132,7 +134,8 @@ class WorkerHost:
         self._on_turn = on_turn
         self._usage = usage
         self.outbox = Outbox(link)
-        self._recorder = TickRecorder(boot.rules.stats_window_size, wall)
+        self._recorder = TickRecorder(boot.rules.stats_window_size, wall, boot.rules.offset)
+        self._connections = ConnectionRecorder()
         self._processor: TickProcessor | None = None
         self._dispatcher: TickDispatcher | None = None
         self._session = WorkerSession(boot, pid, CODE_VERSION)
@@ -224,7 +227,7 @@ class WorkerHost:
 
     def _adopt(self, processor: TickProcessor) -> None:
         processor._stats_window_size = self._boot.rules.stats_window_size
-        processor._host = _Hosting(self._recorder)
+        processor._host = _Hosting(self._recorder, self._connections)
         HOSTED_BY.set(processor._host)
         if isinstance(processor, NetworkProcessor):
             for name in ("start_network_timeout", "stop_network_timeout"):
@@ -424,7 +427,12 @@ class WorkerHost:
         dispatcher = self._dispatcher
         assert dispatcher is not None
         self._post(
-            self._session.bye(dispatcher.account, self._recorder.counters, dispatcher.largest_gap)
+            self._session.bye(
+                dispatcher.account,
+                self._recorder.counters,
+                dispatcher.largest_gap,
+                self._connections.counters(monotonic()),
+            )
         )
 
     def _post(self, reports: list[Uplink]) -> None:
@@ -451,6 +459,7 @@ class WorkerHost:
             counters=self._recorder.counters,
             largest_gap=self._dispatcher.largest_gap,
             lag=lag,
+            connection=self._connections.counters(monotonic()),
             downtime=0.0 if network is None else network.downtime,
             check_timeouts=0 if network is None else network.connection.check_timeouts,
             rss=rss,
@@ -497,6 +506,7 @@ class WorkerHost:
                 last_connected=None if math.isnan(last) else last,
                 reason=change.reason,
                 next_attempt=change.next_attempt,
+                connection=self._connections.counters(monotonic()),
             )
         )
 

@@ -28,6 +28,7 @@ from chronopype_mp.core.codec import (
     encode_report,
     encode_tick,
 )
+from chronopype_mp.core.connection_counters import ConnectionCounters
 from chronopype_mp.core.error_text import LONGEST_MESSAGE, LONGEST_REASON, shortened
 from chronopype_mp.core.histogram import BUCKETS, Histogram
 from chronopype_mp.core.messages import (
@@ -54,6 +55,8 @@ SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     msgspec.Raw: st.text(max_size=5).map(msgspec.msgpack.encode).map(msgspec.Raw),
 }
 
+FULL = Histogram(dict.fromkeys(range(BUCKETS), 2**63))
+
 LONGEST_BEAT = Beat(
     worker="\U0001f600" * 100,
     incarnation=2**63,
@@ -62,12 +65,14 @@ LONGEST_BEAT = Beat(
     account=TickAccount(*4 * [2**63]),
     counters=TickCounters(
         recent=bytes(8 * MAX_WINDOW),
-        executions=Histogram(dict.fromkeys(range(BUCKETS), 2**63)),
+        executions=FULL,
+        lateness=FULL,
         last_error=shortened("\udce9" * 10_000, LONGEST_MESSAGE),
     ),
     largest_gap=0.5,
     lag=0.5,
     reason=shortened("\udce9" * 10_000, LONGEST_REASON),
+    connection=ConnectionCounters(FULL, 2**63),
 )
 
 BACKOFFS = st.builds(

@@ -767,3 +767,34 @@ def test_after_a_permanent_failure_no_history_makes_an_attempt(outcomes: list[Ou
         connection.handle(outcome, connection.now + 1000.0)
         assert connection.operation == Wait(math.inf)
         assert (connection.status, connection.reason) == (NetworkStatus.ERROR, "wrong key")
+
+
+STEPS = st.one_of(OUTCOMES, st.just(UP), st.just(Interrupted()), st.sampled_from(["begin", "end"]))
+
+
+@given(st.lists(st.tuples(STEPS, st.integers(min_value=0, max_value=80)), max_size=60))
+def test_every_check_and_every_connection_is_counted_once_whatever_happens(
+    steps: list[tuple[Outcome | str, int]],
+) -> None:
+    connection = make()
+    connection.begin()
+    checks, connects, connected = [], 0, 0.0
+    for step, eighths in steps:
+        was, operation = connection.status, connection.operation
+        if step == "begin":
+            connection.begin()
+        elif step == "end":
+            connection.end()
+        elif not isinstance(operation, Stopped):
+            assert not isinstance(step, str)
+            took = eighths / 8
+            if isinstance(operation, Check) and step != Interrupted():
+                checks.append(took)
+            connected += took if was is NetworkStatus.CONNECTED else 0.0
+            connection.handle(step, connection.now + took)
+            is_new = was is not NetworkStatus.CONNECTED
+            connects += is_new and connection.status is NetworkStatus.CONNECTED
+    counters = connection.recorder.counters(connection.now)
+    assert (counters.connects, counters.connected_seconds) == (connects, connected)
+    assert counters.check_latency.count == len(checks)
+    assert counters.check_latency.total == pytest.approx(sum(checks))

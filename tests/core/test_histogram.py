@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chronopype_mp.core.histogram import BUCKETS, Histogram, bucket_of
+from chronopype_mp.core.histogram import BUCKETS, Durations, Histogram, bucket_of
 from chronopype_mp.core.state import TickRecorder
 
 TIMES = st.lists(st.integers(min_value=0, max_value=3_600_000_000_000), min_size=1, max_size=200)
@@ -39,6 +39,17 @@ def test_merging_is_counting_all_in_one(one: list[int], other: list[int]) -> Non
     assert (merged.counts, merged.largest) == (both.counts, both.largest)
     assert merged.mean == pytest.approx(both.mean)
     assert merged.count == len(one) + len(other)
+
+
+@given(TIMES)
+def test_durations_counted_one_by_one_are_the_same_histogram(times: list[int]) -> None:
+    durations = Durations()
+    for nanoseconds in times:
+        durations.add(nanoseconds)
+    histogram = durations.histogram
+    assert histogram == histogram_of(times)
+    durations.add(5)
+    assert histogram.count == len(times), "one that was taken does not change any more"
 
 
 def test_the_longest_is_exact_and_no_percentile_exceeds_it() -> None:

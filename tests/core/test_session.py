@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.connection_counters import ConnectionCounters
 from chronopype_mp.core.messages import (
     PROTOCOL,
     Beat,
@@ -148,6 +149,21 @@ def test_a_beat_stands_in_for_a_lost_status_which_does_not_count_when_it_comes_l
     assert late.facts == []
     lost = coordinator.take(Status, network=NetworkStatus.ERROR, revision=4)
     assert len(lost.facts) == 1
+
+
+def test_a_status_that_a_beat_stands_in_for_has_all_that_the_lost_one_had() -> None:
+    coordinator = Coordinator()
+    coordinator.get_ready()
+    told = {
+        "network": NetworkStatus.ERROR,
+        "revision": 5,
+        "last_connected": 5.0,
+        "reason": "reset by peer",
+        "next_attempt": 6.0,
+        "connection": ConnectionCounters(connects=2),
+    }
+    status = coordinator.beat(**told).facts[0]
+    assert status == BOOT.report(Status, **told, error="reset by peer")
 
 
 @pytest.mark.parametrize("when", ["before the hello", "after the hello"])
@@ -350,7 +366,7 @@ def test_nothing_is_reported_of_ticks_before_the_start() -> None:
     figures = {"account": TickAccount(), "counters": TickCounters(), "largest_gap": 0.0}
     assert worker.session.beat(**figures, lag=0.0) == []
     assert worker.session.progressed(5) == []
-    (bye,) = worker.session.bye(TickAccount(), TickCounters(), 0.0)
+    (bye,) = worker.session.bye(TickAccount(), TickCounters(), 0.0, ConnectionCounters())
     assert isinstance(bye, Bye)
     assert bye.account is None
 
@@ -368,6 +384,10 @@ def test_a_network_status_is_reported_when_it_changes_and_in_every_beat() -> Non
     assert isinstance(beat, Beat)
     assert (beat.network, beat.revision, beat.last_connected) == (connected, 1, 5.0)
     assert (beat.reason, beat.next_attempt) == ("attempt 1", 6.0)
+    connection = ConnectionCounters(connects=1)
+    (beat,) = worker.session.beat(**figures, lag=0.0, connection=connection)
+    assert isinstance(beat, Beat)
+    assert (beat.connection, beat.reason) == (connection, "attempt 1"), "the newer ones count"
 
 
 def test_progress_is_reported_once() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.connection_counters import ConnectionCounters
 from chronopype_mp.core.ledger import Ledger
 from chronopype_mp.core.messages import (
     Beat,
@@ -124,7 +125,9 @@ class History:
     def say_bye(self) -> None:
         self.said_bye = True
         assert self.account is not None
-        self._to_coordinator(self.worker.bye(self.account, TickCounters(), 0.0))
+        self._to_coordinator(
+            self.worker.bye(self.account, TickCounters(), 0.0, ConnectionCounters())
+        )
 
     def change_network(self) -> None:
         self.network = self.rng.choice(list(NetworkStatus))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chronopype_mp.core.histogram import Histogram
 from chronopype_mp.core.state import TickAccount, TickRecorder, TickState
 
 SECONDS = st.floats(min_value=0, max_value=1e6)
@@ -138,3 +139,30 @@ def test_the_window_holds_the_last_times_and_the_count_goes_on(
     assert executions.count == len(times)
     assert executions.total == sum(times) / 1e9
     assert executions.largest == max(times, default=0) / 1e9
+
+
+@given(st.lists(st.tuples(st.integers(1, 100), st.integers(0, 2**40)), max_size=30))
+def test_lateness_is_from_the_deadline_of_a_tick_to_the_entry_of_its_hook(
+    ticks: list[tuple[int, int]],
+) -> None:
+    recorder = TickRecorder(1, lambda: 1001.5, offset=-1024.0)
+    assert recorder.begun is not None
+    for number, late in ticks:
+        deadline = (number + 1024) * 1_000_000_000
+        recorder.begun.append((float(number), deadline + late))
+        assert recorder.counters.lateness.count > 0  # looking counts each tick once
+    lateness = recorder.counters.lateness
+    assert lateness.count == len(ticks)
+    assert lateness.total == sum(late for _, late in ticks) / 1e9
+    assert lateness.largest == max((late for _, late in ticks), default=0) / 1e9
+
+
+def test_a_tick_that_comes_a_rounding_error_early_is_not_late() -> None:
+    recorder = TickRecorder(1, lambda: 1001.5, offset=0.0)
+    assert recorder.begun is not None
+    recorder.begun.append((1.0, 999_999_000))
+    assert recorder.counters.lateness == Histogram({0: 1})
+
+
+def test_ticks_without_deadlines_are_not_late() -> None:
+    assert TickRecorder(1, lambda: 1001.5).begun is None

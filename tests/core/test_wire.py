@@ -27,6 +27,8 @@ from chronopype_mp.core.codec import (
     encode_ticks,
 )
 from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.connection_counters import ConnectionCounters
+from chronopype_mp.core.histogram import Histogram
 from chronopype_mp.core.messages import (
     PROTOCOL,
     Beat,
@@ -68,7 +70,8 @@ SETTINGS = WorkerSettings(
     stale_after=7.0,
     retry_permanent_after=math.inf,
 )
-COUNTERS = TickCounters(is_active=True, last_error="boom")
+COUNTERS = TickCounters(is_active=True, lateness=Histogram({17: 2}, 0.25, 0.125), last_error="boom")
+CONNECTION = ConnectionCounters(Histogram({18: 3}, 0.5, 0.25), connects=2, connected_seconds=7.5)
 ACCOUNT = TickAccount(10, run=20, missed=3, skipped=1)
 
 MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
@@ -89,6 +92,7 @@ MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
         last_connected=9.5,
         reason="refused",
         next_attempt=19.5,
+        connection=CONNECTION,
     ),
     Beat(
         **REPORT,
@@ -102,6 +106,7 @@ MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
         last_connected=9.5,
         reason="refused",
         next_attempt=19.5,
+        connection=CONNECTION,
         downtime=7.5,
         check_timeouts=3,
         rss=1_000_000,
@@ -141,7 +146,14 @@ MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
         stack="Stack",
         extra={"order": msgspec.Raw(msgspec.msgpack.encode(17))},
     ),
-    Bye(**REPORT, account=ACCOUNT, counters=COUNTERS, largest_gap=2.5, stopped_at=41),
+    Bye(
+        **REPORT,
+        account=ACCOUNT,
+        counters=COUNTERS,
+        largest_gap=2.5,
+        connection=CONNECTION,
+        stopped_at=41,
+    ),
     TickDone(**REPORT, seq=41),
 ]
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from chronopype_mp.core.backoff import BackoffPolicy
+from chronopype_mp.core.connection_counters import ConnectionRecorder
 from chronopype_mp.exceptions import ConfigError
 from chronopype_mp.processors import NetworkProcessor, NetworkStatus, StartWhen, hooks
 from chronopype_mp.processors.base import HOSTED_BY
@@ -689,6 +690,7 @@ class Host:
 
     def __init__(self) -> None:
         self.network_settings: dict[str, float] = {}
+        self.connections = ConnectionRecorder()
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -1012,3 +1012,31 @@ def test_ticks_in_a_row_before_one_that_exits_are_accounted_for() -> None:
             assert rig.state.success_count == 2
 
     run(scenario())
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_each_tick_that_is_begun_is_late_once_however_often_it_is_tried(
+    plain: bool, short_pauses: None
+) -> None:
+    class Plain(TickProcessor):
+        def tick(self, timestamp: float) -> None:
+            if timestamp == 20.0:
+                raise ValueError("no")
+
+    class Awaits(TickProcessor):
+        async def async_tick(self, timestamp: float) -> None:
+            Plain.tick(self, timestamp)  # type: ignore[arg-type]
+
+    async def scenario() -> None:
+        async with working(Plain() if plain else Awaits(), retries=2) as rig:
+            offset = 30.0 - time.monotonic()  # tick 3 is due now, the others were before
+            rig.recorder = rig.dispatcher._recorder = TickRecorder(100, time.time, offset)
+            for seq in (1, 2, 3):
+                await rig.tick(seq)
+            assert rig.account.run == 3
+            lateness = rig.recorder.counters.lateness
+            assert lateness.count == 3
+            assert 20.0 <= lateness.largest < 30.0
+            assert rig.recorder.counters.lateness == lateness
+
+    run(scenario())

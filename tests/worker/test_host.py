@@ -953,6 +953,27 @@ def test_beats_say_for_how_long_the_network_is_down_and_how_many_checks_timed_ou
     run(scenario())
 
 
+def test_each_status_and_the_last_report_carry_the_figures_of_the_connection() -> None:
+    async def scenario() -> None:
+        feed = Feed()
+        async with hosting(feed) as coordinator:
+            await coordinator.welcome()
+            status = await coordinator.wait_for(Status, connected)
+            assert status.connection.connects == 1
+            assert status.connection.check_latency.count == 2
+            coordinator.command(Reconnect(incarnation=2, id=1))
+            status = await coordinator.wait_for(Status, connected, count=2)
+            assert status.connection.connects == 2
+            beat = await coordinator.wait_for(Beat, lambda beat: beat.connection.connects == 2)
+            assert beat.connection.check_latency.count >= 3
+            await coordinator.stop(0)
+            bye = await coordinator.wait_for(Bye)
+            assert bye.connection.connects == 2
+            assert bye.connection.connected_seconds >= beat.connection.connected_seconds
+
+    run(scenario())
+
+
 def test_a_reconnect_makes_the_connection_anew() -> None:
     async def scenario() -> None:
         feed = Feed()
