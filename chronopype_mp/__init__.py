@@ -20,13 +20,14 @@ if TYPE_CHECKING:
         RealtimeClock,
     )
     from chronopype_mp.clocks.config import ClockConfig
-    from chronopype_mp.coordinator.handle import WorkerHandle, WorkerStatistics
+    from chronopype_mp.coordinator.handle import WorkerHandle
     from chronopype_mp.core.backoff import BackoffPolicy
     from chronopype_mp.core.limits import Limits
     from chronopype_mp.core.policy import GroupStrategy, RestartType, Supervision
     from chronopype_mp.core.resources import Resources
     from chronopype_mp.core.restart import RestartBudget
     from chronopype_mp.core.worker_events import WorkerStatus
+    from chronopype_mp.core.worker_statistics import WorkerStatistics
     from chronopype_mp.exceptions import (
         ClockContextError,
         ClockError,
@@ -63,9 +64,10 @@ _HOMES = {
         "RealtimeClock",
     ),
     "chronopype_mp.clocks.config": ("ClockConfig",),
-    "chronopype_mp.coordinator.handle": ("WorkerHandle", "WorkerStatistics"),
+    "chronopype_mp.coordinator.handle": ("WorkerHandle",),
     "chronopype_mp.core.backoff": ("BackoffPolicy",),
     "chronopype_mp.core.worker_events": ("WorkerStatus",),
+    "chronopype_mp.core.worker_statistics": ("WorkerStatistics",),
     "chronopype_mp.core.limits": ("Limits",),
     "chronopype_mp.core.policy": ("GroupStrategy", "RestartType", "Supervision"),
     "chronopype_mp.core.resources": ("Resources",),

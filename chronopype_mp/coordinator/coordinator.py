@@ -247,6 +247,11 @@ class Coordinator:
         """Stop a worker permanently; `wait_stopped` waits for it."""
         self._stimulate(StopAsked(name))
 
+    def uptime(self, name: str) -> float:
+        """Return for how long a worker's present process has run, seconds; 0.0 without one."""
+        launched_at = self.view(name).launched_at
+        return 0.0 if launched_at is None else self._timing.monotonic() - launched_at
+
     def remove(self, record: WorkerRecord) -> None:
         """Stop a worker, and forget it once it is STOPPED."""
         record.is_removed = True

@@ -45,7 +45,7 @@ def gather(
         last_tick=record.state.last_timestamp if was_ready else None,
         loop_lag=record.snapshot.lag if was_ready else 0.0,
         network_status=record.network_status,
-        network_error=record.network_error,
+        network_error=record.network_error_of(incarnation.number),
     )
 
 

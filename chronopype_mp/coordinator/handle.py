@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.histogram import Histogram
 from chronopype_mp.core.messages import Reconnect, Rehearse
 from chronopype_mp.core.worker_events import WorkerDied, WorkerStatus
+from chronopype_mp.core.worker_statistics import WorkerStatistics
 from chronopype_mp.exceptions import WorkerError
 from chronopype_mp.processors import NetworkProcessor, ProcessorState
 
@@ -18,41 +16,7 @@ if TYPE_CHECKING:
     from chronopype_mp.coordinator.record import WorkerRecord
     from chronopype_mp.core.supervisor import WorkerView
 
-__all__ = ["WorkerHandle", "WorkerStatistics"]
-
-
-class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker's figures at one moment, over all its incarnations in this run of the clock.
-
-    Attributes:
-        published: ticks published while the worker was READY; at the end it is the sum of the
-            next four.
-        run: ticks executed, successfully or not.
-        missed: ticks replaced by a newer one while the worker was busy, or dropped on the way.
-        skipped: ticks held back while paused or not connected.
-        lost: ticks that a process which died did not account for.
-        largest_gap: between the timestamps of two ticks executed in a row by one incarnation,
-            seconds; ticks skipped between two make no gap.
-        executions: how long the ticks took that succeeded.
-        restarts: processes started after the first.
-        lag: how late the worker's event loop was at its last beat, seconds.
-        reports_lost: reports and log lines that the present incarnation had to drop.
-        output_lines: lines that the worker has printed, shown or not.
-        frames_dropped: frames that the present incarnation received and could not decode.
-    """
-
-    published: int
-    run: int
-    missed: int
-    skipped: int
-    lost: int
-    largest_gap: float
-    executions: Histogram
-    restarts: int
-    lag: float
-    reports_lost: int
-    output_lines: int
-    frames_dropped: int
+__all__ = ["WorkerHandle"]
 
 
 class WorkerHandle:
@@ -117,7 +81,7 @@ class WorkerHandle:
 
         None if one runs, or none is planned.
         """
-        return self._record.snapshot.next_attempt
+        return self._record.next_attempt
 
     @property
     def restarts(self) -> int:
@@ -137,11 +101,12 @@ class WorkerHandle:
 
     def statistics(self) -> WorkerStatistics:
         """Return the figures now; while the worker runs, those it reported last."""
-        snapshot = self._record.snapshot
+        record = self._record
+        snapshot, figures, error = record.snapshot, record.figures, record.snapshot.network_error
         seq = 0 if self._coordinator is None else self._coordinator.position.seq
-        incarnation = self._record.incarnation
+        incarnation = record.incarnation
         stopped_at = None if incarnation is None else incarnation.stopped_at
-        totals = self._record.ledger.totals(seq, stopped_at)
+        totals = record.ledger.totals(seq, stopped_at)
         return WorkerStatistics(
             published=totals.published,
             run=totals.run,
@@ -149,12 +114,25 @@ class WorkerHandle:
             skipped=totals.skipped,
             lost=totals.lost,
             largest_gap=snapshot.largest_gap,
-            executions=self._record.executions,
+            executions=figures.executions,
+            lateness=figures.lateness,
             restarts=self.restarts,
+            output_lines=self._output_lines(),
+            last_heard=snapshot.last_heard,
+            check_latency=figures.connection.check_latency,
+            connects=figures.connection.connects,
+            connected_seconds=figures.connection.connected_seconds,
+            network_error=None if error is None else error.text,
+            network_error_at=None if error is None else error.at,
             lag=snapshot.lag,
             reports_lost=snapshot.reports_lost,
-            output_lines=self._output_lines(),
             frames_dropped=snapshot.frames_dropped,
+            rss=snapshot.rss,
+            cpu=snapshot.cpu,
+            uptime=self._uptime(),
+            next_attempt=record.next_attempt,
+            network_reason=snapshot.network_reason,
+            network_since=snapshot.network_since,
         )
 
     async def wait_ready(self) -> None:
@@ -204,6 +182,12 @@ class WorkerHandle:
         if self.status in (WorkerStatus.STOPPING, WorkerStatus.STOPPED, WorkerStatus.QUARANTINED):
             raise WorkerError(self.name, f"reconnect() of a worker that is {self.status.name}")
         coordinator.order(self._record, Reconnect())
+
+    def _uptime(self) -> float:
+        coordinator = self._coordinator
+        if coordinator is None or not coordinator.has(self._record):
+            return 0.0
+        return coordinator.uptime(self.name)
 
     def _output_lines(self) -> int:
         incarnation = self._record.incarnation

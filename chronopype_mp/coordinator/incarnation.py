@@ -280,7 +280,7 @@ class Incarnation:
         elif isinstance(fact, Failure) and fact.fatal:
             self.fatal = fact  # it comes again in the event of the process' end
         else:
-            event = self.record.take(fact)
+            event = self.record.take(fact, self._machinery.timing.wall())
             if isinstance(event, ProcessorFailed) and isinstance(fact, Failure):
                 exception = self.exception(fact.serial)
                 event = msgspec.structs.replace(event, exception=exception)
@@ -431,7 +431,7 @@ class Incarnation:
                 with self._trouble.noting("output"):
                     self._output.finish()
         self._close_account()
-        event = self.record.process_ended(self.number)
+        event = self.record.process_ended(self.number, self._machinery.timing.wall())
         if event is not None:
             self._emit(event)
         self.record.incarnation = None

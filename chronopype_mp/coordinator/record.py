@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from chronopype_mp.coordinator.failures import is_network_hook
 from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.connection_counters import ConnectionCounters
 from chronopype_mp.core.histogram import Histogram
 from chronopype_mp.core.ledger import Ledger
 from chronopype_mp.core.messages import (
@@ -31,25 +32,62 @@ from chronopype_mp.processors import ProcessorSpec, ProcessorState, TickProcesso
 if TYPE_CHECKING:
     from chronopype_mp.coordinator.incarnation import Incarnation
 
-__all__ = ["WorkerRecord", "WorkerSnapshot"]
+__all__ = ["NetworkError", "ProcessFigures", "WorkerRecord", "WorkerSnapshot"]
 
 logger = GuardedLogger("chronopype_mp.coordinator")
 
+OF_THE_LOOP = (Ready, Status, Beat, Failure, Bye)
+"""Reports that show that the worker's event loop turns."""
+
 LONGEST_NAME = 100
 """Characters of a worker's name."""
+
+
+class ProcessFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What each process counts for itself, and a worker adds up."""
+
+    executions: Histogram = Histogram()
+    lateness: Histogram = Histogram()
+    connection: ConnectionCounters = ConnectionCounters()
+
+    def merged(self, other: ProcessFigures) -> ProcessFigures:
+        """Return the figures of both together."""
+        mine, its = self.connection, other.connection
+        return ProcessFigures(
+            executions=self.executions.merged(other.executions),
+            lateness=self.lateness.merged(other.lateness),
+            connection=ConnectionCounters(
+                check_latency=mine.check_latency.merged(its.check_latency),
+                connects=mine.connects + its.connects,
+                connected_seconds=mine.connected_seconds + its.connected_seconds,
+            ),
+        )
+
+
+class NetworkError(NamedTuple):
+    """An error of a worker's network: what, when it was reported (wall clock), and by which."""
+
+    text: str
+    at: float
+    incarnation: int
 
 
 class WorkerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker reported last; replaced as a whole."""
 
     state: ProcessorState = ProcessorState()
-    executions: Histogram = Histogram()
+    figures: ProcessFigures = ProcessFigures()
     network_status: NetworkStatus = NetworkStatus.STOPPED
     network_reason: str | None = None
+    network_since: float | None = None
+    network_error: NetworkError | None = None
     next_attempt: float | None = None
     last_connected_timestamp: float = math.nan
+    last_heard: float | None = None
     largest_gap: float = 0.0
     lag: float = 0.0
+    rss: int = 0
+    cpu: float = 0.0
     reports_lost: int = 0
     frames_dropped: int = 0
 
@@ -72,9 +110,7 @@ class WorkerRecord:
         settings: what the owner wants of it now.
         ledger: the account of its ticks since the clock was entered.
         launched: it has had a process since the clock was entered.
-        executions_before: the execution times of processes that have ended.
         output_lines: lines printed by processes that have ended.
-        network_error: the last error of its network, of the present process.
         last_failure: the dossier of its last death.
         incarnation: its present process, from the launch order to the reaping; None without one.
         is_removed: its owner has removed it; the coordinator forgets it once it is STOPPED.
@@ -100,16 +136,15 @@ class WorkerRecord:
         self.settings = WorkerSettings()
         self.ledger = Ledger()
         self.launched = False
-        self.executions_before = Histogram()
         self.output_lines = 0
         self.number = number
         self.group = group
         self.strategy = strategy
-        self.network_error: str | None = None
         self.last_failure: WorkerDied | None = None
         self.incarnation: Incarnation | None = None
         self.is_removed = False
         self.last_view: WorkerView | None = None
+        self._figures_before = ProcessFigures()
         self._changed = changed
         self._attributes_set: set[str] = set()
 
@@ -134,9 +169,19 @@ class WorkerRecord:
         return self.snapshot.last_connected_timestamp
 
     @property
-    def executions(self) -> Histogram:
-        """The execution times of all ticks since the clock was entered."""
-        return self.executions_before.merged(self.snapshot.executions)
+    def figures(self) -> ProcessFigures:
+        """What all its processes have counted since the clock was entered."""
+        return self._figures_before.merged(self.snapshot.figures)
+
+    @property
+    def next_attempt(self) -> float | None:
+        """When the next attempt to connect is due; None while paused."""
+        return None if self.settings.paused else self.snapshot.next_attempt
+
+    def network_error_of(self, incarnation: int) -> str | None:
+        """Return the last error of the network of one process."""
+        error = self.snapshot.network_error
+        return error.text if error is not None and error.incarnation == incarnation else None
 
     # What the owner wants
 
@@ -144,7 +189,7 @@ class WorkerRecord:
         """Reset what the last use of the clock left."""
         self.ledger = Ledger()
         self.launched = False
-        self.executions_before = Histogram()
+        self._figures_before = ProcessFigures()
         self.snapshot = WorkerSnapshot()
         self.settings = msgspec.structs.replace(self.settings, paused=False)
         self.last_view = None
@@ -180,37 +225,50 @@ class WorkerRecord:
 
     # What the worker reports
 
-    def take(self, fact: Uplink) -> Event | None:
-        """Take note of a fact that the session has passed; return the event to publish."""
+    def take(self, fact: Uplink, now: float) -> Event | None:
+        """Take note of a fact that the session has passed.
+
+        Args:
+            fact: a report.
+            now: the wall clock, seconds.
+
+        Returns:
+            The event to publish, if any.
+        """
+        if isinstance(fact, OF_THE_LOOP):
+            self._update(last_heard=now)
         match fact:
             case Beat():
                 self._beat(fact)
             case Status():
-                return self._status(fact)
+                return self._status(fact, now)
             case Ready():
                 self.ledger.open(fact.base)
                 self._update(state=ProcessorState(is_active=not self.settings.paused))
             case Failure():
-                return self._failure(fact)
+                return self._failure(fact, now)
             case Bye():
                 if fact.account is not None:
                     self._count(fact, ProcessorState.of(fact.counters))
         return None
 
-    def process_ended(self, incarnation: int) -> Event | None:
+    def process_ended(self, incarnation: int, now: float) -> Event | None:
         """Reset what each process counts for itself; return the event to publish."""
-        self.executions_before = self.executions
-        self._update(executions=Histogram())
-        self.network_error = None
+        self._figures_before = self.figures
+        self._update(figures=ProcessFigures(), rss=0, cpu=0.0)
         self._set_active(False)
         error = "the worker's process ended"
-        return self._change_network(NetworkStatus.STOPPED, incarnation, error, error)
+        return self._change_network(NetworkStatus.STOPPED, incarnation, now, error, error)
 
     def _beat(self, beat: Beat) -> None:
         # The beat may be older than what was asked for last.
         self._count(beat, ProcessorState.of(beat.counters, is_active=not self.settings.paused))
         self._update(
-            lag=beat.lag, reports_lost=beat.reports_lost, frames_dropped=beat.frames_dropped
+            lag=beat.lag,
+            rss=beat.rss,
+            cpu=beat.cpu,
+            reports_lost=beat.reports_lost,
+            frames_dropped=beat.frames_dropped,
         )
 
     def _count(self, report: Beat | Bye, state: ProcessorState) -> None:
@@ -218,23 +276,34 @@ class WorkerRecord:
         self.ledger.report(report.account)
         self._update(
             state=state,
-            executions=report.counters.executions,
+            figures=ProcessFigures(
+                executions=report.counters.executions,
+                lateness=report.counters.lateness,
+                connection=report.connection,
+            ),
             largest_gap=max(self.snapshot.largest_gap, report.largest_gap),
         )
 
-    def _status(self, status: Status) -> Event | None:
+    def _status(self, status: Status, now: float) -> Event | None:
         last = status.last_connected
-        self._update(last_connected_timestamp=math.nan if last is None else last)
+        figures = msgspec.structs.replace(self.snapshot.figures, connection=status.connection)
+        self._update(last_connected_timestamp=math.nan if last is None else last, figures=figures)
         if status.error is not None:
-            self.network_error = status.error
+            self._update(network_error=NetworkError(status.error, now, status.incarnation))
         return self._change_network(
-            status.network, status.incarnation, status.error, status.reason, status.next_attempt
+            status.network,
+            status.incarnation,
+            now,
+            status.error,
+            status.reason,
+            status.next_attempt,
         )
 
     def _change_network(
         self,
         status: NetworkStatus,
         incarnation: int,
+        now: float,
         error: str | None,
         reason: str | None,
         next_attempt: float | None = None,
@@ -242,7 +311,12 @@ class WorkerRecord:
         before = self.network_status
         if status is before:
             return None
-        self._update(network_status=status, network_reason=reason, next_attempt=next_attempt)
+        self._update(
+            network_status=status,
+            network_reason=reason,
+            network_since=now,
+            next_attempt=next_attempt,
+        )
         return NetworkChanged(
             worker=self.name,
             incarnation=incarnation,
@@ -253,9 +327,10 @@ class WorkerRecord:
             next_attempt=next_attempt,
         )
 
-    def _failure(self, failure: Failure) -> Event:
+    def _failure(self, failure: Failure, now: float) -> Event:
         if is_network_hook(failure.hook):
-            self.network_error = f"{failure.hook}: {failure.type_name}: {failure.message}"
+            text = f"{failure.hook}: {failure.type_name}: {failure.message}"
+            self._update(network_error=NetworkError(text, now, failure.incarnation))
         return ProcessorFailed(
             worker=self.name,
             incarnation=failure.incarnation,

@@ -102,12 +102,17 @@ WAS_STOPPED = "the process was stopped (SIGSTOP, or a debugger)"
 
 
 class WorkerView(msgspec.Struct, frozen=True):
-    """What the supervisor knows of a worker."""
+    """What the supervisor knows of a worker.
+
+    ``launched_at`` is when the present process was started, on the supervisor's clock; None without
+    a process.
+    """
 
     status: WorkerStatus
     incarnation: int
     pid: int | None
     restarts: int
+    launched_at: float | None
 
 
 class Supervisor:
@@ -146,7 +151,8 @@ class Supervisor:
             KeyError: it was never added.
         """
         w = self._workers[worker]
-        return WorkerView(w.status, w.incarnation, w.pid, w.restarts)
+        launched_at = None if w.pid is None else w.launched_at
+        return WorkerView(w.status, w.incarnation, w.pid, w.restarts, launched_at)
 
     def next_deadline(self) -> float | None:
         """Return when `CheckDeadlines` has something to do next; None if never."""

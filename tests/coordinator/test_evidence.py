@@ -19,6 +19,7 @@ from chronopype_mp.core.stimuli import Evidence
 from chronopype_mp.launchers import ProcessEnd
 from chronopype_mp.processors import TickProcessor
 
+NOW = 1_000_000.0
 COMMON: dict[str, Any] = {"worker": "a", "incarnation": 2, "token": 7}
 FATAL = Failure(
     **COMMON,
@@ -34,8 +35,10 @@ FATAL = Failure(
 def incarnation(**values: Any) -> Incarnation:
     """Return what evidence looks at, of a worker that has beaten and was connected."""
     record = WorkerRecord("a", TickProcessor(), b"", Supervision(), lambda record: None)
-    record.take(Ready(**COMMON, base=10))
-    record.take(Status(**COMMON, network=NetworkStatus.ERROR, revision=1, error="reset by peer"))
+    record.take(Ready(**COMMON, base=10), NOW)
+    record.take(
+        Status(**COMMON, network=NetworkStatus.ERROR, revision=1, error="reset by peer"), NOW
+    )
     counters = TickCounters(last_timestamp=14.0)
     record.take(
         Beat(
@@ -45,10 +48,12 @@ def incarnation(**values: Any) -> Incarnation:
             counters=counters,
             largest_gap=0.0,
             lag=0.25,
-        )
+        ),
+        NOW,
     )
     standard: dict[str, Any] = {
         "record": record,
+        "number": COMMON["incarnation"],
         "fatal": None,
         "pid": 77,
         "was_ready": True,

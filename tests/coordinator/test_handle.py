@@ -7,10 +7,8 @@ import os
 
 import pytest
 
-from chronopype_mp.coordinator.handle import WorkerStatistics
 from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.connection import NetworkStatus
-from chronopype_mp.core.histogram import Histogram
 from chronopype_mp.core.policy import Supervision
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.worker_events import (
@@ -22,6 +20,7 @@ from chronopype_mp.core.worker_events import (
     WorkerStarting,
     WorkerStatus,
 )
+from chronopype_mp.core.worker_statistics import WorkerStatistics
 from chronopype_mp.exceptions import PermanentFailure, RetryAfter, WorkerError
 from chronopype_mp.processors import ProcessorState
 from tests.clocks.bench import WALL, Bench, Network, Scribe, alive
@@ -36,20 +35,7 @@ def test_before_the_clock_is_entered_there_is_a_name_and_no_process() -> None:
     assert handle.status is WorkerStatus.STOPPED
     assert handle.network_status is NetworkStatus.STOPPED
     assert handle.state == ProcessorState()
-    assert handle.statistics() == WorkerStatistics(
-        published=0,
-        run=0,
-        missed=0,
-        skipped=0,
-        lost=0,
-        largest_gap=0.0,
-        executions=Histogram(),
-        restarts=0,
-        lag=0.0,
-        reports_lost=0,
-        output_lines=0,
-        frames_dropped=0,
-    )
+    assert handle.statistics() == WorkerStatistics()
     assert repr(handle) == "<WorkerHandle 'a' STOPPED pid=None incarnation=0>"
 
 
@@ -63,6 +49,10 @@ def test_in_an_entered_clock_it_shows_the_process() -> None:
             assert handle.status is WorkerStatus.READY
             assert handle.pid == os.getpid()
             assert repr(handle) == f"<WorkerHandle 'a' READY pid={os.getpid()} incarnation=1>"
+            bench.time.advance(2.5)
+            assert handle.statistics().uptime == 2.5
+            assert handle.statistics().last_heard == WALL
+        assert handle.statistics().uptime == 0.0
         assert (handle.status, handle.pid, handle.incarnation) == (WorkerStatus.STOPPED, None, 1)
 
     run(scenario())
@@ -299,5 +289,35 @@ def test_a_reconnect_needs_a_worker_that_may_connect() -> None:
             bench.clock.remove_processor(network)
             with pytest.raises(WorkerError, match="'b'"):
                 network.reconnect()
+
+    run(scenario())
+
+
+def test_the_figures_of_a_connection_add_up_over_restarts() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        handle = bench.clock.add_processor(Failing(PermanentFailure("401 wrong key")))
+        async with bench.clock:
+            await bench.events.wait_for(NetworkChanged, after=NetworkStatus.ERROR)
+            await bench.events.wait_for(ProcessorFailed)
+            statistics = handle.statistics()
+            wrong = "start_network: PermanentFailure: 401 wrong key"
+            assert (statistics.network_error, statistics.network_error_at) == (wrong, WALL)
+            assert (statistics.network_reason, statistics.network_since) == (wrong, WALL)
+            assert (statistics.connects, statistics.next_attempt) == (0, None)
+            assert statistics.check_latency.count == 1
+            handle.reconnect()
+            await bench.events.wait_for(NetworkChanged, after=NetworkStatus.CONNECTED)
+            assert handle.statistics().connects == 1
+            await handle.restart()
+            # The copy fails once, too.
+            await bench.events.wait_for(NetworkChanged, after=NetworkStatus.ERROR, count=2)
+            handle.reconnect()
+            await bench.events.wait_for(NetworkChanged, after=NetworkStatus.CONNECTED, count=2)
+        statistics = handle.statistics()
+        assert (statistics.connects, statistics.restarts) == (2, 1)
+        assert statistics.connected_seconds > 0.0
+        assert statistics.network_error == wrong
+        assert (statistics.network_reason, statistics.next_attempt) == ("stopped", None)
 
     run(scenario())

@@ -7,15 +7,20 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chronopype_mp.coordinator.incarnation import Incarnation
 from chronopype_mp.coordinator.record import (
     LONGEST_NAME,
+    NetworkError,
+    ProcessFigures,
     WorkerRecord,
     WorkerSnapshot,
     checked_name,
 )
 from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.connection_counters import ConnectionCounters
 from chronopype_mp.core.histogram import Histogram
 from chronopype_mp.core.ledger import TickTotals
 from chronopype_mp.core.messages import (
@@ -39,6 +44,9 @@ from chronopype_mp.processors import ProcessorSpec, ProcessorState, TickProcesso
 
 CONNECTED, ERROR = NetworkStatus.CONNECTED, NetworkStatus.ERROR
 
+NOW = 1_000_000.0
+"""The wall clock."""
+
 
 class Rig:
     """The record of worker ``a``, which has been launched."""
@@ -57,7 +65,7 @@ class Rig:
 
     def take(self, kind: type[Report], **values: Any) -> Event | None:
         report: Any = kind(worker="a", incarnation=2, token=7, **values)
-        return self.record.take(report)
+        return self.record.take(report, NOW)
 
     def get_ready(self, base: int = 10) -> None:
         """Report READY, in an incarnation that knows it."""
@@ -164,15 +172,69 @@ def test_the_last_report_of_a_processor_that_never_started_says_nothing_of_its_s
     assert rig.record.state.success_count == 0
 
 
-def test_executions_add_up_over_all_processes_and_count_once() -> None:
+def test_what_each_process_counts_adds_up_over_all_of_them_and_counts_once() -> None:
     rig = Rig()
+    counters = TickCounters(executions=Histogram({5: 3}), lateness=Histogram({7: 4}))
+    connection = ConnectionCounters(Histogram({9: 5}), connects=2, connected_seconds=2.5)
     for _ in range(2):
         rig.get_ready()
-        executions = Histogram(counts={5: 3})
-        rig.beat(counters=TickCounters(executions=executions))
-        rig.take(Bye, account=TickAccount(10), counters=TickCounters(executions=executions))
-        rig.record.process_ended(2)
-    assert rig.record.executions.count == 6
+        rig.take(Status, network=CONNECTED, revision=1, connection=connection)
+        rig.beat(counters=counters, connection=connection)
+        rig.take(Bye, account=TickAccount(10), counters=counters, connection=connection)
+        rig.record.process_ended(2, NOW)
+    assert rig.record.figures == ProcessFigures(
+        executions=Histogram({5: 6}),
+        lateness=Histogram({7: 8}),
+        connection=ConnectionCounters(Histogram({9: 10}), connects=4, connected_seconds=5.0),
+    )
+
+
+FIGURES = st.builds(
+    lambda count, eighths: ProcessFigures(
+        executions=Histogram({count: 1}, eighths / 8, eighths / 8),
+        lateness=Histogram({count % 2: count}, eighths / 8, eighths / 8),
+        connection=ConnectionCounters(Histogram({5: count}), count, eighths / 8),
+    ),
+    st.integers(min_value=1, max_value=5),
+    st.integers(min_value=0, max_value=80),
+)
+
+
+@given(FIGURES, FIGURES, FIGURES)
+def test_the_figures_of_processes_add_up_in_any_order(
+    a: ProcessFigures, b: ProcessFigures, c: ProcessFigures
+) -> None:
+    assert a.merged(b) == b.merged(a)
+    assert a.merged(b).merged(c) == a.merged(b.merged(c))
+    assert a.merged(ProcessFigures()) == a
+
+
+def test_a_connect_is_counted_as_soon_as_the_status_shows_it() -> None:
+    rig = Rig()
+    rig.get_ready()
+    rig.take(Status, network=CONNECTED, revision=1, connection=ConnectionCounters(connects=1))
+    assert rig.record.figures.connection.connects == 1
+
+
+def test_memory_and_cpu_time_are_those_of_the_present_process() -> None:
+    rig = Rig()
+    rig.get_ready()
+    rig.beat(rss=1000, cpu=2.5)
+    assert (rig.record.snapshot.rss, rig.record.snapshot.cpu) == (1000, 2.5)
+    rig.record.process_ended(2, NOW)
+    assert (rig.record.snapshot.rss, rig.record.snapshot.cpu) == (0, 0.0)
+
+
+def test_it_was_last_heard_of_when_its_event_loop_reported_last() -> None:
+    rig = Rig()
+    assert rig.record.snapshot.last_heard is None
+    rig.get_ready()
+    rig.record.take(GuardBeat(worker="a", incarnation=2, token=7, stalled=0.5), NOW + 1)
+    assert rig.record.snapshot.last_heard == NOW
+    status = Status(worker="a", incarnation=2, token=7, network=CONNECTED, revision=1)
+    rig.record.take(status, NOW + 2)
+    rig.record.process_ended(2, NOW + 3)
+    assert rig.record.snapshot.last_heard == NOW + 2
 
 
 @pytest.mark.parametrize(
@@ -263,7 +325,8 @@ def test_a_network_status_is_an_event_when_it_is_new() -> None:
         ),
     ]
     assert rig.record.network_status is ERROR
-    assert rig.record.network_error == "reset by peer"
+    assert rig.record.snapshot.network_error == NetworkError("reset by peer", NOW, 2)
+    assert rig.record.snapshot.network_since == NOW
 
 
 def test_when_it_was_connected_last_is_kept_as_reported() -> None:
@@ -280,7 +343,7 @@ def test_the_end_of_a_process_is_the_end_of_its_network() -> None:
     rig.get_ready()
     rig.take(Status, network=CONNECTED, revision=1)
     rig.take(Status, network=ERROR, revision=2, error="reset by peer")
-    event = rig.record.process_ended(2)
+    event = rig.record.process_ended(2, NOW + 1)
     assert event == NetworkChanged(
         worker="a",
         incarnation=2,
@@ -289,9 +352,28 @@ def test_the_end_of_a_process_is_the_end_of_its_network() -> None:
         error="the worker's process ended",
         reason="the worker's process ended",
     )
-    assert rig.record.network_error is None
+    assert rig.record.snapshot.network_since == NOW + 1
     assert not rig.record.state.is_active
-    assert rig.record.process_ended(2) is None
+    assert rig.record.process_ended(2, NOW + 1) is None
+
+
+def test_the_last_error_of_the_network_outlives_its_process_and_is_known_as_its() -> None:
+    rig = Rig()
+    rig.take(Status, network=ERROR, revision=1, error="reset by peer")
+    assert rig.record.network_error_of(2) == "reset by peer"
+    rig.record.process_ended(2, NOW + 1)
+    assert rig.record.snapshot.network_error == NetworkError("reset by peer", NOW, 2)
+    assert rig.record.network_error_of(3) is None
+
+
+def test_a_paused_worker_plans_no_attempt() -> None:
+    rig = Rig()
+    rig.take(Status, network=NetworkStatus.NOT_CONNECTED, revision=1, next_attempt=NOW + 5)
+    assert rig.record.next_attempt == NOW + 5
+    rig.record.set_paused(True)
+    assert rig.record.next_attempt is None
+    rig.record.set_paused(False)
+    assert rig.record.next_attempt == NOW + 5
 
 
 # Failures
@@ -309,13 +391,13 @@ def test_a_failure_is_an_event_with_all_that_is_known_of_it() -> None:
         timeout=True,
         timestamp=14.0,
     )
-    assert rig.record.network_error is None
+    assert rig.record.snapshot.network_error is None
 
 
 def test_a_failure_of_a_network_hook_is_the_last_network_error() -> None:
     rig = Rig()
     rig.fail("start_network")
-    assert rig.record.network_error == "start_network: KeyError: 'price'"
+    assert rig.record.network_error_of(2) == "start_network: KeyError: 'price'"
 
 
 # The next use of the clock
