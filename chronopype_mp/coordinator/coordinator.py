@@ -38,6 +38,7 @@ from chronopype_mp.core.stimuli import (
     Probe,
     RestartAsked,
     SendStop,
+    StartAsked,
     Stimulus,
     StopAsked,
 )
@@ -244,8 +245,12 @@ class Coordinator:
         return self._status(name) is not WorkerStatus.STOPPED
 
     def stop(self, name: str) -> None:
-        """Stop a worker permanently; `wait_stopped` waits for it."""
+        """Stop a worker until `start`; `wait_stopped` waits for it."""
         self._stimulate(StopAsked(name))
+
+    def start(self, name: str) -> None:
+        """Start a worker that was stopped, or is being stopped; `wait_ready` waits for it."""
+        self._stimulate(StartAsked(name))
 
     def uptime(self, name: str) -> float:
         """Return for how long a worker's present process has run, seconds; 0.0 without one."""
@@ -276,7 +281,8 @@ class Coordinator:
         while True:
             status = self._status(name)
             if status in (WorkerStatus.STOPPED, WorkerStatus.QUARANTINED):
-                raise WorkerError(name, f"it is {status.name} and will not become READY")
+                remedy = "; start() starts it" if self.is_open and name in self._records else ""
+                raise WorkerError(name, f"it is {status.name} and will not become READY{remedy}")
             if status is WorkerStatus.READY and self.view(name).incarnation >= incarnation:
                 return
             await self.next_event(name)

@@ -153,6 +153,54 @@ class WorkerHandle:
         if self._coordinator is not None and self._coordinator.has(self._record):
             await self._coordinator.wait_stopped(self.name)
 
+    def stop(self) -> None:
+        """Stop the worker gracefully, and leave it stopped until `start`.
+
+        `wait_stopped` waits for it. A process that is STARTING is killed. A worker that waits for a
+        restart, or is quarantined, is STOPPED at once. Nothing restarts a stopped worker: neither
+        its supervision nor its group, which goes on without it, nor `restart`. Unlike one that was
+        removed, it stays in its clock with its name and figures. No ticks are counted for it,
+        while those of a paused one count as skipped. Idempotent.
+
+        Raises:
+            WorkerError: it was removed, or its clock is not entered.
+        """
+        self._running("stop").stop(self.name)
+
+    def start(self) -> None:
+        """Start a worker that is STOPPED, from the copy that ``add_processor`` made.
+
+        `wait_ready` waits for it. A worker that is being stopped is started once that is done. A
+        quarantined worker is tried again. The start is not charged to the restart budget, and
+        counts in `restarts`. A worker that runs, or will be restarted anyway, is left alone. A
+        worker that was paused is still paused.
+
+        Raises:
+            WorkerError: it was removed, or its clock is not entered.
+        """
+        self._running("start").start(self.name)
+
+    def pause(self) -> None:
+        """Hold back all ticks that are published from now on; they count as skipped. Idempotent.
+
+        The processor's ``pause()`` runs in the worker; a connection stays as it is. It lasts until
+        `resume`, also in processes that are started meanwhile.
+
+        Raises:
+            WorkerError: it was removed, or its clock is not entered.
+        """
+        self._running("pause")
+        self._record.set_paused(True)
+
+    def resume(self) -> None:
+        """Undo `pause`; the processor's ``resume()`` runs in the worker. Idempotent.
+
+        Raises:
+            WorkerError: it was removed, or its clock is not entered.
+        """
+        self._running("resume")
+        self._record.set_paused(False)
+
     async def restart(self) -> None:
         """Stop the worker gracefully, start a new process, and wait until that is READY.
 
@@ -169,7 +217,8 @@ class WorkerHandle:
 
         A connection is given up first. A wait for the next attempt ends, also one that a server
         asked for and that after a `PermanentFailure`. An attempt under way goes on. A worker that
-        has no process yet, or a new one, connects by itself.
+        has no process yet, or a new one, connects by itself. One that is paused connects when it is
+        resumed.
 
         Raises:
             WorkerError: it was stopped, removed or quarantined, it is not a `NetworkProcessor`, or

@@ -26,6 +26,7 @@ __all__ = [
     "Probed",
     "RestartAsked",
     "SendStop",
+    "StartAsked",
     "Stimulus",
     "StopAsked",
 ]
@@ -158,6 +159,12 @@ class StopAsked(msgspec.Struct, frozen=True):
     worker: str
 
 
+class StartAsked(msgspec.Struct, frozen=True):
+    """The owner wants the worker to run, though it may have stopped it."""
+
+    worker: str
+
+
 class RestartAsked(msgspec.Struct, frozen=True):
     """The owner wants a new process."""
 
@@ -182,6 +189,7 @@ Stimulus = (
     | Exited
     | LaunchFailed
     | StopAsked
+    | StartAsked
     | RestartAsked
     | CheckDeadlines
 )

@@ -2,7 +2,7 @@
 
 ::
 
-    STARTING ──ready──▶ READY ──stop──▶ STOPPING ──exited──▶ STOPPED
+    STARTING ──ready──▶ READY ──stop──▶ STOPPING ──exited──▶ STOPPED ──start asked──▶ STARTING
        │ exited, launch failed,  │ exited, no beat, limit exceeded (via STOPPING)
        │ start timeout           ▼
        └──────────────────▶ BACKOFF ──delay over──▶ STARTING (incarnation + 1)
@@ -13,8 +13,9 @@ A worker that sends no beat for ``loop_stall_timeout``, or does not start or sto
 probed. `liveness.classify` finds the reason. A worker that hangs is killed. A worker that runs but
 cannot be heard, or exceeds a limit, is stopped gracefully first. A stop requested while there is no
 process ends in STOPPED at once. A stop requested while STARTING kills the process, which has no
-work to finish. A requested restart is not charged. A worker that cannot load its payload is
-quarantined at once, without probation.
+work to finish. A requested start or restart is not charged. A start that is requested while the
+worker is being stopped follows the stop. A worker that cannot load its payload is quarantined at
+once, without probation.
 
 Groups: when a member dies and is restarted, the members that the strategy names are stopped
 gracefully. All of them restart together once the last one has ended (a `Restart`). They share the
@@ -63,6 +64,7 @@ from chronopype_mp.core.stimuli import (
     Probed,
     RestartAsked,
     SendStop,
+    StartAsked,
     Stimulus,
     StopAsked,
 )
@@ -141,6 +143,7 @@ class Supervisor:
             Exited: self._exited,
             LaunchFailed: self._launch_failed,
             StopAsked: self._stop_asked,
+            StartAsked: self._start_asked,
             RestartAsked: self._restart_asked,
         }
 
@@ -565,12 +568,29 @@ class Supervisor:
         elif w.status is not WorkerStatus.STOPPED:
             self._stopped(w, now)
 
+    def _start_asked(self, w: Supervised, _: StartAsked, now: float) -> None:
+        if w.status is WorkerStatus.STOPPED:
+            w.history, w.failures, w.on_probation = (), 0, False
+            w.restarts += 1
+            self._launch(w, now)
+        elif w.status is WorkerStatus.QUARANTINED:
+            self._hasten(w, now)
+        elif (w.status is WorkerStatus.STOPPING or w.kill_sent) and (
+            w.wanted is StopAsked or w.policy.restart is RestartType.TEMPORARY
+        ):
+            w.wanted = RestartAsked  # when the process has ended
+            self._hasten(w, now)
+
     def _restart_asked(self, w: Supervised, _: RestartAsked, now: float) -> None:
         if w.wanted is StopAsked or w.status in (WorkerStatus.STARTING, WorkerStatus.STOPPED):
             return
         if w.status in PROCESS:
             w.wanted = RestartAsked
             self._begin_stop(w, now)
+        self._hasten(w, now)
+
+    def _hasten(self, w: Supervised, now: float) -> None:
+        """Let the restart that a worker is in, if any, wait for no time and no probation."""
         restart = self._restart_of(w)
         if restart is None:
             return

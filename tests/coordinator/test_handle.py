@@ -19,6 +19,7 @@ from chronopype_mp.core.worker_events import (
     WorkerQuarantined,
     WorkerStarting,
     WorkerStatus,
+    WorkerStopped,
 )
 from chronopype_mp.core.worker_statistics import WorkerStatistics
 from chronopype_mp.exceptions import PermanentFailure, RetryAfter, WorkerError
@@ -289,6 +290,135 @@ def test_a_reconnect_needs_a_worker_that_may_connect() -> None:
             bench.clock.remove_processor(network)
             with pytest.raises(WorkerError, match="'b'"):
                 network.reconnect()
+
+    run(scenario())
+
+
+# What the owner asks for
+
+
+def test_a_stopped_worker_stays_stopped_until_it_is_started_and_keeps_its_figures() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        handle = bench.clock.add_processor(Scribe("a"), name="a")
+        async with bench.clock, bench.running():
+            await handle.wait_ready()
+            await bench.tick(2)
+            handle.stop()
+            assert handle.status is WorkerStatus.STOPPING
+            handle.stop()
+            await handle.wait_stopped()
+            handle.stop()
+            assert (handle.status, handle.pid) == (WorkerStatus.STOPPED, None)
+            await bench.tick(3)
+            assert bench.clock.workers == (handle,)
+            for ask in (handle.wait_ready, handle.restart):
+                with pytest.raises(WorkerError, match=r"it is STOPPED .*; start\(\) starts it"):
+                    await ask()
+            with pytest.raises(WorkerError, match="reconnect"):
+                handle.reconnect()
+            assert bench.events.of(WorkerDied) == []
+            handle.start()
+            handle.start()
+            await handle.wait_ready()
+            assert (handle.status, handle.incarnation) == (WorkerStatus.READY, 2)
+            handle.start()
+            await bench.tick(4)
+        first, second = alive("a")
+        assert first.notes == ["start", "tick", "tick", "stop", "await_cleanup"]
+        assert second.ticks == [WALL + 6, WALL + 7, WALL + 8, WALL + 9]
+        statistics = handle.statistics()
+        assert (statistics.published, statistics.run, statistics.restarts) == (6, 6, 1)
+
+    run(scenario())
+
+
+def test_a_start_right_after_a_stop_follows_it_and_the_last_word_counts() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        handle = bench.clock.add_processor(Scribe("a"))
+        async with bench.clock:
+            await handle.wait_ready()
+            handle.stop()
+            handle.start()
+            await bench.events.wait_for(WorkerStarting, incarnation=2)
+            await handle.wait_ready()
+            assert bench.events.of(WorkerStopped) == []
+            handle.stop()
+            handle.start()
+            handle.stop()
+            await handle.wait_stopped()
+            assert handle.incarnation == 2
+
+    run(scenario())
+
+
+def test_a_start_brings_back_a_quarantined_worker() -> None:
+    async def scenario() -> None:
+        bench = Bench(supervision=NO_RESTARTS)
+        handle = bench.clock.add_processor(Scribe("a", fails=("start",)))
+        async with bench.clock:
+            await bench.events.wait_for(WorkerQuarantined)
+            handle.start()
+            await bench.events.wait_for(WorkerStarting, incarnation=2)
+            await bench.events.wait_for(WorkerQuarantined, count=2)
+            handle.stop()
+            assert handle.status is WorkerStatus.STOPPED
+
+    run(scenario())
+
+
+def test_a_pause_holds_until_it_is_resumed_also_over_restarts() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        handle = bench.clock.add_processor(Scribe("a"))
+        async with bench.clock, bench.running():
+            await handle.wait_ready()
+            handle.pause()
+            handle.pause()
+            assert not handle.state.is_active
+            await handle.restart()
+            await bench.tick(2)
+            handle.stop()
+            await handle.wait_stopped()
+            handle.start()
+            await handle.wait_ready()
+            await bench.tick(3)
+            handle.resume()
+            handle.resume()
+            await bench.until(lambda: "resume" in alive("a")[-1].notes)
+            await bench.tick(1)
+        assert [one.ticks for one in alive("a")] == [[], [], [WALL + 6]]
+        assert alive("a")[-1].notes[:3] == ["start", "pause", "resume"]
+        statistics = handle.statistics()
+        assert (statistics.skipped, statistics.run) == (5, 1)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("request_name", ["stop", "start", "pause", "resume", "reconnect"])
+def test_requests_need_an_entered_clock_that_has_the_worker(request_name: str) -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        handle = bench.clock.add_processor(Network(), name="a")
+
+        def refused(problem: str) -> None:
+            with pytest.raises(WorkerError, match=problem) as caught:
+                getattr(handle, request_name)()
+            assert caught.value.worker == "a"
+
+        needs_a_clock = rf"worker 'a': {request_name}\(\) needs an entered clock"
+        refused(needs_a_clock)
+        async with bench.clock:
+            await handle.wait_ready()
+            await bench.clock.shutdown()
+            refused(needs_a_clock)
+        refused(needs_a_clock)
+        bench = Bench()
+        handle = bench.clock.add_processor(Network(), name="a")
+        async with bench.clock:
+            bench.clock.remove_processor(handle)
+            refused("worker 'a': it was removed from its clock")
 
     run(scenario())
 

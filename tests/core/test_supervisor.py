@@ -29,6 +29,7 @@ from chronopype_mp.core.stimuli import (
     Probed,
     RestartAsked,
     SendStop,
+    StartAsked,
     Stimulus,
     StopAsked,
 )
@@ -684,7 +685,7 @@ def test_a_stop_asked_for_during_the_backoff_is_done_at_once_and_nothing_starts_
     told.tell(StopAsked("a"), 1e6)
     assert told.nothing_happened
     told.tell(RestartAsked("a"), 1e6)
-    assert told.nothing_happened, "STOPPED is for good"
+    assert told.nothing_happened, "only a start ends STOPPED"
 
 
 def test_a_stop_asked_for_while_a_stalled_worker_is_killed_waits_for_its_end() -> None:
@@ -810,6 +811,75 @@ def test_a_restart_asked_for_while_a_worker_is_being_stopped_for_a_limit_is_not_
     told.exited(2.2, exitcode=0)
     assert isinstance(told.events[0], WorkerDied)
     assert told.actions == [Launch("a", 2)]
+
+
+@pytest.mark.parametrize("restart", RestartType)
+def test_a_stopped_worker_is_started_with_a_whole_budget(restart: RestartType) -> None:
+    told = Told(POLICY.model_copy(update={"restart": restart}))
+    told.ready(1.0)
+    told.tell(StopAsked("a"), 2.0)
+    told.exited(3.0, exitcode=0)
+    assert told.status is WorkerStatus.STOPPED
+    told.tell(StartAsked("a"), 4.0)
+    assert told.actions == [Launch("a", 2)]
+    assert told.events == [WorkerStarting(worker="a", incarnation=2)]
+    assert told.supervisor.view("a").restarts == 1
+    told.tell(StartAsked("a"), 4.1)
+    assert told.nothing_happened, "it is starting"
+    told.ready(5.0, 2)
+    told.tell(StartAsked("a"), 5.1)
+    assert told.nothing_happened, "it runs"
+
+
+def test_a_start_of_a_stopped_worker_is_not_charged() -> None:
+    told = Told(POLICY.model_copy(update={"budget": RestartBudget(max_restarts=1)}))
+    told.exited(0.5)
+    told.tell(StopAsked("a"), 0.6)
+    told.exited(0.7, 2, exitcode=-9)
+    told.tell(StartAsked("a"), 1.0)
+    told.exited(1.5, 3)
+    assert told.actions == [Launch("a", 4)], "the first failure since it was started"
+
+
+def test_a_start_asked_for_while_a_worker_is_being_stopped_follows_the_stop() -> None:
+    told = Told()
+    told.ready(1.0)
+    told.tell(StopAsked("a"), 2.0)
+    told.tell(StartAsked("a"), 2.1)
+    assert told.nothing_happened
+    told.exited(3.0, exitcode=0)
+    assert told.actions == [Launch("a", 2)]
+    assert told.events == [WorkerStarting(worker="a", incarnation=2)]
+
+
+def test_of_a_stop_and_a_start_the_last_one_wins() -> None:
+    told = Told()
+    told.ready(1.0)
+    for stimulus in (StopAsked("a"), StartAsked("a"), StopAsked("a")):
+        told.tell(stimulus, 2.0)
+    told.exited(3.0, exitcode=0)
+    assert told.events == [WorkerStopped(worker="a")]
+
+
+def test_a_start_of_a_worker_that_will_not_be_restarted_is_not_forgotten_while_it_ends() -> None:
+    told = Told(POLICY.model_copy(update={"restart": RestartType.TEMPORARY}))
+    told.overdue(31.0)
+    told.tell(StartAsked("a"), 31.5)
+    told.exited(32.0, exitcode=-9)
+    assert told.actions == [Launch("a", 2)]
+
+
+def test_a_start_ends_the_quarantine_and_leaves_a_backoff_alone() -> None:
+    told = Told()
+    told.exited(0.5)
+    told.exited(1.0, 2)
+    assert told.status is WorkerStatus.BACKOFF
+    told.tell(StartAsked("a"), 1.5)
+    assert told.nothing_happened
+    told = Told()
+    now = spend_the_budget(told)
+    told.tell(StartAsked("a"), now)
+    assert told.actions == [Launch("a", 5)]
 
 
 def test_a_restart_asked_for_while_starting_changes_nothing() -> None:

@@ -30,6 +30,7 @@ from chronopype_mp.core.stimuli import (
     Probed,
     RestartAsked,
     SendStop,
+    StartAsked,
     Stimulus,
     StopAsked,
 )
@@ -160,7 +161,7 @@ class AnyHistory(RuleBasedStateMachine):
         for event in events:
             self.note(event, events)
         launched = [self.perform(action, stimulus) for action in actions]
-        if not isinstance(stimulus, Added | RestartAsked):
+        if not isinstance(stimulus, Added | StartAsked | RestartAsked):
             self.charge_the_clock([name for name in launched if name is not None])
         return events
 
@@ -385,6 +386,22 @@ class AnyHistory(RuleBasedStateMachine):
         if name in self.known:
             self.known[name].stop_asked = True
             self.tell(StopAsked(name))
+
+    @rule(name=names)
+    def ask_to_start(self, name: str) -> None:
+        if name not in self.known:
+            return
+        status, record = self.status(name), self.known[name]
+        is_down = status in (WorkerStatus.STOPPED, WorkerStatus.QUARANTINED)
+        is_ending = record.process is not None and record.process.is_to_end
+        for_good = record.stop_asked or record.policy.restart is RestartType.TEMPORARY
+        if is_down or (is_ending and for_good):
+            record.asked_for = True
+            for other in self.members_with(name):
+                self.known[other].charged.clear()
+        record.stop_asked = False
+        self.tell(StartAsked(name))
+        assert self.status(name) not in (WorkerStatus.STOPPED, WorkerStatus.QUARANTINED)
 
     @rule(name=names)
     def ask_to_restart(self, name: str) -> None:

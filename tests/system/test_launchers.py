@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from chronopype_mp import (
 from chronopype_mp.events import NetworkChanged, ProcessorFailed, WorkerDied, WorkerReady
 from chronopype_mp.launchers import ForkserverLauncher, InlineLauncher, Launcher, SpawnLauncher
 from chronopype_mp.transport.zeromq import ZmqHub
-from tests.system.clocks import Watched, closes, run
+from tests.system.clocks import SCENARIO_TIMEOUT, Watched, closes, eventually, run
 from tests.system.processors import Network, Scribe, ran, ticks_in
 
 QUICK = Supervision(backoff=BackoffPolicy(minimum=0.01, maximum=0.05))
@@ -432,3 +433,84 @@ def test_a_launcher_that_is_none_is_refused() -> None:
     config = Watched().clock.config
     with pytest.raises(ConfigError, match="'fork'"):
         RealtimeClock(config, launcher="fork")
+
+
+PATIENCE = 60.0
+"""Seconds, on a machine that is busy with other things."""
+
+
+class Ticking(Network):
+    """A network that is ticked."""
+
+    check_network_interval = 0.2
+    check_network_timeout = PATIENCE
+
+    def tick(self, timestamp: float) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize("kind", ["forkserver", "spawn", "inline"])
+def test_the_handle_shows_the_worker_and_its_connection_and_takes_requests(
+    kind: str, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        patient = Supervision(loop_stall_timeout=PATIENCE, stop_grace=PATIENCE)
+        watched = Watched(launcher=kind, supervision=patient)
+        async with watched.clock as clock:
+            running = asyncio.create_task(clock.run())
+            handle = clock.add_processor(Ticking(tmp_path / "notes"), name="a")
+            await connected(watched, 1)
+            await eventually(lambda: handle.statistics().lateness.count >= 5, PATIENCE)
+            await eventually(lambda: handle.statistics().check_latency.count >= 3, PATIENCE)
+            seen = handle.statistics()
+            assert (seen.connects, seen.next_attempt, seen.network_error) == (1, None, None)
+            assert seen.network_reason == "check_network() returned CONNECTED"
+            assert 0.0 < seen.connected_seconds < seen.uptime < SCENARIO_TIMEOUT
+            assert seen.check_latency.total < SCENARIO_TIMEOUT
+            # Every launcher's workers measure from the same deadlines, on the same clock.
+            assert seen.lateness.largest < SCENARIO_TIMEOUT
+            assert seen.last_heard is not None
+            assert abs(time.time() - seen.last_heard) < SCENARIO_TIMEOUT
+            assert (seen.rss > 1_000_000, seen.cpu > 0.0) == (kind != "inline",) * 2
+            with pytest.raises(AttributeError):
+                seen.connects = 5  # type: ignore[misc]
+
+            handle.reconnect()
+            await connected(watched, 2)
+            assert handle.statistics().connects == 2
+
+            handle.pause()
+            await watched.ticks(3)
+            await eventually(lambda: handle.statistics().skipped >= 2, PATIENCE)
+            handle.resume()
+
+            handle.stop()
+            await handle.wait_stopped()
+            stopped = handle.statistics()
+            assert (stopped.rss, stopped.cpu, stopped.uptime) == (0, 0.0, 0.0)
+            assert (stopped.connects, stopped.network_reason) == (2, "stopped")
+            assert handle.pid is None
+            await watched.ticks(3)
+            assert handle.status is WorkerStatus.STOPPED
+            assert handle.statistics().published == stopped.published
+
+            handle.start()
+            await connected(watched, 3)
+            assert (handle.incarnation, handle.status) == (2, WorkerStatus.READY)
+            await eventually(lambda: handle.statistics().run > stopped.run, PATIENCE)
+            await clock.shutdown()
+            await running
+        end = handle.statistics()
+        assert closes(handle)
+        assert (end.connects, end.restarts, end.lost) == (3, 1, 0)
+        assert end.connected_seconds > stopped.connected_seconds
+        assert end.lateness.count == end.run == end.executions.count
+        assert watched.events.of(WorkerDied) == []
+
+    run(scenario())
+
+
+async def connected(watched: Watched, count: int) -> None:
+    await watched.events.wait_for(
+        NetworkChanged, after=NetworkStatus.CONNECTED, count=count, timeout=PATIENCE
+    )
