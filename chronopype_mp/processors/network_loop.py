@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
+import math
 import random
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -162,6 +163,16 @@ class NetworkLoop:
     def has_ended(self) -> bool:
         """Whether another loop is needed to begin again."""
         return self._task is not None and self._task.done()
+
+    @property
+    def rests_until(self) -> float:
+        """Until when it waits, monotonic seconds; -inf while it does anything else."""
+        operation = self.connection.operation
+        if self._task is None or self._task.done():
+            return math.inf
+        if not isinstance(operation, Wait) or self._interrupt.done():
+            return -math.inf
+        return operation.until
 
     @property
     def downtime(self) -> float:
