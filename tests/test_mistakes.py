@@ -110,6 +110,30 @@ def sets_host(self: Any) -> None:
     self._host = "example.com"
 
 
+async def starts_task(self: Any) -> None:
+    self.reader = asyncio.create_task(async_no_argument(self))
+
+
+async def starts_task_of_loop(self: Any) -> None:
+    self.reader = asyncio.get_running_loop().create_task(async_no_argument(self))
+
+
+async def starts_owned_tasks(self: Any) -> None:
+    self.spawn(async_no_argument(self))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(async_no_argument(self))
+
+
+async def watches_task(self: Any) -> None:
+    asyncio.create_task(async_no_argument(self)).add_done_callback(self.read)
+
+
+LONE_TASK = (
+    "starts a task whose end nobody notices: if it fails, the connection goes on without it; start "
+    "it with self.spawn(...), or put what it does into run_network"
+)
+
+
 class OnlyLogger(NetworkProcessor):
     @classmethod
     def logger(cls) -> logging.Logger:
@@ -527,6 +551,14 @@ WARNED: dict[str, tuple[Callable[[], TickProcessor], str]] = {
         lambda: feed(async_start_network=async_no_argument),
         "P.async_start_network is never called: it is not a hook; did you mean start_network?",
     ),
+    "a reader task": (
+        lambda: feed(start_network=starts_task),
+        f"P.start_network {LONE_TASK}",
+    ),
+    "a reader task of the event loop": (
+        lambda: feed(on_connected=starts_task_of_loop),
+        f"P.on_connected {LONE_TASK}",
+    ),
     "a network hook without a network": (
         lambda: type("P", (TickProcessor,), {"start_network": async_no_argument})(),
         "P.start_network is never called: it is a hook of NetworkProcessor, from which this class "
@@ -556,6 +588,34 @@ def test_a_variable_that_a_worker_changes_in_its_copy_is_warned_of(
 def test_a_worker_in_this_process_has_no_copy(caplog: pytest.LogCaptureFixture) -> None:
     add(changing_a_variable()[0])
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"start_network": starts_owned_tasks},
+        {"start_network": watches_task},
+        {"start_network": starts_task, "run_network": async_no_argument},
+        {"subscribe": starts_task},
+    ],
+)
+def test_a_task_whose_end_somebody_notices_is_no_mistake(
+    members: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    add(feed(**members))
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("value", [0, -5, 0.05])
+def test_a_setting_that_is_too_short_is_warned_of(
+    value: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = Feed()
+    one.check_network_interval = value
+    assert one.check_network_interval == 0.1
+    assert caplog.messages == [
+        f"Feed.check_network_interval = {value}: is too short, so it is set to 0.1 s"
+    ]
 
 
 class Queued(Feed):
@@ -726,6 +786,31 @@ def test_a_target_in_the_past_is_warned_of(caplog: pytest.LogCaptureFixture) -> 
     )
 
 
+def test_a_run_without_processors_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        clock = bench.clock
+        clock.remove_subscriber(clock.tick_publication, bench.ticked)
+        async with clock, bench.running():
+            await asyncio.sleep(0)  # yields, so that the run begins
+
+    run(scenario())
+    assert caplog.messages == [
+        "RealtimeClock: the run begins without processors, so nobody is ticked; call "
+        "add_processor()"
+    ]
+
+
+def test_a_run_without_processors_may_tick_subscribers(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        async with bench.clock, bench.running():
+            await bench.tick()
+
+    run(scenario())
+    assert caplog.messages == []
+
+
 def test_a_run_without_await_is_warned_of_by_python() -> None:
     async def scenario() -> None:
         async with clock() as here:
@@ -780,6 +865,11 @@ class ReturnsNone(Feed):
 class ReturnsTrue(Feed):
     async def check_network(self) -> NetworkStatus:
         return True  # type: ignore[return-value]
+
+
+class NeverConnected(Feed):
+    async def check_network(self) -> NetworkStatus:
+        return NetworkStatus.NOT_CONNECTED
 
 
 class Refused(Feed):
@@ -841,6 +931,26 @@ def test_a_mistake_that_shows_in_the_worker_is_reported_and_logged(
     logged = [record.getMessage() for record in caplog.records]
     start = f"RealtimeClock: {hook} of worker 'a' failed: {failed.type_name}: {message}"
     assert any(line.startswith(start) for line in logged)
+
+
+def test_a_check_that_never_says_connected_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.clock.add_processor(NeverConnected(), name="a")
+        async with bench.clock:
+            await bench.events.wait_for(
+                NetworkChanged,
+                before=NetworkStatus.CONNECTING,
+                after=NetworkStatus.NOT_CONNECTED,
+            )
+
+    run(scenario())
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert re.fullmatch(
+        r"RealtimeClock: worker 'a': network CONNECTING → NOT_CONNECTED \(check_network\(\) "
+        r"returned NOT_CONNECTED\); next attempt in [\d.]+ s",
+        record.getMessage(),
+    )
 
 
 def test_a_processor_that_cannot_be_made_dies_with_the_reason() -> None:

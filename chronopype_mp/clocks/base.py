@@ -48,6 +48,7 @@ from chronopype_mp.core.schedule import Schedule
 from chronopype_mp.core.supervisor import CLOCK_BUDGET
 from chronopype_mp.core.worker_events import Event, WorkerDied
 from chronopype_mp.exceptions import ClockContextError, ClockError, ConfigError, WorkerError
+from chronopype_mp.guarded_log import GuardedLogger
 from chronopype_mp.launchers import Launcher
 from chronopype_mp.timing import SYSTEM_TIME, SystemTime, TimeSource
 
@@ -58,6 +59,8 @@ __all__ = [
     "ClockTickEvent",
     "ProcessorStats",
 ]
+
+logger = GuardedLogger("chronopype_mp.clocks")
 
 ErrorCallback = Callable[[Member, BaseException], object]
 
@@ -436,6 +439,11 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         if self.is_running:
             raise ClockError("Clock is already running")
         ticker = self._opened().ticker
+        if not self._workers and not self.has_subscribers(self.tick_publication):
+            logger.warning(
+                "%s: the run begins without processors, so nobody is ticked; call add_processor()",
+                self.name,
+            )
         await self._runs.run(ticker, lambda on_end: self._plan(target, on_end))
 
     def _opened(self) -> Coordinator:

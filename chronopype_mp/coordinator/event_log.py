@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from chronopype_mp.core.connection import CHECK_RETURNED, NetworkStatus
 from chronopype_mp.core.worker_events import (
     Event,
     FramesDropped,
@@ -69,7 +70,8 @@ def log_event(clock: str, event: Event) -> None:
                 event.forged,
             )
         case NetworkChanged():
-            logger.info(
+            logger.log(
+                logging.WARNING if _is_vain(event) else logging.INFO,
                 "%s: worker %r: network %s → %s%s%s",
                 clock,
                 event.worker,
@@ -90,6 +92,13 @@ def log_event(clock: str, event: Event) -> None:
             logger.info("%s: worker %r restarts in %.1f s", clock, event.worker, event.delay)
         case _:
             logger.debug("%s: %s", clock, event)
+
+
+def _is_vain(event: NetworkChanged) -> bool:
+    """Whether a change is all that tells of an attempt to connect that was in vain."""
+    is_attempt = event.before is NetworkStatus.CONNECTING
+    is_connected = event.after is NetworkStatus.CONNECTED
+    return is_attempt and not is_connected and (event.reason or "").startswith(CHECK_RETURNED)
 
 
 def _outlook(event: NetworkChanged | ProcessorFailed) -> str:

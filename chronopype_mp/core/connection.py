@@ -73,11 +73,22 @@ from chronopype_mp.core.operations import (
 from chronopype_mp.core.settings import Settings
 from chronopype_mp.exceptions import ConfigError
 
-__all__ = ["CLOSEST_CHECKS", "Connection", "ConnectionPolicy", "NetworkStatus", "StartWhen"]
+__all__ = [
+    "CHECK_RETURNED",
+    "CLOSEST_CHECKS",
+    "Connection",
+    "ConnectionPolicy",
+    "NetworkStatus",
+    "StartWhen",
+]
 
 CLOSEST_CHECKS = 0.1
 """Seconds from the beginning of a check to one that `Connection.check_now` asks for: a check that
 asks for another one does not keep the processor busy."""
+
+
+CHECK_RETURNED = "check_network() returned "
+"""How a reason begins that is what a check has returned, and so is reported nowhere else."""
 
 
 class StartWhen(enum.Enum):
@@ -401,7 +412,7 @@ class Connection:
             case Returned(status):
                 is_error = status is NetworkStatus.ERROR
                 shown = NetworkStatus.ERROR if is_error else NetworkStatus.NOT_CONNECTED
-                return self._lose(Failed(f"check_network() returned {status.name}"), shown, now)
+                return self._lose(Failed(f"{CHECK_RETURNED}{status.name}"), shown, now)
             case _:
                 cause = Failed(outcome.reason if isinstance(outcome, TimedOut) else "interrupted")
                 return self._lose(cause, NetworkStatus.NOT_CONNECTED, now)
@@ -410,7 +421,7 @@ class Connection:
         if self.status is NetworkStatus.CONNECTED:
             return self._settle(now)
         self.status = NetworkStatus.CONNECTED
-        self.reason = "check_network() returned CONNECTED"
+        self.reason = f"{CHECK_RETURNED}CONNECTED"
         self._connected_at = now
         self.recorder.connected(now)
         return self._notify() if self.started else self._do(Start())

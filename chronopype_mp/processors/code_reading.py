@@ -35,6 +35,9 @@ MUTATORS = frozenset(
 )
 """Methods by which containers and queues are changed."""
 
+TASK_MAKERS = frozenset({"create_task", "ensure_future"})
+"""asyncio's functions and methods that start a task."""
+
 VALUES = frozenset({"LOAD_CONST", "LOAD_SMALL_INT", "LOAD_ATTR", "COMPARE_OP", "CONTAINS_OP"})
 """Instructions whose result is hardly something to await."""
 
@@ -182,6 +185,15 @@ class ClassCode:
             for before, step in itertools.pairwise(steps)
         )
 
+    def starts_task(self, function: FunctionType) -> bool:
+        """Whether a method, or a function inside it, starts a task that belongs to nobody."""
+        return any(
+            _starts_task(before, step)
+            for each, _, steps in self._codes
+            if each is function
+            for before, step in itertools.pairwise(steps)
+        )
+
     def changes_outside(self) -> Iterator[Use]:
         """Yield the variables of the main module and of enclosing functions that are changed."""
         for function, _, steps in self._codes:
@@ -213,6 +225,20 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _codes(constant)
+
+
+def _starts_task(before: dis.Instruction, step: dis.Instruction) -> bool:
+    """Whether an instruction gets what starts a task from asyncio or an event loop.
+
+    A `TaskGroup` has such a method, too, but its tasks belong to it.
+    """
+    if step.argval not in TASK_MAKERS:
+        return False
+    if step.opname == "LOAD_GLOBAL":
+        return True
+    if step.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
+        return False
+    return before.opname.startswith("CALL") or before.argval in ("asyncio", "loop")
 
 
 def _loaded_last(step: dis.Instruction) -> object:

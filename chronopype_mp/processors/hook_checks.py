@@ -116,7 +116,11 @@ def check_hooks(processor: TickProcessor) -> list[str]:
     own = _own_names(processor)
     for name, value in own.items():
         _check_spelling(kind, name, value, hooks, code)
-    return [*_habits(processor, own, hooks, code), *_idle_ticks(processor, code)]
+    return [
+        *_habits(processor, own, hooks, code),
+        *_idle_ticks(processor, code),
+        *_lone_tasks(processor, code),
+    ]
 
 
 def check_class(kind: type[TickProcessor]) -> list[str]:
@@ -349,3 +353,20 @@ def _idle_ticks(processor: TickProcessor, code: ClassCode) -> Iterator[str]:
             f"instead; remove one of them, or call self.tick(timestamp) in async_tick"
             f"{_where(_static(processor, 'tick'))}"
         )
+
+
+def _lone_tasks(processor: TickProcessor, code: ClassCode) -> Iterator[str]:
+    """Yield a warning if a hook starts a task whose end nobody would notice."""
+    if not isinstance(processor, NetworkProcessor) or _is_own(processor, "run_network"):
+        return
+    if "add_done_callback" in code.names_read:
+        return
+    for hook in ("start_network", "on_connected"):
+        value = _static(processor, hook)
+        function = function_of(value)
+        if function is not None and code.starts_task(function):
+            yield (
+                f"{type(processor).__name__}.{hook} starts a task whose end nobody notices: if it "
+                "fails, the connection goes on without it; start it with self.spawn(...), or put "
+                f"what it does into run_network{_where(value)}"
+            )

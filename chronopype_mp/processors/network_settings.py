@@ -9,6 +9,7 @@ from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.checks import at_least, finite, positive
 from chronopype_mp.core.connection import StartWhen
 from chronopype_mp.exceptions import ConfigError
+from chronopype_mp.guarded_log import GuardedLogger
 
 __all__ = [
     "NetworkSetting",
@@ -22,6 +23,8 @@ __all__ = [
     "start_when",
     "timeout",
 ]
+
+logger = GuardedLogger("chronopype_mp.processors")
 
 SHORTEST_SETTING = 0.1
 """Seconds; shorter intervals and timeouts are set to this, as in chronopype."""
@@ -98,8 +101,14 @@ def adopt_settings(cls: type, base: type) -> None:
 
 
 def seconds(owner: str, field: str, value: object) -> float:
-    """Accept a number; at least `SHORTEST_SETTING` is taken."""
-    return max(SHORTEST_SETTING, finite(owner, field, value))
+    """Accept a number; at least `SHORTEST_SETTING` is taken, with a warning."""
+    number = finite(owner, field, value)
+    if number < SHORTEST_SETTING:
+        logger.warning(
+            "%s.%s = %s: is too short, so it is set to %s s",
+            *(owner, field, value, SHORTEST_SETTING),
+        )
+    return max(SHORTEST_SETTING, number)
 
 
 def timeout(owner: str, field: str, value: object) -> float:

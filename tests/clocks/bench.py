@@ -114,10 +114,10 @@ class Bench:
         self.until = self._board.until
         self.clock.events.subscribe(lambda event: _notify())
         self.clock.add_subscriber_with_callback(
-            self.clock.tick_publication, self._ticked, with_event_info=False
+            self.clock.tick_publication, self.ticked, with_event_info=False
         )
 
-    def _ticked(self, event: ClockTickEvent) -> None:
+    def ticked(self, event: ClockTickEvent) -> None:
         self.ticks.append(event)
         _notify()
 

@@ -8,7 +8,7 @@ import pytest
 
 from chronopype_mp.coordinator import event_log
 from chronopype_mp.coordinator.event_log import log_event
-from chronopype_mp.core.connection import NetworkStatus
+from chronopype_mp.core.connection import CHECK_RETURNED, NetworkStatus
 from chronopype_mp.core.worker_events import (
     DeathReason,
     Event,
@@ -83,6 +83,25 @@ CASES: list[tuple[Event, int, list[str]]] = [
         ),
         logging.INFO,
         ["CONNECTING → NOT_CONNECTED (refused); next attempt in 4.0 s"],
+    ),
+    *(
+        (
+            NetworkChanged(
+                worker="a",
+                incarnation=1,
+                before=before,
+                after=NetworkStatus.NOT_CONNECTED,
+                reason=f"{CHECK_RETURNED}NOT_CONNECTED",
+                next_attempt=104.0,
+                at=100.0,
+            ),
+            level,
+            ["(check_network() returned NOT_CONNECTED); next attempt in 4.0 s"],
+        )
+        for before, level in (
+            (NetworkStatus.CONNECTING, logging.WARNING),
+            (NetworkStatus.DISCONNECTING, logging.INFO),
+        )
     ),
     (
         ProcessorFailed(
