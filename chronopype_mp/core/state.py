@@ -203,6 +203,7 @@ class TickRecorder:
         unrecorded: durations of ticks that succeeded at the first attempt and are not in the
             counters yet, nanoseconds. Code that executes ticks in batches appends to it.
         is_active: started and not paused.
+        consecutive_errors: ticks that failed since the last success.
     """
 
     def __init__(self, window: int, wall: Callable[[], float], offset: float | None = None) -> None:
@@ -222,7 +223,7 @@ class TickRecorder:
         self._max_retries = 0
         self._successes = 0
         self._errors = 0
-        self._consecutive_errors = 0
+        self.consecutive_errors = 0
         self._last_error: str | None = None
         self._last_error_at: float | None = None
         self._last_success_at: float | None = None
@@ -260,7 +261,7 @@ class TickRecorder:
                 largest = nanoseconds
         self.unrecorded.clear()
         self._successes, self._total, self._largest = successes, total, largest
-        self._consecutive_errors = self._retry_count = 0
+        self.consecutive_errors = self._retry_count = 0
         self._last_success_at = self._wall()
 
     def failed(self, timestamp: float, error: str, attempts: int) -> None:
@@ -273,7 +274,7 @@ class TickRecorder:
         """
         self.record()
         self._errors += 1
-        self._consecutive_errors += 1
+        self.consecutive_errors += 1
         self._retry_count = attempts
         self._max_retries = max(self._max_retries, attempts)
         self._last_error = error
@@ -308,7 +309,7 @@ class TickRecorder:
             lateness=self._lateness.histogram,
             success_count=self._successes,
             error_count=self._errors,
-            consecutive_errors=self._consecutive_errors,
+            consecutive_errors=self.consecutive_errors,
             last_error=self._last_error,
             last_error_at=self._last_error_at,
             last_success_at=self._last_success_at,

@@ -43,6 +43,8 @@ class NetworkProcessor(TickProcessor):
     and retries; `chronopype_mp.core.connection` has the rules. Ticks come only while the status is
     CONNECTED and after `start_network` has returned.
 
+    A tick that fails has the connection checked, unless the one before it failed, too.
+
     Every hook may raise `RetryAfter` or `PermanentFailure`. Any other exception, also one that is
     no `Exception`, is reported as the failure of that hook.
 

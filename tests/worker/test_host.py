@@ -22,6 +22,7 @@ from chronopype_mp.core.codec import (
     encode_report,
     encode_tick,
 )
+from chronopype_mp.core.connection import CLOSEST_CHECKS
 from chronopype_mp.core.messages import (
     PROTOCOL,
     Beat,
@@ -1184,5 +1185,45 @@ def test_no_hook_runs_after_a_stop_that_nobody_asked_for_but_its_own() -> None:
             assert bye.account == TickAccount(base=0, run=1)
             assert bye.stopped_at in (None, 1), "it took no tick after the first"
             assert "pause" not in processor.calls
+
+    run(scenario())
+
+
+def test_a_failed_tick_has_the_connection_checked_once_for_failures_in_a_row() -> None:
+    class Sender(Feed):
+        checks = 0
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.check_network_interval = 100.0
+
+        async def check_network(self) -> NetworkStatus:
+            self.checks += 1
+            return await super().check_network()
+
+        def tick(self, timestamp: float) -> None:
+            if timestamp != 40.0:
+                raise ConnectionResetError("closed")
+
+    async def scenario() -> None:
+        processor = Sender()
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome()
+            await coordinator.wait_for(
+                Status, lambda status: status.network is NetworkStatus.CONNECTED
+            )
+            await turns()
+            assert processor.checks == 2, "one before the start, one after it"
+            for seq, checks in ((1, 3), (2, 3), (3, 3), (4, 3)):
+                coordinator.tick(seq)
+                await coordinator.run_to(TickAccount(base=0, run=seq))
+                await asyncio.sleep(CLOSEST_CHECKS)  # a check that was asked for comes by then
+                await turns()
+                assert processor.checks == checks
+            processor.up = False
+            coordinator.tick(5)
+            await coordinator.wait_for(
+                Status, lambda status: status.network is NetworkStatus.DISCONNECTING
+            )
 
     run(scenario())
