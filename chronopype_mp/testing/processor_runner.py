@@ -48,6 +48,9 @@ NEVER = 1e6
 
 FRAMES_PER_READ = 1000
 
+POLL_INTERVAL = 0.005
+"""Seconds between two looks at a condition of the test's."""
+
 SHOWN_TIMEOUTS = ("check_network", "start_network", "on_connected")
 """Hooks whose timeouts decide on the network status, and so show as transitions."""
 
@@ -308,6 +311,23 @@ class ProcessorTest(Generic[P]):
                 if self.clock.monotonic() >= end:
                     return
                 self._move_to(min(end, self._rests_until))
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait in real time until a condition holds, such as that something was received.
+
+        Args:
+            condition: is called every few milliseconds.
+
+        Raises:
+            AssertionError: it does not hold within the ``timeout`` of this object.
+            Exception: a hook has failed.
+        """
+        async with self._in_time("what the test waits for"):
+            while True:
+                await self._until(lambda: True)  # raises what has failed
+                if condition():
+                    return
+                await asyncio.sleep(POLL_INTERVAL)
 
     @property
     def transitions(self) -> list[Transition]:

@@ -165,6 +165,7 @@ def test_what_the_body_and_spawned_tasks_await_is_real() -> None:
                 await feed.reaches(CONNECTED)
                 lost = await feed.reaches(NOT_CONNECTED)
                 assert lost.reason == "run_network returned"
+                await feed.until(lambda: "101" in feed.processor.calls)
                 assert [call for call in feed.processor.calls if call.isdigit()] == ["100", "101"]
 
     port = 0
@@ -371,6 +372,15 @@ def test_a_hook_that_does_not_end_is_named(
     assert str(caught.value).startswith(message + "Transitions:\n  NOT_CONNECTED at 0 s (started)")
 
 
+def test_a_condition_that_never_holds_fails_the_test() -> None:
+    async def scenario() -> None:
+        async with ProcessorTest(Feed(), timeout=0.2) as feed:
+            await feed.until(lambda: feed.processor.ticks == [1.0])
+
+    with pytest.raises(AssertionError, match="did not come to what the test waits for within"):
+        run(scenario())
+
+
 def test_a_tick_that_is_held_back_fails_the_test() -> None:
     async def scenario() -> None:
         feed = ProcessorTest(Feed(start_network=PermanentFailure("no key")))
@@ -470,7 +480,12 @@ def test_mistakes_are_refused() -> None:
 
     async def scenario() -> None:
         unused = ProcessorTest(Feed())
-        for use in (unused.reaches(CONNECTED), unused.tick(), unused.advance(1.0)):
+        for use in (
+            unused.reaches(CONNECTED),
+            unused.tick(),
+            unused.advance(1.0),
+            unused.until(lambda: True),
+        ):
             with pytest.raises(RuntimeError, match="use it inside of `async with ProcessorTest"):
                 await use
         async with ProcessorTest(Feed()) as feed:
