@@ -50,7 +50,8 @@ class BlockingWatch:
         logger.warning(
             "worker %r: %s blocked the event loop for %.3g s, longer than tick_size (%g s), as it "
             "did %d times so far: ticks are missed, and the network loop stands still. Await in "
-            "async_tick, call what blocks with asyncio.to_thread, or choose a larger tick_size",
+            "async_tick, call what blocks with asyncio.to_thread and a timeout, or choose a larger "
+            "tick_size",
             self._worker,
             hook,
             seconds,

@@ -23,7 +23,8 @@ def test_a_second_tick_in_a_row_that_blocks_is_warned_of(caplog: pytest.LogCaptu
     assert caplog.messages == [
         "worker 'a': tick blocked the event loop for 0.5 s, longer than tick_size (0.2 s), as it "
         "did 2 times so far: ticks are missed, and the network loop stands still. Await in "
-        "async_tick, call what blocks with asyncio.to_thread, or choose a larger tick_size"
+        "async_tick, call what blocks with asyncio.to_thread and a timeout, or choose a larger "
+        "tick_size"
     ]
 
 
