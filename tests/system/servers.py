@@ -21,15 +21,23 @@ web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), reuse_address=True,
 """
 
 WEBSOCKET = """
-import asyncio, json, sys, time
+import asyncio, json, signal, sys, time
 import websockets
 
+speaking = asyncio.Event()
+speaking.set()
+
 async def feed(connection):
+    print("client", flush=True)
     while True:
+        await speaking.wait()
         await connection.send(json.dumps({"price": 1.0, "at": time.time()}))
         await asyncio.sleep(0.02)
 
 async def main():
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, speaking.clear)  # the feed falls silent
+    loop.add_signal_handler(signal.SIGUSR2, speaking.set)
     async with websockets.serve(feed, "127.0.0.1", int(sys.argv[1])):
         print("serving", flush=True)
         await asyncio.Future()

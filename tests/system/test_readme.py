@@ -42,6 +42,37 @@ def test_the_readmes_program_connects_and_ticks(scripts: Scripts) -> None:
     server.wait()
 
 
+def test_the_readmes_program_survives_a_silent_feed(scripts: Scripts) -> None:
+    """Its timers are shortened, so that the silence is as long for them as a minute is."""
+    program, _ = programs()
+    for old, new in (
+        ("check_network_interval = 5.0", "check_network_interval = 0.2"),
+        ('8765")', '8765", ping_interval=0.5)'),
+    ):
+        assert program.count(old) == 1
+        program = program.replace(old, new)
+    port = free_port()
+    server = serve(scripts, WEBSOCKET, port)
+    script = start(scripts, program, port)
+
+    def newest() -> list[str]:
+        """Return the message of each tick, with the newest last."""
+        return re.findall(r"^\[WebSocketProcessor\] [\d.]+ (\{.*\})$", script.output, re.M)
+
+    server.process.send_signal(signal.SIGUSR1)
+    wait_until(lambda: len(set(newest()[-30:])) == 1, 30.0, lambda: script.output)
+    last = newest()[-1]
+    server.process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: newest()[-1] != last, 30.0, lambda: script.output)
+    assert server.output.count("client") == 1
+    lines = [line for line in script.output.splitlines() if not TICK.match(line)]
+    assert all(line.endswith(" None") for line in lines), script.output  # before the first message
+    script.signal_group(signal.SIGINT)
+    script.wait()
+    server.signal_group(signal.SIGTERM)
+    server.wait()
+
+
 def test_the_readmes_way_to_handle_sigterm_stops_the_workers_gracefully(scripts: Scripts) -> None:
     program, handling = programs()
     processor = program.partition("async def main")[0]
