@@ -1,10 +1,12 @@
 """Servers on loopback for the other examples: prices over HTTP, a feed of quotes over WebSocket.
 
     python examples/servers.py [--http-port 0] [--ws-port 0] [--until-eof]
+    python examples/servers.py --exchange FEED… [--until-eof]
 
-Once both servers listen, this prints one line of JSON with their addresses. It then serves until
-SIGTERM or Ctrl-C. With ``--until-eof`` it also stops at the end of standard input, so it cannot
-outlive the process that holds the other end. `ServerProcess` uses that option.
+With ``--exchange`` it serves feeds of the fake exchange in `exchange.py` instead. Once all servers
+listen, this prints one line of JSON with their addresses. It then serves until SIGTERM or
+Ctrl-C. With ``--until-eof`` it also stops at the end of standard input, so it cannot outlive the
+process that holds the other end. `server_process.py` uses that option.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import math
 import os
 import random
@@ -22,18 +25,13 @@ import threading
 import time
 
 from aiohttp import web
+from exchange import CLOSE_TIMEOUT, FEEDS, HOST, serve_exchange
+from server_process import ServerProcess as ServerProcess  # for the other examples
 from websockets import ConnectionClosed
 from websockets.asyncio.server import ServerConnection, serve
 
-HOST = "127.0.0.1"
-
-THIS_FILE = os.path.abspath(__file__)
-
 QUOTE_INTERVAL = 0.05
 """Seconds between quotes to a client."""
-
-CLOSE_TIMEOUT = 0.5
-"""Seconds that clients have to close their connections when the servers stop."""
 
 
 class Market:
@@ -114,6 +112,18 @@ async def run_servers(http_port: int, ws_port: int, stop: asyncio.Event) -> None
         await runner.cleanup()
 
 
+async def run_feeds(names: list[str], stop: asyncio.Event) -> None:
+    """Print the addresses once the exchange listens, and serve until ``stop`` is set.
+
+    Raises:
+        RuntimeError: no certificate can be made.
+    """
+    market = Market()
+    async with serve_exchange(names, lambda client: send_quotes(market, client)) as addresses:
+        print(json.dumps(addresses), flush=True)
+        await stop.wait()
+
+
 def set_at_eof(stop: asyncio.Event) -> None:
     """Set ``stop`` at the end of standard input. A thread works for pipes, files and ttys."""
     loop = asyncio.get_running_loop()
@@ -140,69 +150,11 @@ async def main(arguments: argparse.Namespace) -> int:
     loop.add_signal_handler(signal.SIGINT, interrupt)
     if arguments.until_eof:
         set_at_eof(stop)
-    await run_servers(arguments.http_port, arguments.ws_port, stop)
+    if arguments.exchange:
+        await run_feeds(arguments.exchange, stop)
+    else:
+        await run_servers(arguments.http_port, arguments.ws_port, stop)
     return 130 if interrupted.is_set() else 0
-
-
-class ServerProcess:
-    """Runs this file in its own process, which ends with the process that started it.
-
-    Attributes:
-        http: the address of the HTTP server, such as ``http://127.0.0.1:40001``.
-        ws: the address of the feed.
-    """
-
-    def __init__(self, process: asyncio.subprocess.Process, http: str, ws: str) -> None:
-        self._process = process
-        self.http = http
-        self.ws = ws
-
-    @classmethod
-    async def start(cls, http_port: int = 0, ws_port: int = 0) -> ServerProcess:
-        """Return when both servers listen.
-
-        Args:
-            http_port: the port of the HTTP server; 0 for any free port.
-            ws_port: the port of the feed; 0 for any free port.
-
-        Raises:
-            RuntimeError: the servers did not start. The reason is on standard error.
-        """
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, THIS_FILE, "--until-eof"),
-            *("--http-port", str(http_port), "--ws-port", str(ws_port)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,  # only the parent receives Ctrl-C
-        )
-        assert process.stdout is not None
-        try:
-            line = await process.stdout.readline()
-            if not line:
-                status = await process.wait()
-                raise RuntimeError(f"the servers did not start: exit status {status}")
-        except asyncio.CancelledError:
-            process.kill()
-            await process.wait()
-            raise
-        addresses = json.loads(line)
-        return cls(process, addresses["http"], addresses["ws"])
-
-    async def kill(self) -> None:
-        """Kill the process, and return when it has ended."""
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
-
-    async def close(self) -> None:
-        """Stop the process gracefully, or kill it if that takes too long."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            async with asyncio.timeout(4 * CLOSE_TIMEOUT):
-                await self._process.wait()
-        except TimeoutError:
-            await self.kill()
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -210,6 +162,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="HTTP and WebSocket servers on loopback.")
     parser.add_argument("--http-port", type=int, default=0, help="default: any free port")
     parser.add_argument("--ws-port", type=int, default=0, help="default: any free port")
+    parser.add_argument(
+        "--exchange",
+        nargs="+",
+        choices=FEEDS,
+        metavar="FEED",
+        help=f"serve feeds of the fake exchange instead: {', '.join(FEEDS)}",
+    )
     parser.add_argument("--until-eof", action="store_true", help="stop when standard input ends")
     arguments = parser.parse_args(argv)
     for option in ("http_port", "ws_port"):
@@ -220,9 +179,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    # A client that breaks off its handshake is no error of the server.
+    logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
     try:
         sys.exit(asyncio.run(main(parse())))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         sys.exit(f"servers.py: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.scripts import Scripts
+from tests.system.scripts import Scripts, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SOAK = EXAMPLES.parent / "scripts" / "_soak.py"
@@ -19,7 +19,11 @@ SOAK = EXAMPLES.parent / "scripts" / "_soak.py"
 
 def test_every_example_has_its_test_here() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "certificate.py",
+        "exchange.py",
+        "exchange_feeds.py",
         "http_api.py",
+        "server_process.py",
         "servers.py",
         "troubled.py",
         "websocket_feed.py",
@@ -46,6 +50,78 @@ def test_the_servers_run_alone_and_end_with_ctrl_c(scripts: Scripts) -> None:
     assert set(addresses) == {"http", "ws"}
     script.signal_group(signal.SIGINT)
     assert script.wait() == 130
+    assert "Traceback" not in script.output
+
+
+TROUBLES = {
+    "rate-limit": r"service restart|HTTP 429",
+    "ban": r"\) banned|HTTP 418",
+    "maintenance": r"\) maintenance|HTTP 503",
+    "dead-socket": r"CONNECTED -> DISCONNECTING: silent for 3 s",
+    "slow-tls": r"NOT_CONNECTED: start_network: TimeoutError: timed out during opening",
+    "flapping": r"received 1011 .* overloaded",
+}
+"""The trouble of each feed as `exchange_feeds.py` prints it. Where there are two, a feed of a very
+busy machine comes back too late for the second."""
+
+
+def test_every_feed_of_the_exchange_comes_back_from_its_trouble(scripts: Scripts) -> None:
+    script = scripts.run([sys.executable, str(EXAMPLES / "exchange_feeds.py"), "--seconds", "300"])
+
+    def still_away() -> list[str]:
+        """Return the feeds whose trouble is not over, with or without having begun."""
+        return [
+            feed
+            for feed, trouble in TROUBLES.items()
+            if not re.search(
+                rf"^ *\d+\.\d s  {feed} +.*({trouble}).*^ *\d+\.\d s  {feed} +\w+ -> CONNECTED",
+                script.output,
+                re.M | re.S,
+            )
+        ]
+
+    wait_until(lambda: not still_away(), 100.0, lambda: f"{still_away()} in:\n{script.output}")
+    script.signal_group(signal.SIGINT)
+    assert script.wait() == 130, script.output
+    waits = r": retry after (\d) s: HTTP \d+; next attempt in (\d)\.\d s$"
+    assert re.search(waits, script.output, re.M), script.output
+    assert len(re.findall(r"s  calm-\d .*-> CONNECTED", script.output)) == 2, script.output
+    assert "Traceback" not in script.output
+
+
+def test_a_wrong_key_is_not_tried_again(scripts: Scripts) -> None:
+    arguments = ["--seconds", "2", "--key", "wrong"]
+    script = scripts.run([sys.executable, str(EXAMPLES / "exchange_feeds.py"), *arguments])
+    assert script.wait() == 1, script.output
+    for feed, trouble in (("calm-1", "nothing"), ("ban", "bans the key for 4 s: status 418")):
+        row = rf"^{feed} +0 +0 +\d+  ERROR +{trouble}$"
+        assert re.search(row, script.output, re.M), script.output
+    assert "HTTP 401: the key is not accepted" in script.output
+    assert script.output.count("calm-1       NOT_CONNECTED -> CONNECTING") == 1
+    assert "Traceback" not in script.output
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "problem"),
+    [
+        ("exchange_feeds", ["--seconds", "nan"], "--seconds nan: must be positive and finite"),
+        ("servers", ["--exchange", "calm-3"], "invalid choice: 'calm-3'"),
+    ],
+)
+def test_a_wrong_argument_of_an_example_is_one_clear_line(
+    scripts: Scripts, program: str, arguments: list[str], problem: str
+) -> None:
+    script = scripts.run([sys.executable, str(EXAMPLES / f"{program}.py"), *arguments])
+    assert script.wait() == 2
+    assert problem in script.output
+    assert "Traceback" not in script.output
+
+
+def test_an_exchange_without_openssl_says_what_it_needs(scripts: Scripts) -> None:
+    program = EXAMPLES / "exchange_feeds.py"
+    script = scripts.run([sys.executable, str(program)], PATH=str(scripts.directory))
+    assert script.wait() == 1
+    assert "servers.py: TLS needs the command openssl; install it" in script.output
     assert "Traceback" not in script.output
 
 
