@@ -92,10 +92,11 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     demo_parser = commands.add_parser(
         "demo",
-        help="run eight workers against real servers; three of them have faults",
-        description="Run eight workers against real HTTP and WebSocket servers on loopback. Five "
-        "are healthy, one blocks its event loop, one segfaults, and one loses its server. The demo "
-        "ends with a verdict. The exit status is 1 if a fault spread or a worker did not recover.",
+        help="run eight feeds of a troubled exchange and two faulty workers",
+        description="Run ten workers against real HTTP and WebSocket servers on loopback. Eight "
+        "read the feeds of an exchange, which bans, limits, drops and ignores six of them for a "
+        "while. One worker blocks its event loop, and one segfaults. The demo ends with a verdict. "
+        "The exit status is 1 if a fault spread or a worker did not recover.",
         allow_abbrev=False,
     )
     demo_parser.add_argument(

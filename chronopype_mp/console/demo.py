@@ -1,8 +1,8 @@
-"""The demo: eight workers against real servers, three of them with faults, and a verdict.
+"""The demo: eight feeds of a troubled exchange, two faulty workers, and a verdict.
 
-The pure parts are in other modules: `demo_course` defines the workers and the times of the faults,
-`demo_record` collects what happened, and `verdict` judges it. This module starts the servers and
-the clock, and always stops both.
+The pure parts are in other modules: `demo_course` defines the workers, `demo_record` collects what
+happened, and `verdict` judges it. This module starts the servers and the clock, and always stops
+both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from chronopype_mp import ClockConfig, ClockMode, ProcessorSpec, WorkerHandle
 from chronopype_mp.clocks import RealtimeClock
-from chronopype_mp.console.demo_course import Cast, DemoError, DemoOptions, cast, outage
+from chronopype_mp.console.demo_course import Cast, DemoError, DemoOptions, cast
 from chronopype_mp.console.demo_record import History, worker_of
 from chronopype_mp.console.demo_servers import DemoServers, find_examples
 from chronopype_mp.console.demo_table import LiveRow
@@ -84,7 +84,6 @@ class _Demo:
     def __init__(self, options: DemoOptions, view: DemoView) -> None:
         self._options = options
         self._view = view
-        self._servers = DemoServers()
         self._history: dict[str, History] = {}
         self._handles: dict[str, WorkerHandle] = {}
         self._cast: tuple[Cast, ...] = ()
@@ -97,10 +96,11 @@ class _Demo:
     async def run(self) -> int:
         """Run the demo and return the exit status."""
         with self._signals_stop(), self._view.shown():
-            async with self._servers as servers:
-                main, second = servers.main, servers.second
-                self._view.note(f"servers: {main.http} {main.ws}, second server: {second.ws}")
-                self._cast = cast(self._options.seconds, main.http, main.ws, second.ws)
+            async with DemoServers() as servers:
+                self._cast = cast(self._options.seconds, servers.http, servers.feeds)
+                for member in self._cast:
+                    if member.trouble is not None:
+                        self._view.line(member.name, f"scripted trouble: {member.trouble}")
                 self._history = {member.name: History() for member in self._cast}
                 silent = [member.name for member in self._cast if member.role is Role.CRASHES]
                 with captured(self._view, silent):
@@ -167,32 +167,11 @@ class _Demo:
                 task.result()
 
     async def _course(self, clock: RealtimeClock) -> None:
-        """Wait for the workers, then tick them. Kill and restart a server meanwhile."""
+        """Wait for the workers, then tick them."""
         await asyncio.gather(*(handle.wait_ready() for handle in self._handles.values()))
         self._began = wall()
         self._view.note(f"all workers are ready; ticking for {self._options.seconds:g} s")
-        away = asyncio.create_task(self._outage())
-        try:
-            await clock.run_til(self._began + self._options.seconds)
-        finally:
-            away.cancel()
-            await asyncio.wait({away})
-        if not away.cancelled():
-            away.result()
-
-    async def _outage(self) -> None:
-        """Kill the second server and restart it on the same port."""
-        plan = outage(self._options.seconds)
-        await asyncio.sleep(plan.kill_at)
-        self._view.note("killing the second server (SIGKILL)")
-        await self._servers.kill_second()
-        await asyncio.sleep(plan.restart_at - plan.kill_at)
-        try:
-            await self._servers.revive_second()
-        except DemoError as error:
-            self._view.note(str(error))  # the verdict will show the consequence
-        else:
-            self._view.note("restarted the second server")
+        await clock.run_til(self._began + self._options.seconds)
 
     async def _redraw(self) -> None:
         while True:
@@ -230,6 +209,7 @@ class _Demo:
                     readies=history.readies,
                     deaths=tuple(history.deaths),
                     statuses=tuple(history.statuses),
+                    trouble=member.trouble,
                     at_end=at_end.get(member.name, NetworkStatus.STOPPED),
                     **_counts(self._handles[member.name]),
                 )

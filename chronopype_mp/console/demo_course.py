@@ -1,7 +1,8 @@
-"""Defines the demo: its options, its workers, and the times of its faults. Pure."""
+"""Defines the demo: its options and its workers. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.policy import Supervision
 from chronopype_mp.core.restart import RestartBudget
 
-__all__ = ["Cast", "DemoError", "DemoOptions", "Outage", "cast", "outage"]
+__all__ = ["Cast", "DemoError", "DemoOptions", "Feed", "cast"]
 
 STALL_TIMEOUT = 2.0
 """The ``loop_stall_timeout`` of the workers with faults, seconds."""
@@ -46,6 +47,20 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     plain: bool = False
 
 
+class Feed(msgspec.Struct, frozen=True, kw_only=True):
+    """A feed of the exchange.
+
+    Attributes:
+        name: its name.
+        trouble: what is scripted to go wrong with it; None if nothing is.
+        options: the arguments of its processor.
+    """
+
+    name: str
+    trouble: str | None
+    options: dict[str, Any]
+
+
 class Cast(msgspec.Struct, frozen=True, kw_only=True):
     """One worker of the demo.
 
@@ -55,6 +70,7 @@ class Cast(msgspec.Struct, frozen=True, kw_only=True):
         target: the processor's target for a `ProcessorSpec`.
         options: the processor's arguments.
         supervision: the worker's supervision; None for the clock's default.
+        trouble: what is scripted to go wrong with its server.
     """
 
     name: str
@@ -62,42 +78,28 @@ class Cast(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     options: dict[str, Any]
     supervision: Supervision | None = None
+    trouble: str | None = None
 
 
-class Outage(msgspec.Struct, frozen=True):
-    """When the second server is killed and restarted, in seconds from the start of the run."""
-
-    kill_at: float
-    restart_at: float
-
-
-def outage(seconds: float) -> Outage:
-    """Return when the server is down in a run of ``seconds``. It leaves time to reconnect."""
-    kill_at = 0.3 * seconds
-    return Outage(kill_at, kill_at + min(4.0, 0.15 * seconds))
-
-
-def cast(seconds: float, http: str, ws: str, second_ws: str) -> tuple[Cast, ...]:
+def cast(seconds: float, http: str, feeds: Iterable[Feed]) -> tuple[Cast, ...]:
     """Return the workers of a run.
 
     Args:
         seconds: the duration of the run.
         http: the address of the API.
-        ws: the address of the feed.
-        second_ws: the address of the feed that is killed.
+        feeds: of the exchange.
     """
-    api = "http_api:ApiProcessor"
-    feed = "websocket_feed:WebSocketProcessor"
-    healthy = [
-        Cast(name=f"api-{number}", role=Role.HEALTHY, target=api, options={"url": http})
-        for number in (1, 2, 3)
-    ]
-    healthy += [
-        Cast(name=f"feed-{number}", role=Role.HEALTHY, target=feed, options={"url": ws})
-        for number in (1, 2)
-    ]
     return (
-        *healthy,
+        *(
+            Cast(
+                name=feed.name,
+                role=Role.HEALTHY if feed.trouble is None else Role.EXCHANGE,
+                target="exchange_feeds:ExchangeFeed",
+                options=feed.options,
+                trouble=feed.trouble,
+            )
+            for feed in feeds
+        ),
         Cast(
             name="api-blocks",
             role=Role.BLOCKS,
@@ -112,5 +114,4 @@ def cast(seconds: float, http: str, ws: str, second_ws: str) -> tuple[Cast, ...]
             options={"url": http, "every": min(6.0, seconds / 4)},
             supervision=TROUBLED,
         ),
-        Cast(name="feed-loses", role=Role.LOSES_SERVER, target=feed, options={"url": second_ws}),
     )

@@ -78,7 +78,8 @@ def describe(event: Event) -> str:
         case WorkerStopped():
             return "stopped"
         case NetworkChanged():
-            why = f" ({_first_line(event.error)})" if event.error else ""
+            reason = event.error or event.reason
+            why = f" ({_first_line(reason)})" if reason else ""
             return f"network {event.before.name} -> {event.after.name}{why}"
         case ProcessorFailed():
             return f"{event.hook} failed: {event.type_name}: {_first_line(event.message)}"

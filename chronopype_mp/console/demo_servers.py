@@ -1,48 +1,37 @@
-"""The demo's servers: two instances of ``examples/servers.py``, each in its own process."""
+"""The demo's servers: the API of ``examples/servers.py`` and the exchange, each in processes."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-from chronopype_mp.console.demo_course import DemoError
+from chronopype_mp.console.demo_course import DemoError, Feed
 
-__all__ = ["DemoServers", "Server", "find_examples"]
+__all__ = ["DemoServers", "find_examples"]
 
 NEEDED = ("aiohttp", "websockets")
 """The packages of the extra ``demo``."""
-
-
-class Server(Protocol):
-    """The interface of ``ServerProcess`` in ``examples/servers.py``."""
-
-    http: str
-    ws: str
-
-    async def kill(self) -> None:
-        """Kill the server, and return when it has ended."""
-        ...
-
-    async def close(self) -> None:
-        """Stop the server gracefully."""
-        ...
 
 
 def find_examples() -> None:
     """Make the examples importable by name, here and in the workers, which inherit the path.
 
     Raises:
-        DemoError: a package is missing, or the examples are.
+        DemoError: a package or the command ``openssl`` is missing, or the examples are.
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise DemoError(
             f"needs {' and '.join(missing)}; install with: pip install 'chronopype-mp[demo]'"
         )
+    if shutil.which("openssl") is None:
+        raise DemoError("needs the command openssl; install it, e.g. with: apt install openssl")
     sys.path.insert(0, str(examples_directory(Path(__file__).resolve().parent.parent)))
 
 
@@ -62,27 +51,35 @@ def examples_directory(package: Path) -> Path:
 
 
 class DemoServers:
-    """Both servers: the main one, and a second one that is killed and restarted on its port.
+    """The API and the exchange, as an async context manager. Leaving it stops them.
 
-    This is an async context manager. Leaving it stops the running servers.
+    Attributes:
+        http: the address of the API.
+        feeds: the feeds of the exchange.
     """
 
     def __init__(self) -> None:
-        self._module: Any = importlib.import_module("servers")
-        self._running: list[Server] = []
+        self.http = ""
+        self.feeds: tuple[Feed, ...] = ()
+        self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Start both servers, and return when they listen.
+        """Start the servers, and return when they listen.
 
         Raises:
             DemoError: a server did not start.
         """
-        try:
-            self.main = await self._start()
-            self.second = await self._start()
-        except BaseException:
-            await self._end()
-            raise
+        processes: Any = importlib.import_module("server_process")
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                api = await processes.ServerProcess.start()
+                stack.push_async_callback(api.close)
+                feeds = await stack.enter_async_context(processes.run_exchange())
+            except (OSError, RuntimeError) as error:
+                raise DemoError(f"cannot start the servers: {error}", status=1) from error
+            self.http = api.http
+            self.feeds = tuple(_feed(name, feed) for name, feed in feeds.items())
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
@@ -91,31 +88,15 @@ class DemoServers:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop both servers."""
-        await self._end()
+        """Stop the servers."""
+        await self._stack.aclose()
 
-    async def kill_second(self) -> None:
-        """Kill the second server with SIGKILL."""
-        await self.second.kill()
 
-    async def revive_second(self) -> None:
-        """Start a new second server on the port of the old one.
-
-        Raises:
-            DemoError: the server did not start.
-        """
-        port = int(self.second.ws.rpartition(":")[2])
-        self._running.remove(self.second)
-        self.second = await self._start(port)
-
-    async def _start(self, ws_port: int = 0) -> Server:
-        try:
-            server: Server = await self._module.ServerProcess.start(ws_port=ws_port)
-        except (OSError, RuntimeError) as error:
-            raise DemoError(f"cannot start the servers: {error}", status=1) from error
-        self._running.append(server)
-        return server
-
-    async def _end(self) -> None:
-        while self._running:
-            await self._running.pop().close()
+def _feed(name: str, address: Any) -> Feed:
+    """Return a feed from its ``FeedAddress`` in ``examples/server_process.py``."""
+    is_calm = address.trouble.name == "NONE"
+    return Feed(
+        name=name,
+        trouble=None if is_calm else address.trouble.value,
+        options={"url": address.url, "key": address.key, "ca": address.ca},
+    )

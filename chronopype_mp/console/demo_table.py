@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chronopype_mp.console.demo_record import brief
-from chronopype_mp.console.verdict import TROUBLE_DUE, Judgement, Role, Verdict
+from chronopype_mp.console.verdict import TROUBLE_DUE, Judgement, Role, Verdict, WorkerRecord
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.worker_events import WorkerStatus
 
@@ -98,7 +98,7 @@ def conclusion(verdict: Verdict) -> list[str]:
     healthy = _names(verdict, Role.HEALTHY)
     lines = ["The role of each worker, and the states of its network:"]
     lines += [
-        f"  {record.worker}: {record.role.value}: {brief(record.statuses) or 'nothing'}"
+        f"  {record.worker}: {_part(record)}: {brief(record.statuses) or 'nothing'}"
         for record in (judgement.record for judgement in verdict.judgements)
     ]
     lines += [
@@ -123,12 +123,20 @@ def conclusion(verdict: Verdict) -> list[str]:
         for problem in judgement.problems
     ]
     if verdict.ok and verdict.trouble_due:
-        lines.append("GOOD: all faulty workers recovered, and no healthy worker was affected.")
+        lines.append(
+            "GOOD: all faulty workers recovered, and no healthy worker was affected. All feeds of "
+            "the exchange came back."
+        )
     elif verdict.ok and not any(judgement.record.due for judgement in verdict.judgements):
         lines.append("No tick was due, so there is nothing to judge.")
     elif verdict.ok:
         lines.append("GOOD: no healthy worker was affected.")
     return lines
+
+
+def _part(record: WorkerRecord) -> str:
+    """Return a worker's role; if trouble is scripted, that."""
+    return record.role.value if record.trouble is None else f"scripted trouble: {record.trouble}"
 
 
 def _names(verdict: Verdict, role: Role) -> str:

@@ -28,7 +28,7 @@ from chronopype_mp.timing import wall
 
 __all__ = ["DemoView", "LogLines", "PlainView", "TableView", "captured", "make_view"]
 
-SHOWN_EVENTS = 12
+SHOWN_EVENTS = 10
 """Lines below the live table."""
 
 PLAIN_WIDTH = 120

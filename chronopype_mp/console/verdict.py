@@ -25,7 +25,7 @@ class Role(enum.Enum):
     HEALTHY = "healthy"
     BLOCKS = "blocks its loop, is killed, recovers"
     CRASHES = "segfaults, recovers"
-    LOSES_SERVER = "loses its server, reconnects"
+    EXCHANGE = "its exchange makes trouble, as scripted; comes back"
 
 
 class Death(msgspec.Struct, frozen=True):
@@ -52,6 +52,7 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
         deaths: the deaths of its processes, in order.
         statuses: the states of its network until the clock stopped, in order.
         at_end: the state of its network when the clock stopped.
+        trouble: what was scripted to go wrong with its server.
     """
 
     worker: str
@@ -67,6 +68,7 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     deaths: tuple[Death, ...] = ()
     statuses: tuple[NetworkStatus, ...] = ()
     at_end: NetworkStatus = NetworkStatus.STOPPED
+    trouble: str | None = None
 
     @property
     def unaccounted(self) -> int:
@@ -136,8 +138,8 @@ def _problems(record: WorkerRecord, trouble_due: bool, complete: bool) -> list[s
         problems.append(f"{_ticks(-record.unaccounted)} accounted for twice")
     if record.role is Role.HEALTHY:
         problems += _harm(record, complete)
-    elif trouble_due and record.role is Role.LOSES_SERVER:
-        problems += _unreconnected(record)
+    elif trouble_due and record.role is Role.EXCHANGE:
+        problems += _did_not_come_back(record)
     elif trouble_due:
         problems += _unrestarted(record)
     return problems
@@ -162,14 +164,16 @@ def _harm(record: WorkerRecord, complete: bool) -> list[str]:
     return problems
 
 
-def _unreconnected(record: WorkerRecord) -> list[str]:
+def _did_not_come_back(record: WorkerRecord) -> list[str]:
     problems = []
     if record.restarts or record.deaths:
-        problems.append("was restarted, although it only lost its server")
-    if not _left_connected(record.statuses):
-        problems.append("never lost its server")
+        problems.append("was restarted, although only its exchange made trouble")
+    if record.statuses.count(NetworkStatus.CONNECTING) < 2:
+        problems.append("its exchange made no trouble")
     elif record.at_end is not NetworkStatus.CONNECTED:
-        problems.append(f"did not reconnect: {record.at_end.name} at the end")
+        problems.append(f"did not come back: {record.at_end.name} at the end")
+    if not record.run:
+        problems.append("ran no tick")
     return problems
 
 

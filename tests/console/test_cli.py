@@ -121,6 +121,16 @@ def test_the_demo_names_the_extra_when_a_dependency_is_missing(
     )
 
 
+def test_the_demo_says_that_it_needs_openssl(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The exchange makes its certificate with it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["demo"]) == EXIT_USAGE
+    problem = "needs the command openssl; install it, e.g. with: apt install openssl"
+    assert capsys.readouterr().err == f"chronopype-mp demo: {problem}\n"
+
+
 def test_a_config_error_inside_the_demo_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import os
 
+import msgspec
 import pytest
 from rich.console import Console
 from rich.table import Table
 
-from chronopype_mp.console.demo_course import cast, outage
+from chronopype_mp.console.demo_course import Feed, cast
 from chronopype_mp.console.demo_record import History, brief, describe
 from chronopype_mp.console.demo_table import LiveRow, conclusion, live_table, verdict_table
 from chronopype_mp.console.verdict import TROUBLE_DUE, Death, Role, WorkerRecord, judge
@@ -37,20 +38,17 @@ def died(reason: DeathReason, exitcode: int | None, **more: object) -> WorkerDie
     )
 
 
-def test_eight_workers_take_part_and_five_of_them_are_healthy() -> None:
-    """Names are unique. The feed that loses its server uses the second server."""
-    members = cast(30.0, "http://h", "ws://first", "ws://second")
-    assert len({member.name for member in members}) == 8
-    assert [member.role for member in members].count(Role.HEALTHY) == 5
-    (loser,) = (member for member in members if member.role is Role.LOSES_SERVER)
-    assert loser.options == {"url": "ws://second"}
-
-
-@pytest.mark.parametrize("seconds", [1.0, TROUBLE_DUE, 30.0, 3600.0])
-def test_the_outage_lies_within_the_run(seconds: float) -> None:
-    """At least half of the run is left for the recovery."""
-    plan = outage(seconds)
-    assert 0 < plan.kill_at < plan.restart_at <= seconds / 2
+def test_a_feed_is_healthy_unless_trouble_is_scripted() -> None:
+    """Two workers with faults of their own are added."""
+    feeds = [
+        Feed(name="calm", trouble=None, options={"url": "wss://calm"}),
+        Feed(name="ban", trouble="bans", options={"url": "wss://ban"}),
+    ]
+    calm, ban, *faulty = cast(30.0, "http://h", feeds)
+    assert (calm.name, calm.role, calm.trouble) == ("calm", Role.HEALTHY, None)
+    assert (ban.name, ban.role, ban.trouble) == ("ban", Role.EXCHANGE, "bans")
+    assert ban.options == {"url": "wss://ban"}
+    assert [member.role for member in faulty] == [Role.BLOCKS, Role.CRASHES]
 
 
 def test_a_history_keeps_what_the_verdict_asks_for() -> None:
@@ -96,6 +94,20 @@ def test_an_event_is_one_line_however_long_its_message_is() -> None:
     assert describe(event) == "start_network failed: OSError: first"
 
 
+def test_a_change_of_the_network_is_told_with_its_reason() -> None:
+    """An error takes precedence."""
+    change = NetworkChanged(
+        worker="w",
+        incarnation=1,
+        before=NetworkStatus.CONNECTED,
+        after=NetworkStatus.DISCONNECTING,
+        reason="silent for 3 s",
+    )
+    assert describe(change) == "network CONNECTED -> DISCONNECTING (silent for 3 s)"
+    wrong = msgspec.structs.replace(change, error="wrong key\nmore")
+    assert describe(wrong) == "network CONNECTED -> DISCONNECTING (wrong key)"
+
+
 def test_statuses_are_listed_once_with_how_often() -> None:
     """In the order of their first occurrence."""
     statuses = (NetworkStatus.CONNECTING, NetworkStatus.CONNECTED, NetworkStatus.CONNECTING)
@@ -132,12 +144,13 @@ def test_the_conclusion_names_who_is_expected_healthy_and_what_is_bad(seconds: f
     """Whether the faults were judged or not."""
     records = [
         WorkerRecord(worker="api-1", role=Role.HEALTHY, due=9, run=8, missed=1),
-        WorkerRecord(worker="feed-9", role=Role.LOSES_SERVER),
+        WorkerRecord(worker="feed-9", role=Role.EXCHANGE, trouble="bans the key"),
     ]
     words = os.linesep.join(conclusion(judge(records, seconds)))
     assert "Expected healthy: api-1." in words
     assert "BAD: api-1 (healthy): missed 1 tick" in words
     assert ("BAD: feed-9" in words) == (seconds >= TROUBLE_DUE)
+    assert "feed-9: scripted trouble: bans the key" in words
     assert ("not judged" in words) == (seconds < TROUBLE_DUE)
     assert "GOOD" not in words
 

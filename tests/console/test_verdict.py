@@ -42,9 +42,9 @@ def restarted(role: Role, death: Death, **changes: Any) -> WorkerRecord:
     return healthy(**(values | changes))
 
 
-def reconnected(**changes: Any) -> WorkerRecord:
+def came_back(**changes: Any) -> WorkerRecord:
     values: dict[str, Any] = {
-        "role": Role.LOSES_SERVER,
+        "role": Role.EXCHANGE,
         "run": 230,
         "skipped": 70,
         "statuses": (*CONNECTING, *LOST, *CONNECTING),
@@ -64,7 +64,8 @@ def problems(record: WorkerRecord, seconds: float = 30.0, complete: bool = True)
         healthy(),
         restarted(Role.BLOCKS, STALL, run=280, missed=17),
         restarted(Role.CRASHES, SEGFAULT),
-        reconnected(),
+        came_back(),
+        came_back(statuses=(*CONNECTING[:2], *CONNECTING)),
     ],
     ids=lambda record: record.role.name,
 )
@@ -113,14 +114,12 @@ def test_an_account_that_does_not_close_is_bad_for_every_worker(role: Role) -> N
         (healthy(role=Role.CRASHES), "never segfaulted"),
         (restarted(Role.CRASHES, Death(DeathReason.EXITED, 1)), "never segfaulted"),
         (restarted(Role.CRASHES, SEGFAULT, restarts=0), "did not recover"),
-        (healthy(role=Role.LOSES_SERVER), "never lost its server"),
+        (healthy(role=Role.EXCHANGE), "its exchange made no trouble"),
+        (came_back(at_end=NetworkStatus.ERROR), "did not come back: ERROR at the end"),
+        (came_back(run=0, skipped=300), "ran no tick"),
         (
-            reconnected(at_end=NetworkStatus.ERROR, statuses=(*CONNECTING, *LOST)),
-            "did not reconnect: ERROR at the end",
-        ),
-        (
-            reconnected(restarts=1, deaths=(STALL,)),
-            "was restarted, although it only lost its server",
+            came_back(restarts=1, deaths=(STALL,)),
+            "was restarted, although only its exchange made trouble",
         ),
     ],
 )
@@ -131,7 +130,7 @@ def test_trouble_that_did_not_happen_or_was_not_overcome_is_bad(
     assert problems(record) == said
 
 
-@pytest.mark.parametrize("role", [Role.BLOCKS, Role.CRASHES, Role.LOSES_SERVER])
+@pytest.mark.parametrize("role", [Role.BLOCKS, Role.CRASHES, Role.EXCHANGE])
 @pytest.mark.parametrize(("seconds", "complete"), [(TROUBLE_DUE - 0.1, True), (30.0, False)])
 def test_trouble_is_not_judged_in_a_run_too_short_for_it(
     role: Role, seconds: float, complete: bool

@@ -134,9 +134,14 @@ def test_the_troubled_ones_die_and_come_back_beside_a_healthy_one(scripts: Scrip
 
 
 def test_the_demo_ends_with_a_good_verdict(scripts: Scripts) -> None:
-    script = scripts.run([sys.executable, "-m", "chronopype_mp", "demo", "--seconds", "15"])
+    """Ticks are few, because a healthy worker must miss none, however busy the machine is."""
+    arguments = ["--seconds", "15", "--tick-size", "0.5"]
+    script = scripts.run([sys.executable, "-m", "chronopype_mp", "demo", *arguments])
     assert script.wait() == 0, script.output
     assert "GOOD: all faulty workers recovered, and no healthy" in script.output
+    assert "All feeds of the exchange came back." in script.output
+    assert "maintenance   scripted trouble: closed for 4 s: status 503" in script.output
+    assert "  maintenance: scripted trouble: closed for 4 s: status 503: NOT_" in script.output
     assert "Traceback" not in script.output
 
 
