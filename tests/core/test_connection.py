@@ -727,7 +727,8 @@ def test_attempts_are_never_closer_than_the_backoff_or_the_server_allows(
     steps: list[Outcome | str], start_when: StartWhen
 ) -> None:
     backoff = BackoffPolicy(jitter=0.0)
-    connection = make(backoff=backoff, start_when=start_when)
+    # An unexpected error waits for error_wait instead; it is as long as the longest backoff here.
+    connection = make(backoff=backoff, error_wait=backoff.maximum, start_when=start_when)
     connection.begin()
     earliest = -math.inf
     began = 0.0

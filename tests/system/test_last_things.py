@@ -236,6 +236,6 @@ def test_the_last_error_of_the_network_is_in_the_dossier_of_its_process_only(
             death = await watched.events.wait_for(WorkerDied, worker="a")
             assert "check_network: HookTimeout" in (death.network_error or "")
             assert death.rss > 0
-            assert handle._record.network_error is None
+            assert handle._record.network_error_of(death.incarnation + 1) is None
 
     run(scenario())
