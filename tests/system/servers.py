@@ -58,3 +58,9 @@ def serve(scripts: Scripts, source: str, port: int) -> Script:
     server = scripts.run([sys.executable, "-c", source, str(port)])
     server.wait_for("serving")
     return server
+
+
+def accepts(port: int) -> bool:
+    """Whether a port of loopback accepts connections."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
