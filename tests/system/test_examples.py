@@ -127,7 +127,7 @@ def test_an_exchange_without_openssl_says_what_it_needs(scripts: Scripts) -> Non
 
 
 def test_the_troubled_ones_die_and_come_back_beside_a_healthy_one(scripts: Scripts) -> None:
-    script = scripts.run([sys.executable, str(EXAMPLES / "troubled.py"), "--seconds", "8"])
+    script = scripts.run([sys.executable, str(EXAMPLES / "troubled.py"), "--seconds", "12"])
     assert script.wait() == 0, script.output
     assert re.search(r"healthy: \d+ ticks run, 0 restarts", script.output), script.output
     assert re.search(r"crashes: \d+ ticks run, [1-9]\d* restarts", script.output), script.output

@@ -90,7 +90,8 @@ async def connected(
         yield watched
     assert not watched.events.of(WorkerDied)
     for failure in watched.events.of(ProcessorFailed):
-        assert not failure.traceback, failure  # networks are expected to have this error
+        # Networks are expected to have this error; the traceback of a timeout is short.
+        assert not failure.traceback or failure.type_name == "HookTimeout", failure
     ticks = neighbour.statistics()
     assert ticks.run > ticks.published / 2, ticks  # the others have waited for a second and more
 
