@@ -24,7 +24,9 @@ RUN = "from case_runner import run\nrun(globals())\n"
 pytestmark = pytest.mark.timeout(300)  # the first row of each way runs the program
 
 Outcomes = dict[str, dict[str, str]]
-"""By launcher and case."""
+"""By role and case."""
+
+ROLES = ("inline", "worker")
 
 
 def program(end: str = RUN) -> str:
@@ -79,10 +81,9 @@ import nbformat
 from nbclient import NotebookClient
 
 cells = json.load(open("cells.json"))
-launcher, directory = json.loads(sys.argv[-1])
 cells += [
     "from case_runner import run_in_notebook\\n"
-    f"await run_in_notebook(globals(), {launcher!r}, {directory!r})\\n"
+    f"await run_in_notebook(globals(), {sys.argv[-1]!r})\\n"
 ]
 notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
 NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
@@ -128,28 +129,27 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Outcom
 
 def run_program(way: str, directory: Path) -> Outcomes:
     shutil.copy(Path(__file__).with_name("case_runner.py"), directory)
-    command = WAYS[way](directory)
-    found = {}
-    for launcher in ("inline", "forkserver"):
-        results = directory / launcher
-        results.mkdir()
-        scripts = Scripts(directory)
-        short = tempfile.mkdtemp(prefix="cp-")
-        try:
-            script = scripts.run(
-                [*command, json.dumps([launcher, str(results)])],
-                IPYTHONDIR=str(directory),
-                PYTHONPATH=str(directory),
-                TMPDIR=short,
-            )
-            assert script.wait(140) == 0, script.output
-            left = [name for name in os.listdir(short) if not name.startswith("pymp-")]
-            assert not left, "files left"
-        finally:
-            scripts.kill_all()
-            shutil.rmtree(short)
-        found[launcher] = {path.name: path.read_text() for path in results.iterdir()}
-    return found
+    for role in ROLES:
+        (directory / role).mkdir()
+    scripts = Scripts(directory)
+    short = tempfile.mkdtemp(prefix="cp-")
+    try:
+        script = scripts.run(
+            [*WAYS[way](directory), str(directory)],
+            IPYTHONDIR=str(directory),
+            PYTHONPATH=str(directory),
+            TMPDIR=short,
+        )
+        assert script.wait(140) == 0, script.output
+        left = [name for name in os.listdir(short) if not name.startswith("pymp-")]
+        assert not left, "files left"
+    finally:
+        scripts.kill_all()
+        shutil.rmtree(short)
+    return {
+        role: {path.name: path.read_text() for path in (directory / role).iterdir()}
+        for role in ROLES
+    }
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -157,9 +157,7 @@ def run_program(way: str, directory: Path) -> Outcomes:
 def test_code_of_the_main_module_means_the_same_in_a_worker(
     outcomes: Callable[[str], Outcomes], way: str, case: Case
 ) -> None:
-    inline, worker = (
-        outcomes(way)[launcher].get(f"C_{case.name}") for launcher in ("inline", "forkserver")
-    )
+    inline, worker = (outcomes(way)[role].get(f"C_{case.name}") for role in ROLES)
     refused = case.refused_without_source if way == "pipe" else case.refused
     assert worker == (inline if refused is None else f"refused: {refused}")
     assert refused is not None or (inline and not inline.startswith(("refused", "not ready")))
