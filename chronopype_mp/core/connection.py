@@ -20,7 +20,7 @@ What ended an attempt or a connection decides what is shown, and when the next a
 a check that says not connected or times out; a loss  NOT_CONNECTED  after a backoff
 an expected error of a hook                           NOT_CONNECTED  after a backoff
 a check that says ERROR; a start that times out;      ERROR          after a backoff
-an ``on_connected`` that fails
+another error of ``on_connected``
 any other error of a check or start                   ERROR          after ``error_wait``
 `Failed.retry_after`                                  NOT_CONNECTED  exactly then
 `Failed.permanent`                                    ERROR          ``retry_permanent_after``, or
