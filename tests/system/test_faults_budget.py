@@ -220,7 +220,8 @@ def test_after_random_kills_all_are_ready_and_nothing_has_leaked(
             before = (me.num_fds(), server.num_fds())
             rss = me.memory_info().rss, server.memory_info().rss
             kills += await kill_at_random(loop.time() + SECONDS * 3 / 4)
-            assert (me.num_fds(), server.num_fds()) == before
+            # A thread may have one open for a moment, at each of the two looks.
+            await eventually(lambda: me.num_fds() <= before[0] and server.num_fds() <= before[1])
             assert me.memory_info().rss - rss[0] < 4 * MEGABYTE
             assert server.memory_info().rss - rss[1] < 2 * MEGABYTE
             assert len({victim.pid for victim in victims}) == len(victims)
