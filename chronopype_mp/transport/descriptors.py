@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import select
@@ -50,8 +51,15 @@ def spare_descriptors() -> int:
     The lowest free number does not tell: numbers above it are in use by what was opened while
     there were few.
     """
-    limit = soft_limit()
-    free = _free_numbers(max(0, limit - LOOKED_AT), limit)
+    while True:
+        limit = soft_limit()
+        try:
+            free = _free_numbers(max(0, limit - LOOKED_AT), limit)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            continue  # the limit was lowered meanwhile: these are too many numbers to ask about
+        break
     if free >= ENOUGH or limit <= LOOKED_AT:
         return free
     try:
