@@ -159,8 +159,9 @@ class WorkerError(ClockError):
 class RetryAfter(ClockError):
     """Raised by a hook of a `NetworkProcessor`: the next attempt is to be made after a time.
 
-    For instance, a server that answers 429 or 503 has named one. The connection counts as lost, and
-    nothing shortens or lengthens the wait but ``handle.reconnect()``.
+    For instance, a server that answers 429 or 503 has named one. The connection counts as lost.
+    Only ``handle.reconnect()`` shortens the wait, and only a longer one or a `PermanentFailure`
+    replaces it.
 
     Args:
         seconds: until the next attempt, from now on; at least 0.

@@ -28,14 +28,16 @@ any other error of a check or start                   ERROR          after ``err
 ====================================================  =============  ===========================
 
 A wait begins when the cause arises, so what takes the connection down is part of it. Nothing but
-`reconnect` shortens it. The count behind the backoff starts again once a connection has held for
-``stable_after``. CONNECTING is shown only while an attempt runs.
+`reconnect` shortens it. Of several causes the gravest decides: a permanent failure, then the
+longest ``retry_after``. The count behind the backoff starts again once a connection has been ready
+for ``stable_after``. CONNECTING is shown only while an attempt runs.
 
 Calls from outside (`lose`, `check_now`, `end`, `resume`, `reconnect`) take effect with the outcome
 of the operation under way. They return whether the edge should interrupt that. Every hook runs once
 for one cause, whatever the hooks themselves call: a NotifyDisconnected or a Stop under way is never
-interrupted, and the way goes on from there. A loss while the connection is taken down is a loss of
-that connection, so it needs no attention.
+interrupted, and the way goes on from there. A loss while the connection is taken down, or during a
+wait for the next attempt, is a loss of that connection. So it counts only if it says when to try
+again.
 
 Alternatives considered: chronopype's own order (start only after a successful check) deadlocks
 every processor whose check uses the client that its start makes. It is opt-in here
@@ -106,7 +108,7 @@ class ConnectionPolicy(Settings, frozen=True):
         error_wait: before the next attempt after an unexpected error.
         start_when: when ``start_network()`` runs.
         backoff: the wait before the next attempt otherwise.
-        stable_after: a connection that held this long resets the backoff.
+        stable_after: a connection that held this long, once it was ready, resets the backoff.
         stale_after: a connection that is silent for longer is lost; None: never.
         retry_permanent_after: before the next attempt after a permanent failure; None: none.
 
@@ -180,12 +182,13 @@ class Connection:
         self._notified = False
         self._permanent = False
         self._check_asked = False
+        self._at_once = False
         self._loss: Failed | None = None
         self._after_stop = NetworkStatus.NOT_CONNECTED
         self._due = 0.0
         self._excused_until = 0.0
         self._down_since = 0.0
-        self._connected_at = 0.0
+        self._ready_at = math.inf
         self._checked_at = 0.0
         self._settled_at = 0.0
 
@@ -249,15 +252,24 @@ class Connection:
         self.ending = True
         return not self.is_down
 
-    def lose(self, cause: Failed) -> bool:
+    def lose(self, cause: Failed, now: float) -> bool:
         """Take note that the connection is lost, or the attempt under way in vain.
+
+        Without either, only a cause that says when to try again counts.
 
         Returns:
             Whether to interrupt the operation under way.
         """
-        waits = isinstance(self.operation, Wait) and self.status is not NetworkStatus.CONNECTED
-        if self.is_down or waits:
+        if self.status is NetworkStatus.STOPPED:
             return False
+        if self.is_down:
+            self._heed(cause, now)
+            return False
+        if self.waits and self.status is not NetworkStatus.CONNECTED:
+            if not self._heed(cause, now):
+                return False
+            self.status = self._after_stop
+            return True
         if self._loss is None or _weight(cause) > _weight(self._loss):
             self._loss = cause
         return True
@@ -300,11 +312,11 @@ class Connection:
             return False
         self.failures = 0
         if self.status is NetworkStatus.CONNECTED:
-            self._loss = Failed("reconnect requested", retry_after=0.0)
+            self._at_once = True
+            self._loss = self._loss or Failed("reconnect requested")
             return True
-        self._permanent = False
-        self._due = self._excused_until = now
-        self._after_stop = NetworkStatus.NOT_CONNECTED
+        if self.is_down or self.waits:
+            self._try_at_once(now)
         return self.waits
 
     @property
@@ -336,6 +348,8 @@ class Connection:
                 return self._stop_ended(now)
             case Check() if not isinstance(outcome, Interrupted):
                 self.recorder.checked(now - self._checked_at)
+                timed_out = isinstance(outcome, TimedOut)
+                self.check_timeouts = self.check_timeouts + 1 if timed_out else 0
             case Start():
                 self.started = True  # what a failed start has made is for stop_network to clear
         if self.ending:
@@ -361,7 +375,8 @@ class Connection:
         return operation
 
     def _reset(self, now: float) -> Operation:
-        self.ending = self._begin_again = self._permanent = self._check_asked = False
+        self.ending = self._begin_again = self._permanent = False
+        self._check_asked = self._at_once = False
         self.status = NetworkStatus.NOT_CONNECTED
         self.reason = "started"
         self.failures = self.check_timeouts = 0
@@ -390,7 +405,7 @@ class Connection:
         if self.status is not NetworkStatus.CONNECTED:
             self.status = NetworkStatus.CONNECTING
             self.reason = f"attempt {self.failures + 1}"
-        self._permanent = False
+        self._permanent = self._at_once = False
         self._may_start = not self.started and self.policy.start_when is StartWhen.NEEDED
         return self._check(now)
 
@@ -400,7 +415,6 @@ class Connection:
         return self._do(Check())
 
     def _checked(self, outcome: Outcome, now: float) -> Operation:
-        self.check_timeouts = self.check_timeouts + 1 if isinstance(outcome, TimedOut) else 0
         if isinstance(outcome, Returned) and outcome.status is NetworkStatus.CONNECTED:
             return self._check_succeeded(now)
         if self._may_start and not _weight(outcome):
@@ -422,7 +436,6 @@ class Connection:
             return self._settle(now)
         self.status = NetworkStatus.CONNECTED
         self.reason = f"{CHECK_RETURNED}CONNECTED"
-        self._connected_at = now
         self.recorder.connected(now)
         return self._notify() if self.started else self._do(Start())
 
@@ -444,7 +457,7 @@ class Connection:
     def _notify_ended(self, outcome: Outcome, now: float) -> Operation:
         match outcome:
             case Returned():
-                self.heard_at = now
+                self.heard_at = self._ready_at = now
                 return self._settle(now)
             case Failed():
                 is_error = not outcome.expected
@@ -473,8 +486,7 @@ class Connection:
         self, cause: Failed, status: NetworkStatus, now: float, wait: float | None = None
     ) -> Operation:
         """Give up a connection or an attempt; wait None is a backoff."""
-        held = now - self._connected_at
-        if self.status is NetworkStatus.CONNECTED and held >= self.policy.stable_after:
+        if now - self._ready_at >= self.policy.stable_after:
             self.failures = 0
         self.reason = cause.reason
         self._after_stop = status
@@ -491,21 +503,30 @@ class Connection:
         """Let a failure that says when to try again decide that; return whether it does."""
         if not isinstance(outcome, Failed) or self.ending:
             return False
+        if self._at_once:
+            self._try_at_once(now)
+            return True
+        after = outcome.retry_after
         if outcome.permanent:
             after = self.policy.retry_permanent_after
-            self._permanent = True
-            self._after_stop = NetworkStatus.ERROR
-            self._due = math.inf if after is None else now + after
-        elif outcome.retry_after is not None and not self._permanent:
-            self._after_stop = NetworkStatus.NOT_CONNECTED
-            self._due = now + outcome.retry_after
-        else:
+        elif after is None or self._permanent or now + after < self._due:
             return False
-        self.reason = outcome.reason
+        self._permanent = outcome.permanent
+        self._after_stop = NetworkStatus.ERROR if outcome.permanent else NetworkStatus.NOT_CONNECTED
+        self._due = math.inf if after is None else max(self._due, now + after)
         self._excused_until = self._due
+        self.reason = outcome.reason
         return True
 
+    def _try_at_once(self, now: float) -> None:
+        """Have the next attempt now, or when the connection has been taken down."""
+        self._at_once = True
+        self._permanent = False
+        self._due = self._excused_until = now
+        self._after_stop = NetworkStatus.NOT_CONNECTED
+
     def _disconnect(self, now: float) -> Operation:
+        self._ready_at = math.inf
         if self.status is NetworkStatus.CONNECTED:
             self.status = NetworkStatus.DISCONNECTING
             self._down_since = now
@@ -527,8 +548,10 @@ class Connection:
         return self._do(Wait(math.inf if self.paused else self._due))
 
 
-def _weight(outcome: Outcome) -> int:
-    """Rank outcomes by what they say of the next attempt."""
+def _weight(outcome: Outcome) -> float:
+    """Rank outcomes by what they say of the next attempt: nothing, a wait, or never."""
     if not isinstance(outcome, Failed):
-        return 0
-    return 2 if outcome.permanent else int(outcome.retry_after is not None)
+        return 0.0
+    if outcome.permanent:
+        return math.inf
+    return 0.0 if outcome.retry_after is None else 1.0 + outcome.retry_after

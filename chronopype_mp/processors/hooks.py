@@ -22,7 +22,7 @@ CANCEL_GRACE = 1.0
 
 
 class HookTimeout(Exception):
-    """A hook did not end within its timeout and was cancelled."""
+    """A hook did not end within its timeout and was cancelled. Its cause is what it raised."""
 
 
 class HookCancelled(Exception):
@@ -30,11 +30,11 @@ class HookCancelled(Exception):
 
 
 class HookInterrupted(Exception):
-    """A hook was cancelled because its result is no longer needed."""
+    """A hook was cancelled because its result is no longer needed. Its cause is what it raised."""
 
 
 class HookStuck(Exception):
-    """A hook did not end within its timeout and swallowed its cancellation."""
+    """A hook was cancelled and did not end within `CANCEL_GRACE`."""
 
 
 async def bounded(
@@ -55,10 +55,9 @@ async def bounded(
 
     Raises:
         HookTimeout: it took too long and was cancelled.
-        HookInterrupted: it was cancelled because of ``interrupt``. It is left behind if it does not
-            end within `CANCEL_GRACE`.
+        HookInterrupted: it was cancelled because of ``interrupt``.
         HookCancelled: it ended as cancelled, but was not cancelled here.
-        HookStuck: it took too long and swallowed its cancellation; it goes on in the background.
+        HookStuck: it was cancelled here and swallowed that; it goes on in the background.
         BaseException: what the hook raised, a TimeoutError of its own included.
     """
     task = asyncio.ensure_future(hook)
@@ -77,12 +76,13 @@ async def bounded(
             await asyncio.wait({task}, timeout=CANCEL_GRACE)
         task.add_done_callback(_retrieve)
         raise
-    task.add_done_callback(_retrieve)
-    if interrupt is not None and interrupt.done():
-        raise HookInterrupted
     if not task.done():
+        task.add_done_callback(_retrieve)
         raise HookStuck(f"did not end {CANCEL_GRACE:g} s after it was cancelled")
-    raise HookTimeout(f"timed out after {timeout:g}s")
+    raised = None if task.cancelled() else task.exception()
+    if interrupt is not None and interrupt.done():
+        raise HookInterrupted from raised
+    raise HookTimeout(f"timed out after {timeout:g}s") from raised
 
 
 def _retrieve(task: asyncio.Future[T]) -> None:

@@ -14,7 +14,7 @@ import contextvars
 import inspect
 import math
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from chronopype_mp.core.connection import Connection
@@ -226,7 +226,7 @@ class NetworkLoop:
         else:
             problem = "the reason must be a str or an exception"
             raise TypeError(f"connection_lost({reason!r}): {problem}")
-        self._call(lambda: self._poke(self.connection.lose(cause)))
+        self._call(lambda: self._poke(self.connection.lose(cause, self._now())))
 
     def check_now(self) -> None:
         """Have a check; in any thread."""
@@ -427,10 +427,12 @@ class NetworkLoop:
         """Await a hook; note and return what became of it."""
         try:
             result = await bounded(hook, timeout, self._interrupt if may_interrupt else None)
-        except HookInterrupted:
-            return Interrupted()
+        except HookInterrupted as error:
+            raised = error.__cause__
+            return Interrupted() if raised is None else self._note(name, raised)
         except HookTimeout as error:
-            return TimedOut(self._note(name, error).reason)
+            cause = self._note(name, error)
+            return cause if _is_signal(cause) else TimedOut(cause.reason)
         except HookStuck as error:
             return TimedOut(self._stuck(name, error).reason)
         except (asyncio.CancelledError, SystemExit, KeyboardInterrupt):
@@ -442,8 +444,7 @@ class NetworkLoop:
     def _note(self, hook: str, error: BaseException) -> Failed:
         """Keep a failure, to be reported when the next attempt is known; return it as a cause."""
         cause = self._cause(hook, error)
-        is_signal = cause.permanent or cause.retry_after is not None
-        self._failures.append((hook, error, cause.expected or is_signal))
+        self._failures.append((hook, error, cause.expected or _is_signal(cause)))
         return cause
 
     def _stuck(self, hook: str, error: HookStuck) -> Failed:
@@ -454,13 +455,22 @@ class NetworkLoop:
         return cause
 
     def _cause(self, hook: str, error: BaseException) -> Failed:
-        text = f"{hook}: {name_of(type(error))}: {message_of(error)}"
-        reason = shortened(text, LONGEST_REASON)
-        if isinstance(error, PermanentFailure):
+        """Return what an error says of the connection; of a group, the gravest of its leaves."""
+        leaves = list(_leaves(error))
+        permanent = next((each for each in leaves if isinstance(each, PermanentFailure)), None)
+        waits = [each for each in leaves if isinstance(each, RetryAfter)]
+        expected = self._processor.expected_errors
+        unexpected = next((each for each in leaves if not _is_expected(each, expected)), None)
+        wait = max(waits, key=lambda each: each.seconds, default=None)
+        gravest = permanent or wait or unexpected or leaves[0]
+        reason = shortened(
+            f"{hook}: {name_of(type(gravest))}: {message_of(gravest)}", LONGEST_REASON
+        )
+        if permanent is not None:
             return Failed(reason, permanent=True)
-        if isinstance(error, RetryAfter):
-            return Failed(reason, retry_after=error.seconds)
-        return Failed(reason, expected=_is_expected(error, self._processor.expected_errors))
+        if wait is not None:
+            return Failed(reason, retry_after=wait.seconds)
+        return Failed(reason, expected=unexpected is None)
 
     # What runs beside the loop while there is a connection
 
@@ -472,10 +482,11 @@ class NetworkLoop:
 
     def _body_ended(self, body: asyncio.Future[Any]) -> None:
         error = None if body.cancelled() else body.exception()
+        belongs = body is self._body
         if error is not None:
-            self._tell_loss(self._note("run_network", error))
+            self._tell_loss(self._note("run_network", error), belongs)
         elif not body.cancelled():
-            self._tell_loss(Failed("run_network returned"))
+            self._tell_loss(Failed("run_network returned"), belongs)
 
     def _spawned_ended(self, task: asyncio.Task[Any]) -> None:
         belongs = task in self._spawned
@@ -486,15 +497,14 @@ class NetworkLoop:
             error: BaseException | None = HookCancelled("the task was cancelled from within")
         else:
             error = task.exception()
-        if error is None:
-            return
-        cause = self._note(f"task {task.get_name()}", error)
-        if belongs:
-            self._tell_loss(cause)
+        if error is not None:
+            self._tell_loss(self._note(f"task {task.get_name()}", error), belongs)
 
-    def _tell_loss(self, cause: Failed) -> None:
-        self._poke(self.connection.lose(cause))
-        if self.has_ended:
+    def _tell_loss(self, cause: Failed, belongs: bool) -> None:
+        """Take the connection for lost, unless what ended is left of an earlier one."""
+        if belongs:
+            self._poke(self.connection.lose(cause, self._now()))
+        if not belongs or self.has_ended:
             self._report_failures()
 
     async def _end_tasks(self) -> None:
@@ -504,13 +514,14 @@ class NetworkLoop:
         }
         if self._body is not None:
             names[self._body] = "run_network"
-        self._spawned, self._body = set(), None
         left = {each for each in names if not each.done()}
         for timeout in (self._processor.stop_network_timeout, hooks.CANCEL_GRACE):
             for each in left:
                 each.cancel()
             if left:
                 left = (await asyncio.wait(left, timeout=timeout))[1]
+        await asyncio.sleep(0)  # until the ends of all have been noticed
+        self._spawned, self._body = set(), None
         for each in left:
             self._stuck(names[each], HookStuck("did not end after it was cancelled twice"))
             if names[each] == "run_network" and self._hooks is not None:
@@ -525,6 +536,25 @@ class NetworkLoop:
         self._hooks = self._body = self.tick_context = None
 
 
+def _is_signal(cause: Failed) -> bool:
+    """Return whether a hook has said when to try again."""
+    return cause.permanent or cause.retry_after is not None
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions of a group in order, or else the exception itself.
+
+    One that a hook raised when it was cancelled for its timeout comes after the timeout.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+        return
+    yield error
+    if isinstance(error, HookTimeout) and error.__cause__ is not None:
+        yield from _leaves(error.__cause__)
+
+
 def _is_expected(error: BaseException, expected: tuple[type[Exception], ...]) -> bool:
     """Return whether an exception is an expected one, or what a library has made of one.
 
@@ -535,6 +565,8 @@ def _is_expected(error: BaseException, expected: tuple[type[Exception], ...]) ->
     for _ in range(LONGEST_CHAIN):
         if seen is None or isinstance(seen, expected):
             return seen is not None
+        if isinstance(seen, BaseExceptionGroup):
+            return all(_is_expected(each, expected) for each in _leaves(seen))
         is_own = type(seen).__module__ != "builtins"
         seen = seen.__cause__ or (seen.__context__ if is_own else None)
     return False

@@ -37,6 +37,8 @@ from chronopype_mp.core.operations import (
 UP = Returned(NetworkStatus.CONNECTED)
 DOWN = Returned(NetworkStatus.NOT_CONNECTED)
 DONE = Returned()
+CLOSED, BAN, LONG_BAN = Failed("closed"), Failed("429", retry_after=5.0), Failed("long", False, 9.0)
+WRONG_KEY = Failed("wrong key", permanent=True)
 
 
 class Driven(Connection):
@@ -52,8 +54,15 @@ class Driven(Connection):
             self.now = max(self.now, self.operation.until)
         return super().handle(outcome, self.now)
 
+    def go(self, outcome: Outcome) -> Operation:
+        """Handle an outcome; a wait that has no end is looked at again instead."""
+        return self.handle(Interrupted() if self.operation == Wait(math.inf) else outcome)
+
     def begin(self, now: float | None = None) -> Operation:
         return super().begin(self.now)
+
+    def lose(self, cause: Failed, now: float | None = None) -> bool:
+        return super().lose(cause, self.now)
 
     @property
     def wait(self) -> float:
@@ -270,8 +279,11 @@ OUTCOMES = st.one_of(
         Failed,
         expected=st.booleans(),
         retry_after=st.none() | st.floats(min_value=0.0, max_value=100.0),
+        permanent=st.booleans(),
     ),
 )
+LOSSES = st.sampled_from([(CLOSED,), (BAN,), (WRONG_KEY,)])
+"""What a program reports with ``connection_lost``, told from the outcomes of hooks."""
 
 
 @given(st.lists(OUTCOMES, max_size=60), st.sampled_from(StartWhen), st.booleans())
@@ -302,11 +314,14 @@ def test_whatever_happens_starts_and_stops_pair_and_the_way_to_stopped_is_short(
                 NetworkStatus.STOPPED,
             )
             assert connection.ready == (connection.status is NetworkStatus.CONNECTED)
-        operation = connection.handle(outcome)
+            if operation == Wait(math.inf):
+                assert connection.status is NetworkStatus.ERROR
+                connection.reconnect(connection.now)
+        operation = connection.go(outcome)
     steps = 0
     connection.end()
     while not isinstance(operation, Stopped):
-        operation = connection.handle(Failed() if end_early else DONE)
+        operation = connection.go(Failed() if end_early else DONE)
         steps += 1
         assert steps <= 3
     assert connection.status is NetworkStatus.STOPPED
@@ -328,7 +343,7 @@ def test_hooks_pair_whenever_the_loop_is_ended_and_begun(steps: list[Outcome | s
             connection.end()
         elif not isinstance(operation, Stopped):
             assert not isinstance(step, str)
-            operation = connection.handle(step)
+            operation = connection.go(step)
             history.append(operation)
     hooks = [op for op in history if isinstance(op, NotifyConnected | NotifyDisconnected)]
     for before, after in itertools.pairwise(hooks):
@@ -499,18 +514,65 @@ def test_what_takes_the_connection_down_may_say_when_to_try_again(
 
 
 def test_the_graver_of_a_loss_and_an_outcome_decides() -> None:
-    wrong_key, ban = Failed("wrong key", permanent=True), Failed("429", retry_after=5.0)
     for loss, outcome, reason in (
-        (Failed("closed"), ban, "429"),
-        (ban, Failed("closed"), "429"),
-        (wrong_key, ban, "wrong key"),
-        (ban, wrong_key, "wrong key"),
+        (CLOSED, BAN, "429"),
+        (BAN, CLOSED, "429"),
+        (WRONG_KEY, BAN, "wrong key"),
+        (BAN, WRONG_KEY, "wrong key"),
+        (BAN, LONG_BAN, "long"),
+        (LONG_BAN, BAN, "long"),
     ):
         connection = make()
         drive(connection, *TO_START)
         connection.lose(loss)
         connection.handle(outcome)
         assert connection.reason == reason
+
+
+@pytest.mark.parametrize(("cause", "due"), [(BAN, 5.0), (WRONG_KEY, math.inf)])
+@pytest.mark.parametrize("outcomes", [TO_LOST, TO_STOP, (*TO_STOP, DONE)])
+def test_a_loss_that_says_when_to_try_again_counts_though_there_is_no_connection(
+    outcomes: tuple[Outcome, ...], cause: Failed, due: float
+) -> None:
+    connection = make()
+    drive(connection, *outcomes)
+    waited = connection.waits
+    due += connection.now
+    assert connection.lose(cause) is waited
+    while not connection.waits:
+        connection.handle(DONE)
+    if waited:
+        assert connection.status is (NetworkStatus.ERROR if cause.permanent else connection.status)
+        connection.handle(Interrupted())
+    assert connection.operation == Wait(due)
+    assert connection.reason == cause.reason
+
+
+def test_no_cause_shortens_a_wait_that_is_longer() -> None:
+    connection = make(retry_permanent_after=3.0)
+    drive(connection, *TO_STOP, DONE)
+    assert connection.lose(LONG_BAN)
+    assert not connection.lose(BAN)
+    assert connection.reason == "long"
+    assert connection.handle(Interrupted()) == Wait(connection.now + 9.0)
+    assert connection.lose(WRONG_KEY)
+    assert connection.handle(Interrupted()) == Wait(connection.now + 9.0)
+    assert (connection.status, connection.reason) == (NetworkStatus.ERROR, "wrong key")
+    assert not connection.lose(LONG_BAN)
+
+
+def test_a_stopped_loop_takes_no_cause() -> None:
+    connection = make()
+    for _ in range(2):
+        assert not connection.lose(WRONG_KEY)
+        assert connection.reason in ("not started", "stopped")
+        connection.begin()
+        connection.end()
+        assert not connection.lose(WRONG_KEY)
+        assert connection.handle(Interrupted()) == Stop()
+        assert not connection.lose(WRONG_KEY)
+        assert connection.handle(DONE) == Stopped()
+        assert connection.reason == "stopped"
 
 
 # How long a connection holds
@@ -528,6 +590,25 @@ def test_only_a_connection_that_held_resets_the_backoff() -> None:
             connection.handle(DONE)
         waits.append(connection.wait)
     assert waits == pytest.approx([1.0, 2.0, 4.0, 1.0, 2.0])
+
+
+@pytest.mark.parametrize("start_when", StartWhen)
+def test_a_hook_that_hangs_before_it_fails_is_no_connection_that_held(
+    start_when: StartWhen,
+) -> None:
+    connection = make(start_when=start_when, backoff=BackoffPolicy(jitter=0.0))
+    connection.begin()
+    waits = []
+    hangs = Start if start_when is StartWhen.CONNECTED else NotifyConnected
+    for _ in range(3):
+        while not isinstance(connection.operation, hangs):
+            is_up = start_when is StartWhen.CONNECTED or connection.started
+            connection.handle(UP if is_up else DOWN)
+        connection.handle(Failed(expected=True), connection.now + 3600.0)
+        while not isinstance(connection.operation, Wait):
+            connection.handle(DONE)
+        waits.append(connection.wait)
+    assert waits == pytest.approx([1.0, 2.0, 4.0])
 
 
 def test_a_silent_connection_is_lost() -> None:
@@ -622,6 +703,36 @@ def test_a_reconnect_while_the_connection_is_taken_down_skips_the_wait(
     assert connection.wait == 0.0
 
 
+@pytest.mark.parametrize("cause", [CLOSED, BAN, WRONG_KEY])
+@pytest.mark.parametrize("operation", [Check, NotifyDisconnected, Stop, Wait])
+def test_a_reconnect_is_not_forgotten_for_what_is_raised_meanwhile(
+    operation: type[Operation], cause: Failed
+) -> None:
+    for reports in (False, True):
+        connection = make()
+        drive(connection, *(TO_WAIT if operation in (Check, Wait) else TO_LOST))
+        while not isinstance(connection.operation, operation):
+            connection.handle(DONE)
+        if operation is Wait:
+            connection = make()
+            drive(connection, *TO_STOP, DONE)
+            connection.pause()
+        connection.reconnect(connection.now)
+        if reports:
+            connection.lose(cause)
+            connection.handle(Interrupted())
+        else:
+            connection.handle(Interrupted() if operation is Wait else cause)
+        connection.resume(connection.now)
+        while not isinstance(connection.operation, Wait | Check):
+            connection.handle(DONE)
+        now = connection.now
+        if isinstance(connection.operation, Wait):
+            connection.handle(Interrupted())
+        assert connection.operation == Check()
+        assert connection.now == now
+
+
 def test_a_reconnect_leaves_an_attempt_alone_and_a_stopped_loop_too() -> None:
     connection = make()
     assert not connection.reconnect(0.0)
@@ -642,6 +753,14 @@ def test_check_timeouts_in_a_row_are_counted() -> None:
     connection.handle(DONE)
     connection.handle(DOWN)
     assert connection.check_timeouts == 0
+
+
+def test_a_check_that_times_out_beside_a_loss_counts() -> None:
+    connection = make()
+    drive(connection, *TO_WAIT, DONE)
+    connection.lose(CLOSED)
+    connection.handle(TimedOut())
+    assert connection.check_timeouts == 1
 
 
 def test_the_downtime_counts_from_the_start_or_the_loss_and_not_what_a_server_asked_for() -> None:
@@ -669,26 +788,25 @@ def test_the_downtime_counts_from_the_start_or_the_loss_and_not_what_a_server_as
 STEPS = st.one_of(
     OUTCOMES,
     st.just(Interrupted()),
-    st.sampled_from(["lose", "check", "pause", "resume", "reconnect", "ban", "begin", "end"]),
+    LOSSES,
+    st.sampled_from(["check", "pause", "resume", "reconnect", "begin", "end"]),
 )
 
 
 @given(st.lists(STEPS, max_size=80), st.sampled_from(StartWhen), st.booleans())
 def test_from_every_history_it_comes_to_connected_once_the_network_is_well(
-    steps: list[Outcome | str], start_when: StartWhen, stale: bool
+    steps: list[Outcome | tuple[Failed] | str], start_when: StartWhen, stale: bool
 ) -> None:
     connection = make(start_when=start_when, stale_after=5.0 if stale else None)
     connection.begin()
     for step in steps:
         match step:
-            case "lose":
+            case (loss,):
                 could_be_lost = connection.ready
-                connection.lose(Failed("lost"))
+                connection.lose(loss)
                 assert not connection.ready
                 if could_be_lost and isinstance(connection.operation, Check | Wait):
                     assert connection.handle(Interrupted()) == NotifyDisconnected()
-            case "ban":
-                connection.lose(Failed("429", retry_after=7.0))
             case "check":
                 connection.check_now()
             case "pause":
@@ -702,29 +820,34 @@ def test_from_every_history_it_comes_to_connected_once_the_network_is_well(
             case "end":
                 connection.end()
             case _:
-                assert not isinstance(step, str)
-                if connection.operation == Wait(math.inf):
-                    step = Interrupted()
+                assert not isinstance(step, str | tuple)
                 if not isinstance(connection.operation, Stopped):
-                    connection.handle(step)
+                    connection.go(step)
     connection.resume(connection.now)
     connection.begin()
-    for _ in range(12):
+    for _ in range(14):
         if connection.ready:
             break
+        if connection.operation == Wait(math.inf) and connection.next_attempt is None:
+            connection.go(Interrupted())
+            if connection.operation == Wait(math.inf):
+                assert connection.status is NetworkStatus.ERROR, "a permanent failure"
+                connection.reconnect(connection.now)
         well = UP if connection.started or start_when is StartWhen.CONNECTED else DOWN
-        waits_for_resume = connection.operation == Wait(math.inf)
-        connection.handle(Interrupted() if waits_for_resume else well)
+        connection.go(well)
     assert connection.ready
     assert connection.status is NetworkStatus.CONNECTED
 
 
 @given(
-    st.lists(st.one_of(OUTCOMES, st.sampled_from(["lose", "check", "interrupt"])), max_size=80),
+    st.lists(
+        st.one_of(OUTCOMES, LOSSES, st.sampled_from(["check", "interrupt", "reconnect"])),
+        max_size=80,
+    ),
     st.sampled_from(StartWhen),
 )
 def test_attempts_are_never_closer_than_the_backoff_or_the_server_allows(
-    steps: list[Outcome | str], start_when: StartWhen
+    steps: list[Outcome | tuple[Failed] | str], start_when: StartWhen
 ) -> None:
     backoff = BackoffPolicy(jitter=0.0)
     # An unexpected error waits for error_wait instead; it is as long as the longest backoff here.
@@ -732,27 +855,40 @@ def test_attempts_are_never_closer_than_the_backoff_or_the_server_allows(
     connection.begin()
     earliest = -math.inf
     began = 0.0
+    is_asked_for = False
     for step in steps:
         before, failures = connection.operation, connection.failures
+        cause = None
         match step:
-            case "lose":
-                connection.lose(Failed("lost"))
+            case (cause,):
+                connection.lose(cause)
             case "check":
                 connection.check_now()
             case "interrupt":
                 connection.handle(Interrupted(), connection.now + 0.1)
+            case "reconnect":
+                under_way = connection.status is NetworkStatus.CONNECTING and not connection.is_down
+                is_asked_for = is_asked_for or not under_way
+                if is_asked_for:
+                    earliest = -math.inf
+                connection.reconnect(connection.now)
             case _:
-                assert not isinstance(step, str)
-                connection.handle(step)
-        if isinstance(step, Failed) and step.retry_after is not None:
-            if not isinstance(before, Wait):
-                earliest = connection.now + step.retry_after
+                assert not isinstance(step, str | tuple)
+                connection.go(step)
+                if isinstance(step, Failed) and not isinstance(before, Wait):
+                    cause = step
+        if is_asked_for:
+            pass  # the operator's word counts until the attempt
+        elif cause is not None and cause.permanent:
+            earliest = math.inf
+        elif cause is not None and cause.retry_after is not None:
+            earliest = max(earliest, connection.now + cause.retry_after)
         elif connection.failures > failures:
-            earliest = began + backoff.base_delay(connection.failures)
+            earliest = max(earliest, began + backoff.base_delay(connection.failures))
         is_attempt = connection.status is NetworkStatus.CONNECTING
         if is_attempt and isinstance(before, Wait) and connection.operation == Check():
             assert connection.now >= earliest
-            began, earliest = connection.now, -math.inf
+            began, earliest, is_asked_for = connection.now, -math.inf, False
 
 
 @given(st.lists(OUTCOMES, max_size=40))
@@ -762,7 +898,8 @@ def test_after_a_permanent_failure_no_history_makes_an_attempt(outcomes: list[Ou
     at(connection, Start, Failed("wrong key", permanent=True))
     for outcome in outcomes:
         connection.check_now()
-        connection.lose(Failed("late"))
+        connection.lose(CLOSED)
+        connection.lose(BAN)
         connection.pause()
         connection.resume(connection.now)
         connection.handle(outcome, connection.now + 1000.0)
@@ -792,7 +929,8 @@ def test_every_check_and_every_connection_is_counted_once_whatever_happens(
             if isinstance(operation, Check) and step != Interrupted():
                 checks.append(took)
             connected += took if was is NetworkStatus.CONNECTED else 0.0
-            connection.handle(step, connection.now + took)
+            connection.now += took
+            connection.handle(step, connection.now)
             is_new = was is not NetworkStatus.CONNECTED
             connects += is_new and connection.status is NetworkStatus.CONNECTED
     counters = connection.recorder.counters(connection.now)

@@ -98,12 +98,13 @@ def test_a_hook_that_ends_otherwise_when_it_is_cancelled_has_timed_out_all_the_s
             await asyncio.sleep(FOREVER)  # stands for a hook that hangs
         except asyncio.CancelledError:
             if answer == "raises":
-                raise ValueError("of no use") from None
+                raise ValueError("on the way out") from None
         return "too late"
 
     async def scenario() -> None:
-        with pytest.raises(HookTimeout):
+        with pytest.raises(HookTimeout) as caught:
             await bounded(hook(), 0.02)
+        assert isinstance(caught.value.__cause__, ValueError) is (answer == "raises")
         gc.collect()
 
     run(scenario())  # which fails on an exception that nobody retrieved
@@ -237,7 +238,7 @@ def test_an_interrupt_leaves_a_stubborn_hook_behind() -> None:
         task = asyncio.create_task(bounded(stubborn.hook(), None, interrupt))
         await stubborn.begun.wait()
         interrupt.set_result(None)
-        with pytest.raises(HookInterrupted):
+        with pytest.raises(HookStuck, match=r"0\.05 s after"):
             await task
         stubborn.let_go.set()
         await stubborn.ended.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,7 @@ from chronopype_mp import PermanentFailure, RetryAfter
 from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.exceptions import ConfigError
 from chronopype_mp.processors import NetworkStatus, StartWhen, hooks
+from chronopype_mp.processors.hooks import HookStuck
 from chronopype_mp.testing import ManualClock
 from tests.processors.line import CONNECTED, NOT_CONNECTED, Line, hang
 from tests.waiting import run, turns
@@ -254,6 +256,200 @@ def test_a_body_that_swallows_its_cancellation_is_stuck_and_the_network_is_stopp
     run(scenario())
 
 
+def test_a_body_that_is_left_behind_does_not_end_the_next_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hooks, "CANCEL_GRACE", 0.02)
+
+    class Stubborn(Body):
+        stop_network_timeout = 0.05
+        let_go: asyncio.Event
+
+        async def run_network(self) -> None:
+            if self.bodies:
+                return await super().run_network()
+            self.bodies.append(asyncio.get_running_loop().create_future())
+            self.note("run")
+            while not self.let_go.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self.let_go.wait()
+            raise KeyError("late")
+
+    async def scenario() -> None:
+        line = Stubborn()
+        line.let_go = asyncio.Event()
+        line.start(1.0)
+        await line.until_running()
+        line.connection_lost("gone")
+        await line.until_running(2)
+        line.let_go.set()
+        await line.until(lambda: len(line.failures) == 2)
+        assert [type(error) for _, error in line.failures] == [HookStuck, KeyError]
+        await turns()
+        assert line.wants_ticks
+        await line.end()
+
+    run(scenario())
+
+
+# What ends a hook that somebody waits for in vain
+
+
+class Awaited(Body):
+    """One hook hangs, the check while connected; then it does ``ends``."""
+
+    hook = "check"
+    check_network_timeout = 5.0
+    is_hanging = False
+
+    def ends(self) -> None:
+        """Decide what the cancelled hook does."""
+
+    async def enter(self, hook: str) -> None:
+        if hook != self.hook or self.is_hanging:
+            return
+        if hook == "check" and self.network_status is not CONNECTED:
+            return
+        self.is_hanging = True
+        self.board.notify()
+        try:
+            await hang()
+        finally:
+            self.ends()
+
+    async def check_network(self) -> NetworkStatus:
+        await self.enter("check")
+        return await super().check_network()
+
+    async def start_network(self) -> None:
+        await super().start_network()
+        await self.enter("start")
+
+    async def on_connected(self) -> None:  # type: ignore[override]
+        super().on_connected()
+        await self.enter("on_connected")
+
+
+NAMES = {"check": "check_network", "start": "start_network", "on_connected": "on_connected"}
+WAYS = [
+    pytest.param(hook, by, id=f"{hook}-{by}")
+    for hook in NAMES
+    for by in ("loss", "stop", "reconnect", "timeout")
+    if (hook, by) != ("start", "reconnect")  # an attempt to connect goes on
+]
+"""Which hook is cancelled, and because of what."""
+
+
+async def cancelled(line: Awaited, hook: str, by: str) -> None:
+    """Start a connection, and have that hook cancelled once it hangs."""
+    line.hook = hook
+    line._timing = clock = ManualClock()
+    if by == "timeout":
+        line.check_network_timeout = line.start_network_timeout = 0.05
+    line.start(1.0)
+    if hook == "check":
+        await line.until_running()
+        clock.advance(line.check_network_interval)
+    await line.until(lambda: line.is_hanging)
+    assert line._network is not None
+    match by:
+        case "loss":
+            line.connection_lost("gone")
+        case "stop":
+            line.stop()
+        case "reconnect":
+            line._network.reconnect()
+
+
+@pytest.mark.parametrize(("hook", "by"), WAYS)
+def test_a_hook_that_swallows_its_cancellation_is_reported_whoever_has_cancelled_it(
+    hook: str, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks, "CANCEL_GRACE", 0.02)
+
+    class Stubborn(Awaited):
+        async def enter(self, hook: str) -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await super().enter(hook)
+            if self.is_hanging and hook == self.hook and not self.stuck:
+                await self.until(lambda: bool(self.stuck))
+
+    async def scenario() -> None:
+        line = Stubborn()
+        await cancelled(line, hook, by)
+        await line.until(lambda: bool(line.stuck))
+        assert line.stuck == [NAMES[hook]]
+        ((name, error),) = line.failures
+        assert name == NAMES[hook]
+        assert isinstance(error, HookStuck)
+        await line.end()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("raised", [KeyError("no"), PermanentFailure("revoked"), Bang()], ids=repr)
+@pytest.mark.parametrize(("hook", "by"), WAYS)
+def test_what_a_cancelled_hook_raises_is_reported(
+    hook: str, by: str, raised: BaseException
+) -> None:
+    class Raising(Awaited):
+        def ends(self) -> None:
+            raise raised
+
+    async def scenario() -> None:
+        line = Raising()
+        await cancelled(line, hook, by)
+        await line.until(lambda: bool(line.failures))
+        ((name, error),) = line.failures
+        assert name == NAMES[hook]
+        assert (error.__cause__ if by == "timeout" else error) is raised
+        await turns()
+        is_permanent = isinstance(raised, PermanentFailure) and by in ("loss", "timeout")
+        assert (line.errors[-1:] == [f"{NAMES[hook]}: PermanentFailure: revoked"]) is is_permanent
+        await line.end()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("what", ["run_network", "task reader"])
+@pytest.mark.parametrize("raised", [KeyError("price"), PermanentFailure("revoked")], ids=repr)
+def test_what_the_body_or_a_task_raises_when_it_is_cancelled_counts(
+    what: str, raised: BaseException
+) -> None:
+    class Raising(Body):
+        async def start_network(self) -> None:
+            await super().start_network()
+            if what == "task reader":
+                self.spawn(self.read(), "reader")
+
+        async def read(self) -> None:
+            try:
+                await hang()
+            finally:
+                raise raised
+
+        async def run_network(self) -> None:
+            self.note("run")
+            await (self.read() if what == "run_network" else hang())
+
+    async def scenario() -> None:
+        line = Raising()
+        line._timing = ManualClock()
+        line.start(1.0)
+        await line.until_running()
+        line.connection_lost("gone")
+        await line.until(lambda: "stop" in line.calls)
+        await turns()
+        assert line.failures == [(what, raised)]
+        is_permanent = isinstance(raised, PermanentFailure)
+        assert line.network_status is (NetworkStatus.ERROR if is_permanent else NOT_CONNECTED)
+        reason = f"{what}: PermanentFailure: revoked" if is_permanent else "gone"
+        assert line.reasons[-1] == reason
+        await line.end()
+
+    run(scenario())
+
+
 # Spawned tasks
 
 
@@ -430,6 +626,43 @@ def test_a_loss_while_the_connection_is_taken_down_changes_nothing(during: str) 
         await line.until_running(2)
         assert "late" not in line.reasons
         assert line.hooks.count("stop") == 1
+        await line.end()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("cause", [RetryAfter(60.0), PermanentFailure("revoked")], ids=repr)
+@pytest.mark.parametrize("during", [*TAKEN_DOWN, "wait"])
+def test_a_loss_that_says_when_to_try_again_counts_at_any_time(
+    during: str, cause: Exception
+) -> None:
+    class Losing(Body):
+        network_backoff = BackoffPolicy(minimum=10.0, jitter=0.0)
+
+        def note(self, call: str) -> None:
+            super().note(call)
+            if call == during:
+                self.connection_lost(cause)
+
+    async def scenario() -> None:
+        line = Losing()
+        line._timing = clock = ManualClock()
+        line.start(1.0)
+        await line.until_running()
+        line.connection_lost("gone")
+        await line.until(lambda: "stop" in line.calls)
+        await turns()
+        if during == "wait":
+            line.connection_lost(cause)
+            await turns()
+        is_permanent = isinstance(cause, PermanentFailure)
+        assert line.network_status is (NetworkStatus.ERROR if is_permanent else NOT_CONNECTED)
+        clock.advance(59.9)
+        await turns()
+        assert line.hooks.count("start") == 1, "an attempt during the ban"
+        clock.advance(0.2)
+        await (turns() if is_permanent else line.until_running(2))
+        assert line.hooks.count("start") == (1 if is_permanent else 2)
         await line.end()
 
     run(scenario())
@@ -682,10 +915,99 @@ def own() -> None:
     raise ClientError("cannot connect")
 
 
+LOST, BUG = ConnectionResetError("gone"), KeyError("price")
+BAN, LONG_BAN = RetryAfter(5.0), RetryAfter(9.0)
+REVOKED = PermanentFailure("revoked")
+
+
+@pytest.mark.parametrize(
+    ("errors", "decides", "status", "wait"),
+    [
+        ([LOST, LOST], LOST, NOT_CONNECTED, 0.01),
+        ([LOST, BUG], BUG, NetworkStatus.ERROR, 60.0),
+        ([BUG, BAN, LONG_BAN, LOST], LONG_BAN, NOT_CONNECTED, 9.0),
+        ([BAN, REVOKED, BUG], REVOKED, NetworkStatus.ERROR, None),
+    ],
+)
+@pytest.mark.parametrize("hook", ["start", "run", "task"])
+def test_of_a_group_of_errors_the_gravest_decides(
+    hook: str,
+    errors: list[Exception],
+    decides: Exception,
+    status: NetworkStatus,
+    wait: float | None,
+) -> None:
+    """Whether it comes from a task group in a task group, or is what a library made of one."""
+
+    async def fail(error: Exception) -> None:
+        raise error
+
+    class Grouped(Body):
+        def enters(self, call: str) -> bool:
+            return call == hook and not self.failures
+
+        async def several(self) -> None:
+            async with asyncio.TaskGroup() as outer:
+                outer.create_task(fail(errors[0]))
+                async with asyncio.TaskGroup() as inner:
+                    for error in errors[1:]:
+                        inner.create_task(fail(error))
+
+        async def start_network(self) -> None:
+            await super().start_network()
+            if self.enters("task"):
+                self.spawn(self.several(), "several")
+            if self.enters("start"):
+                await self.several()
+
+        async def run_network(self) -> None:
+            if self.enters("run"):
+                await self.several()
+            await super().run_network()
+
+    async def scenario() -> None:
+        line = Grouped()
+        line._timing = ManualClock()
+        line.start(1.0)
+        await line.until(lambda: bool(line.reports))
+        await turns()
+        (report,) = line.reports
+        assert isinstance(report.error, ExceptionGroup)
+        assert report.expected is (decides is not BUG)
+        assert type(decides).__name__ in line.reasons[-1]
+        # A body or a task that fails is a loss, whatever it raised, unless it says when to retry.
+        is_loss = hook != "start" and decides is BUG
+        assert line.network_status is (NOT_CONNECTED if is_loss else status)
+        if wait is None:
+            assert report.next_attempt is None
+        else:
+            assert report.next_attempt is not None
+            left = report.next_attempt - line._timing.wall()
+            assert left == pytest.approx(0.01 if is_loss else wait)
+        await line.end()
+
+    run(scenario())
+
+
+def made_of_a_group() -> None:
+    raise ClientError("cannot connect") from ExceptionGroup("both", [LOST, TimeoutError()])
+
+
+def made_of_a_worse_group() -> None:
+    raise ClientError("cannot connect") from ExceptionGroup("both", [LOST, BUG])
+
+
 @pytest.mark.parametrize("hook", ["check", "start"])
 @pytest.mark.parametrize(
     ("fail", "is_expected"),
-    [(translated, True), (translated_silently, True), (mistaken, False), (own, False)],
+    [
+        (translated, True),
+        (translated_silently, True),
+        (made_of_a_group, True),
+        (made_of_a_worse_group, False),
+        (mistaken, False),
+        (own, False),
+    ],
 )
 def test_an_error_that_networks_have_costs_a_backoff_and_no_traceback(
     fail: Callable[[], None], is_expected: bool, hook: str

@@ -128,6 +128,22 @@ class Faulty(NetworkProcessor):
             except asyncio.CancelledError:
                 continue
 
+    async def do_lose_and_swallow(self) -> None:
+        self.connection_lost("given up")
+        await self.do_swallow()
+
+    async def do_stop_and_swallow(self) -> None:
+        self.stop()
+        await self.do_swallow()
+
+    async def do_lose_and_raise(self) -> None:
+        """Raise when it is cancelled because of the loss, or by its timeout."""
+        self.connection_lost("given up")
+        try:
+            await self.do_hang()
+        finally:
+            raise KeyError("price")
+
     async def do_cancel(self) -> None:
         future = asyncio.get_running_loop().create_future()
         future.cancel()
@@ -168,7 +184,19 @@ def without_free_calls(calls: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "fault", ["exception", "panic", "hang", "swallow", "cancel", "call_again", "block_a_thread"]
+    "fault",
+    [
+        "exception",
+        "panic",
+        "hang",
+        "swallow",
+        "lose_and_swallow",
+        "stop_and_swallow",
+        "lose_and_raise",
+        "cancel",
+        "call_again",
+        "block_a_thread",
+    ],
 )
 def test_whatever_a_hook_does_there_is_a_report_and_a_connection_and_no_hook_runs_twice(
     fault: str, tmp_path: Path
@@ -203,7 +231,7 @@ async def _recovers(watched: Watched, hook: str, fault: str) -> None:
             and (event.worker, event.after) == (hook, NetworkStatus.CONNECTED)
             for event in before
         )
-    if fault == "swallow":
+    if fault.endswith("swallow"):
         died = await events.wait_for(WorkerDied, worker=hook, timeout=BOUND)
         assert died.exitcode == 70
         assert HOOKS[hook] in (died.error_message or "")
