@@ -1,8 +1,8 @@
 """Checks of a processor's hooks and settings, made when it is added to a clock.
 
 What cannot work is refused with a `HookError`. What only looks like a mistake, because it may be
-meant, is returned as a warning. `HOOKS` and `NETWORK_HOOKS` are the hooks; everything else is
-derived from them and from the base classes.
+meant, is returned as a warning; `hook_hints` makes these. `hook_names` has the names that matter;
+everything else is derived from them and from the base classes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import difflib
 import functools
 import inspect
 import weakref
-from collections.abc import Iterator
-from typing import NamedTuple
 
 from chronopype_mp.exceptions import HookError
 from chronopype_mp.processors.base import TickProcessor
@@ -24,67 +22,20 @@ from chronopype_mp.processors.code_reading import (
     returns_a_value,
     user_classes,
 )
+from chronopype_mp.processors.hook_hints import hints
+from chronopype_mp.processors.hook_names import (
+    HOOKS,
+    NETWORK_HOOKS,
+    SHOWN,
+    Hook,
+    base_of,
+    is_own,
+    static_of,
+    where,
+)
 from chronopype_mp.processors.network import NetworkProcessor
 
-__all__ = ["HOOKS", "NETWORK_HOOKS", "Hook", "check_class", "check_hooks"]
-
-
-class Hook(NamedTuple):
-    """A method that the framework calls.
-
-    Attributes:
-        name: the method's name.
-        awaited: True: it is awaited; False: it is a plain call; None: it may be either.
-        arguments: the names of what it is called with.
-        required: whether it must be overridden; then the rest of the sentence that says so.
-    """
-
-    name: str
-    awaited: bool | None = False
-    arguments: tuple[str, ...] = ()
-    required: str = ""
-
-    @property
-    def definition(self) -> str:
-        """How a class defines it."""
-        keyword = "async def" if self.awaited else "def"
-        return f"{keyword} {self.name}({', '.join(('self', *self.arguments))})"
-
-
-HOOKS = (
-    Hook("start", False, ("timestamp",)),
-    Hook("tick", False, ("timestamp",)),
-    Hook("async_tick", True, ("timestamp",)),
-    Hook("stop"),
-    Hook("pause"),
-    Hook("resume"),
-    Hook("await_cleanup", True),
-)
-"""The hooks of every processor."""
-
-NETWORK_HOOKS = (
-    Hook(
-        "check_network",
-        True,
-        required="add `async def check_network(self)`, which returns a NetworkStatus",
-    ),
-    Hook("start_network", True),
-    Hook("run_network", True),
-    Hook("stop_network", True),
-    Hook("on_connected", None),
-    Hook("on_disconnected", None),
-    Hook(
-        "logger",
-        required="add `@classmethod def logger(cls)`, which returns logging.getLogger(...)",
-    ),
-)
-"""The hooks of a `NetworkProcessor` besides."""
-
-SHOWN = ("state", "current_timestamp", "network_status", "last_connected_timestamp")
-"""Properties that show what the framework knows; a value of the user's would hide that."""
-
-AFFIXES = ("async_", "on_", "do_", "handle_")
-"""What other frameworks put before the name of a hook."""
+__all__ = ["check_class", "check_hooks"]
 
 LONG = 8
 """Characters of a name from which on a likeness is no coincidence."""
@@ -131,11 +82,7 @@ def _check(processor: TickProcessor) -> list[str]:
     own = _own_names(processor)
     for name, value in own.items():
         _check_spelling(kind, name, value, hooks, code)
-    return [
-        *_habits(processor, own, hooks, code),
-        *_idle_ticks(processor, code),
-        *_lone_tasks(processor, code),
-    ]
+    return list(hints(processor, own, hooks, code))
 
 
 def check_class(kind: type[TickProcessor]) -> list[str]:
@@ -147,47 +94,15 @@ def check_class(kind: type[TickProcessor]) -> list[str]:
     return check_hooks(bare)
 
 
-def _base(processor: TickProcessor) -> type[TickProcessor]:
-    return NetworkProcessor if isinstance(processor, NetworkProcessor) else TickProcessor
-
-
-def _static(processor: TickProcessor, name: str) -> object:
-    """Return an attribute without running a property.
-
-    `inspect.getattr_static` does the same for any object, and takes half of `add_processor`'s time.
-    """
-    of_class = _of_class(type(processor), name)
-    if name not in vars(processor) or hasattr(type(of_class), "__set__"):
-        return of_class
-    return vars(processor)[name]
-
-
-def _of_class(kind: type, name: str) -> object:
-    return next((vars(each)[name] for each in kind.__mro__ if name in vars(each)), None)
-
-
-def _is_own(processor: TickProcessor, name: str) -> bool:
-    """Whether an attribute is not the base class's."""
-    return _static(processor, name) is not _of_class(_base(processor), name)
-
-
-def _where(value: object) -> str:
-    """Return where a function is defined, in brackets; "" if that is unknown."""
-    function = function_of(value)
-    if function is None:
-        return ""
-    return f" ({function.__code__.co_filename}, line {function.__code__.co_firstlineno})"
-
-
 def _check_required(processor: TickProcessor, hook: Hook) -> None:
-    if hook.required and not _is_own(processor, hook.name):
+    if hook.required and not is_own(processor, hook.name):
         name = type(processor).__name__
         raise HookError(name, hook.name, f"{name} does not override {hook.name}; {hook.required}")
 
 
 def _check_hook(processor: TickProcessor, hook: Hook) -> None:
-    static = _static(processor, hook.name)
-    if static is None or not _is_own(processor, hook.name):
+    static = static_of(processor, hook.name)
+    if static is None or not is_own(processor, hook.name):
         return
     kind = type(processor).__name__
     place = f"{kind}.{hook.name}"
@@ -197,18 +112,18 @@ def _check_hook(processor: TickProcessor, hook: Hook) -> None:
         value = static
     if isinstance(static, property) and not callable(value):
         problem = f"{place} is a property, but it is a hook; make it `{hook.definition}`"
-        raise HookError(kind, hook.name, problem + _where(static))
+        raise HookError(kind, hook.name, problem + where(static))
     if not callable(value):
         problem = (
             f"{place} = {value!r} hides the hook {hook.name}(); rename the attribute, or define "
             f"`{hook.definition}`"
         )
         raise HookError(kind, hook.name, problem)
-    if hook.name == "tick" and _is_own(processor, "async_tick"):
+    if hook.name == "tick" and is_own(processor, "async_tick"):
         return  # only async_tick is called
     problem = _kind_problem(value, hook) or _arguments_problem(value, hook)
     if problem:
-        raise HookError(kind, hook.name, f"{place} {problem}{_where(value)}")
+        raise HookError(kind, hook.name, f"{place} {problem}{where(value)}")
 
 
 def _kind_problem(value: object, hook: Hook) -> str:
@@ -238,16 +153,16 @@ def _arguments_problem(value: object, hook: Hook) -> str:
 
 
 def _check_shown(processor: TickProcessor, name: str) -> None:
-    static = _static(processor, name)
+    static = static_of(processor, name)
     is_descriptor = hasattr(type(static), "__get__") and not inspect.isroutine(static)
-    if not _is_own(processor, name) or is_descriptor:
+    if not is_own(processor, name) or is_descriptor:
         return
     kind = type(processor).__name__
     raise HookError(
         kind,
         name,
         f"{kind}.{name} hides the property {name}, which shows what the worker reported; "
-        f"use another name{_where(static)}",
+        f"use another name{where(static)}",
     )
 
 
@@ -255,7 +170,7 @@ def _check_names_kept(processor: TickProcessor, code: ClassCode) -> None:
     """Check that no method assigns to an attribute in which a base class keeps its own state."""
     kept = {
         name: base.__name__
-        for base in (TickProcessor, _base(processor))
+        for base in (TickProcessor, base_of(processor))
         for name in vars(base)
         if name.startswith("_") and not name.startswith("__")
     }
@@ -264,7 +179,7 @@ def _check_names_kept(processor: TickProcessor, code: ClassCode) -> None:
         if name in kept:
             problem = (
                 f"{function.__qualname__} sets self.{name}, in which {kept[name]} keeps its own "
-                f"state; use another name{_where(function)}"
+                f"state; use another name{where(function)}"
             )
             raise HookError(kind, name, problem)
 
@@ -323,7 +238,7 @@ def _check_spelling(
     if near is not None and not code.mentions(name):
         problem = (
             f"{kind.__name__}.{name} is not a {what}: did you mean {near}? A method or attribute "
-            f"of your own needs a name that is less alike{_where(value)}"
+            f"of your own needs a name that is less alike{where(value)}"
         )
         raise HookError(kind.__name__, name, problem)
 
@@ -345,56 +260,3 @@ def _is_like(name: str, hook: Hook, function: object) -> bool:
         and bool(hook.arguments)
         and arguments_problem(function, ("self", *hook.arguments)) is None
     )
-
-
-def _habits(
-    processor: TickProcessor, own: dict[str, object], hooks: tuple[Hook, ...], code: ClassCode
-) -> Iterator[str]:
-    """Yield the methods that are named as another framework, or another base, names a hook."""
-    names = {hook.name for hook in hooks}
-    of_others = {hook.name for hook in NETWORK_HOOKS} - names - {"logger"}
-    for name, value in own.items():
-        if function_of(value) is None or isinstance(value, property):
-            continue
-        if name in of_others and not code.mentions(name):
-            yield (
-                f"{type(processor).__name__}.{name} is never called: it is a hook of "
-                f"NetworkProcessor, from which this class is not derived{_where(value)}"
-            )
-        for affix in AFFIXES:
-            bare = name.removeprefix(affix)
-            is_habit = bare != name and bare in names and not _is_own(processor, bare)
-            if is_habit and not code.mentions(name):
-                yield (
-                    f"{type(processor).__name__}.{name} is never called: it is not a hook; "
-                    f"did you mean {bare}?{_where(value)}"
-                )
-
-
-def _idle_ticks(processor: TickProcessor, code: ClassCode) -> Iterator[str]:
-    """Yield a warning if tick is overridden, but only async_tick is called."""
-    both = _is_own(processor, "tick") and _is_own(processor, "async_tick")
-    if both and not {"tick", "async_tick"} & code.names_read:
-        kind = type(processor).__name__
-        yield (
-            f"{kind}.tick is never called: {kind} overrides async_tick, too, which is called "
-            f"instead; remove one of them, or call self.tick(timestamp) in async_tick"
-            f"{_where(_static(processor, 'tick'))}"
-        )
-
-
-def _lone_tasks(processor: TickProcessor, code: ClassCode) -> Iterator[str]:
-    """Yield a warning if a hook starts a task whose end nobody would notice."""
-    if not isinstance(processor, NetworkProcessor) or _is_own(processor, "run_network"):
-        return
-    if "add_done_callback" in code.names_read:
-        return
-    for hook in ("start_network", "on_connected"):
-        value = _static(processor, hook)
-        function = function_of(value)
-        if function is not None and code.starts_task(function):
-            yield (
-                f"{type(processor).__name__}.{hook} starts a task whose end nobody notices: if it "
-                "fails, the connection goes on without it; start it with self.spawn(...), or put "
-                f"what it does into run_network{_where(value)}"
-            )

@@ -1,0 +1,84 @@
+"""Warnings of what works, but probably not as its author meant it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chronopype_mp.processors.base import TickProcessor
+from chronopype_mp.processors.code_reading import ClassCode, function_of
+from chronopype_mp.processors.hook_names import NETWORK_HOOKS, Hook, is_own, static_of, where
+from chronopype_mp.processors.network import NetworkProcessor
+
+__all__ = ["hints"]
+
+AFFIXES = ("async_", "on_", "do_", "handle_")
+"""What other frameworks put before the name of a hook."""
+
+
+def hints(
+    processor: TickProcessor, own: dict[str, object], hooks: tuple[Hook, ...], code: ClassCode
+) -> Iterator[str]:
+    """Yield warnings.
+
+    Args:
+        processor: as it is about to be sent to its worker.
+        own: its public attributes that no base class from elsewhere defines.
+        hooks: those that it may have.
+        code: of its class.
+    """
+    yield from _habits(processor, own, hooks, code)
+    yield from _idle_ticks(processor, code)
+    yield from _lone_tasks(processor, code)
+
+
+def _habits(
+    processor: TickProcessor, own: dict[str, object], hooks: tuple[Hook, ...], code: ClassCode
+) -> Iterator[str]:
+    """Yield the methods that are named as another framework, or another base, names a hook."""
+    names = {hook.name for hook in hooks}
+    of_others = {hook.name for hook in NETWORK_HOOKS} - names - {"logger"}
+    for name, value in own.items():
+        if function_of(value) is None or isinstance(value, property):
+            continue
+        if name in of_others and not code.mentions(name):
+            yield (
+                f"{type(processor).__name__}.{name} is never called: it is a hook of "
+                f"NetworkProcessor, from which this class is not derived{where(value)}"
+            )
+        for affix in AFFIXES:
+            bare = name.removeprefix(affix)
+            is_habit = bare != name and bare in names and not is_own(processor, bare)
+            if is_habit and not code.mentions(name):
+                yield (
+                    f"{type(processor).__name__}.{name} is never called: it is not a hook; "
+                    f"did you mean {bare}?{where(value)}"
+                )
+
+
+def _idle_ticks(processor: TickProcessor, code: ClassCode) -> Iterator[str]:
+    """Yield a warning if tick is overridden, but only async_tick is called."""
+    both = is_own(processor, "tick") and is_own(processor, "async_tick")
+    if both and not {"tick", "async_tick"} & code.names_read:
+        kind = type(processor).__name__
+        yield (
+            f"{kind}.tick is never called: {kind} overrides async_tick, too, which is called "
+            f"instead; remove one of them, or call self.tick(timestamp) in async_tick"
+            f"{where(static_of(processor, 'tick'))}"
+        )
+
+
+def _lone_tasks(processor: TickProcessor, code: ClassCode) -> Iterator[str]:
+    """Yield a warning if a hook starts a task whose end nobody would notice."""
+    if not isinstance(processor, NetworkProcessor) or is_own(processor, "run_network"):
+        return
+    if "add_done_callback" in code.names_read:
+        return
+    for hook in ("start_network", "on_connected"):
+        value = static_of(processor, hook)
+        function = function_of(value)
+        if function is not None and code.starts_task(function):
+            yield (
+                f"{type(processor).__name__}.{hook} starts a task whose end nobody notices: if it "
+                "fails, the connection goes on without it; start it with self.spawn(...), or put "
+                f"what it does into run_network{where(value)}"
+            )

@@ -1,0 +1,116 @@
+"""The names in a processor's class that mean something to the framework, and what they stand for.
+
+`chronopype_mp.processors.hook_checks` and `hook_hints` judge what a user's class makes of them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from chronopype_mp.processors.base import TickProcessor
+from chronopype_mp.processors.code_reading import function_of
+from chronopype_mp.processors.network import NetworkProcessor
+
+__all__ = [
+    "HOOKS",
+    "NETWORK_HOOKS",
+    "SHOWN",
+    "Hook",
+    "base_of",
+    "is_own",
+    "of_class",
+    "static_of",
+    "where",
+]
+
+
+class Hook(NamedTuple):
+    """A method that the framework calls.
+
+    Attributes:
+        name: the method's name.
+        awaited: True: it is awaited; False: it is a plain call; None: it may be either.
+        arguments: the names of what it is called with.
+        required: whether it must be overridden; then the rest of the sentence that says so.
+    """
+
+    name: str
+    awaited: bool | None = False
+    arguments: tuple[str, ...] = ()
+    required: str = ""
+
+    @property
+    def definition(self) -> str:
+        """How a class defines it."""
+        keyword = "async def" if self.awaited else "def"
+        return f"{keyword} {self.name}({', '.join(('self', *self.arguments))})"
+
+
+HOOKS = (
+    Hook("start", False, ("timestamp",)),
+    Hook("tick", False, ("timestamp",)),
+    Hook("async_tick", True, ("timestamp",)),
+    Hook("stop"),
+    Hook("pause"),
+    Hook("resume"),
+    Hook("await_cleanup", True),
+)
+"""The hooks of every processor."""
+
+NETWORK_HOOKS = (
+    Hook(
+        "check_network",
+        True,
+        required="add `async def check_network(self)`, which returns a NetworkStatus",
+    ),
+    Hook("start_network", True),
+    Hook("run_network", True),
+    Hook("stop_network", True),
+    Hook("on_connected", None),
+    Hook("on_disconnected", None),
+    Hook(
+        "logger",
+        required="add `@classmethod def logger(cls)`, which returns logging.getLogger(...)",
+    ),
+)
+"""The hooks of a `NetworkProcessor` besides."""
+
+SHOWN = ("state", "current_timestamp", "network_status", "last_connected_timestamp")
+"""Properties that show what the framework knows; a value of the user's would hide that."""
+
+
+def base_of(processor: TickProcessor) -> type[TickProcessor]:
+    """Return the class of ours that a processor is derived from."""
+    return NetworkProcessor if isinstance(processor, NetworkProcessor) else TickProcessor
+
+
+def static_of(processor: TickProcessor, name: str) -> object:
+    """Return an attribute without running a property.
+
+    `inspect.getattr_static` does the same for any object, and takes half of `add_processor`'s time.
+    """
+    value = of_class(type(processor), name)
+    if name not in vars(processor) or hasattr(type(value), "__set__"):
+        return value
+    return vars(processor)[name]
+
+
+def of_class(kind: type, name: str) -> object:
+    """Return an attribute of a class as it is kept, for instance a property; None if there is none.
+
+    It is the one that the class's instances have, unless they have one of their own.
+    """
+    return next((vars(each)[name] for each in kind.__mro__ if name in vars(each)), None)
+
+
+def is_own(processor: TickProcessor, name: str) -> bool:
+    """Whether an attribute is not the base class's."""
+    return static_of(processor, name) is not of_class(base_of(processor), name)
+
+
+def where(value: object) -> str:
+    """Return where a function is defined, in brackets; "" if that is unknown."""
+    function = function_of(value)
+    if function is None:
+        return ""
+    return f" ({function.__code__.co_filename}, line {function.__code__.co_firstlineno})"
