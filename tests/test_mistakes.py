@@ -36,6 +36,8 @@ from chronopype_mp import (
     WorkerError,
 )
 from chronopype_mp.events import NetworkChanged, ProcessorFailed, WorkerDied
+from chronopype_mp.processors.hook_names import CALLS, HOOKS, NETWORK_HOOKS, SHOWN
+from chronopype_mp.processors.network import SETTINGS
 from tests.clocks.bench import WALL, Bench
 from tests.waiting import run
 
@@ -149,6 +151,25 @@ class Priced(TickProcessor):
     def __init__(self, url: str) -> None:
         super().__init__()
         self.url = url
+
+
+class LostFirst(asyncio.Protocol, Feed):
+    """Has the other `connection_lost`, which does nothing."""
+
+
+async def sets_heard(self: Any) -> None:
+    self.heard = True
+
+
+def interval(self: Any) -> float:
+    return 5.0
+
+
+def assigned(name: str, value: object) -> type[Feed]:
+    """Make a class to which a value is assigned later."""
+    kind: type[Feed] = type("P", (Feed,), {})
+    setattr(kind, name, value)
+    return kind
 
 
 def with_attribute(name: str, value: object) -> Feed:
@@ -272,6 +293,45 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         lambda: setattr(Feed(), "check_network_interval", "5"),
         ConfigError,
         "Feed.check_network_interval = '5': must be a number",
+    ),
+    "an interval is a text in a class": (
+        lambda: feed(check_network_interval="5"),
+        ConfigError,
+        "P.check_network_interval = '5': must be a number",
+    ),
+    "an interval is a property": (
+        lambda: feed(check_network_interval=property(interval)),
+        ConfigError,
+        "P.check_network_interval = <property object at >: must be a value, not a property or a "
+        "method; to change it at run time, assign to self.check_network_interval",
+    ),
+    "an interval is a method": (
+        lambda: feed(check_network_interval=interval),
+        ConfigError,
+        "P.check_network_interval = <function interval at >: must be a value, not a property or a "
+        "method; to change it at run time, assign to self.check_network_interval",
+    ),
+    "ticks_while_disconnected is a text": (
+        lambda: with_attribute("ticks_while_disconnected", "no"),
+        ConfigError,
+        "P.ticks_while_disconnected = 'no': must be True or False",
+    ),
+    "ticks_while_disconnected is a text in a class": (
+        lambda: feed(ticks_while_disconnected="no"),
+        ConfigError,
+        "P.ticks_while_disconnected = 'no': must be True or False",
+    ),
+    "a setting is assigned to a class": (
+        lambda: add(assigned("check_network_interval", 5)()),
+        HookError,
+        "P.check_network_interval = 5 was assigned after the class was created, so a worker does "
+        "not get it; set it in the body of the class, or on the object",
+    ),
+    "a setting is assigned to a spec's class": (
+        lambda: add(ProcessorSpec(target=assigned("stale_after", None))),
+        HookError,
+        "P.stale_after = None was assigned after the class was created, so a worker does not get "
+        "it; set it in the body of the class, or on the object",
     ),
     # What is added
     "a class is added": (
@@ -458,6 +518,69 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "P.start = 3.5 hides the hook start(); rename the attribute, or define "
         "`def start(self, timestamp)`",
     ),
+    "a hook is hidden by None": (
+        lambda: add(feed(run_network=None)),
+        HookError,
+        "P.run_network = None hides the hook run_network(); leave it out, or define "
+        "`async def run_network(self)`",
+    ),
+    "a hook that is required is None": (
+        lambda: add(feed(check_network=None)),
+        HookError,
+        "P.check_network = None hides the hook check_network(); leave it out, or define "
+        "`async def check_network(self)`",
+    ),
+    "check_now is a flag": (
+        lambda: add(feed(check_now=False)),
+        HookError,
+        "P.check_now = False hides NetworkProcessor.check_now(), which is not a hook, but there to "
+        "be called; use another name",
+    ),
+    "check_now is a flag of an object": (
+        lambda: add(with_attribute("check_now", False)),
+        HookError,
+        "P.check_now = False hides NetworkProcessor.check_now(), which is not a hook, but there to "
+        "be called; use another name",
+    ),
+    "check_now is taken for a hook": (
+        lambda: add(feed(check_now=async_no_argument)),
+        HookError,
+        "P.check_now hides NetworkProcessor.check_now(), which is not a hook, but there to be "
+        "called; did you mean check_network? Otherwise use another name, or call "
+        "super().check_now() in it",
+    ),
+    "connection_lost is taken for a hook": (
+        lambda: add(feed(connection_lost=one_argument)),
+        HookError,
+        "P.connection_lost hides NetworkProcessor.connection_lost(), which is not a hook, but "
+        "there to be called; did you mean on_disconnected? Otherwise use another name, or call "
+        "super().connection_lost() in it",
+    ),
+    "connection_lost of another base class": (
+        lambda: add(LostFirst()),
+        HookError,
+        "LostFirst.connection_lost hides NetworkProcessor.connection_lost(), which is not a hook, "
+        "but there to be called; did you mean on_disconnected? Otherwise use another name, or call "
+        "super().connection_lost() in it",
+    ),
+    "a method spawn": (
+        lambda: add(feed(spawn=argument_too_many)),
+        HookError,
+        "P.spawn hides NetworkProcessor.spawn(), which is not a hook, but there to be called; use "
+        "another name, or call super().spawn() in it",
+    ),
+    "a hook sets heard": (
+        lambda: add(feed(run_network=sets_heard)),
+        HookError,
+        "sets_heard sets self.heard, which hides NetworkProcessor.heard(), which is not a hook, "
+        "but there to be called; use another name",
+    ),
+    "wants_ticks is a method": (
+        lambda: add(feed(wants_ticks=interval)),
+        HookError,
+        "P.wants_ticks is read like an attribute, before each tick; make it a property, or True or "
+        "False",
+    ),
     "logger is a logger": (
         lambda: add(feed(logger=logging.getLogger("root"))),
         HookError,
@@ -478,6 +601,18 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         lambda: add(feed(__init__=sets_host)),
         HookError,
         "sets_host sets self._host, in which TickProcessor keeps its own state; use another name",
+    ),
+    "a class attribute of the base class": (
+        lambda: add(feed(_host="example.com")),
+        HookError,
+        "P._host hides an attribute of TickProcessor that is not meant to be overridden; use "
+        "another name",
+    ),
+    "a private method of the base class": (
+        lambda: add(feed(_drop=no_argument)),
+        HookError,
+        "P._drop hides an attribute of NetworkProcessor that is not meant to be overridden; use "
+        "another name",
     ),
 }
 
@@ -508,6 +643,52 @@ def test_a_refused_processor_is_in_no_clock() -> None:
     finally:
         del OnlyLogger.check_network
     assert here.processors == [one]
+
+
+def test_a_setting_assigned_to_a_class_is_refused_after_others_of_the_class_were_added() -> None:
+    kind: type[Feed] = type("P", (Feed,), {"stable_after": 1.0})
+    add(kind())
+    kind.stable_after = 2.0
+    with pytest.raises(HookError, match=r"^P\.stable_after = 2\.0 was assigned after"):
+        add(kind())
+
+
+def test_a_setting_assigned_to_the_base_class_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NetworkProcessor, "stable_after", 2.0)
+    with pytest.raises(HookError, match=r"^NetworkProcessor\.stable_after = 2\.0 was assigned"):
+        add(feed())
+    add(feed(stable_after=1.0))
+
+
+def test_a_setting_that_a_class_hides_later_is_named_when_it_is_set(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kind: type[Feed] = type("P", (Feed,), {})
+    here, one = clock(), kind()
+    here.add_processor(one)
+    kind.stable_after = 2.0
+    one.stable_after = 3.0
+    (message,) = caplog.messages
+    assert message.startswith("worker 'P' does not get P.stable_after, which was set after add_pro")
+
+
+def test_a_hook_hidden_on_one_object_is_refused_after_another_one_had_it() -> None:
+    kind = type(feed())
+    one, other = kind(), kind()
+    one.tick = lambda timestamp: None  # type: ignore[method-assign]
+    other.tick = None  # type: ignore[method-assign, assignment]
+    add(one)
+    with pytest.raises(HookError, match=r"^P\.tick = None hides the hook tick\(\); leave it out"):
+        add(other)
+
+
+def test_every_public_name_of_the_base_classes_is_judged() -> None:
+    """A new one must be a hook, a setting, or a name that is not to be hidden."""
+    names = {name for base in (TickProcessor, NetworkProcessor) for name in vars(base)}
+    hooks = {hook.name for hook in HOOKS + NETWORK_HOOKS}
+    overridable = {"LOGGER_NAME", "record_error", "record_execution", "wants_ticks"}
+    judged = hooks | SETTINGS.keys() | CALLS.keys() | {*SHOWN} | overridable
+    assert {name for name in names if not name.startswith("_")} <= judged
 
 
 def test_an_attribute_that_cannot_travel_is_named(tmp_path: Path) -> None:
@@ -558,6 +739,29 @@ WARNED: dict[str, tuple[Callable[[], TickProcessor], str]] = {
     "a reader task of the event loop": (
         lambda: feed(on_connected=starts_task_of_loop),
         f"P.on_connected {LONE_TASK}",
+    ),
+    "a method ticks": (
+        lambda: feed(ticks=one_argument),
+        "P.ticks is not a hook, and no method of P calls it; did you mean tick?",
+    ),
+    "a method run": (
+        lambda: feed(run=async_no_argument),
+        "P.run is not a hook, and no method of P calls it; did you mean run_network?",
+    ),
+    "a setting without its network": (
+        lambda: feed(check_interval=3.0),
+        "P.check_interval is not a setting, and no method of P reads it; did you mean "
+        "check_network_interval?",
+    ),
+    "an object's setting without its network": (
+        lambda: with_attribute("stop_timeout", 3.0),
+        "P.stop_timeout is not a setting, and no method of P reads it; did you mean "
+        "stop_network_timeout?",
+    ),
+    "a network setting without a network": (
+        lambda: type("P", (TickProcessor,), {"stale_after": 30.0})(),
+        "P.stale_after has no effect: it is a setting of NetworkProcessor, from which this class "
+        "is not derived",
     ),
     "a network hook without a network": (
         lambda: type("P", (TickProcessor,), {"start_network": async_no_argument})(),
@@ -703,6 +907,46 @@ class Unusual(Feed):
     def start_all_networks(self) -> None: ...
 
 
+class Extended(Feed):
+    """Extends what is there to be called, and has helpers with common names."""
+
+    check_interval = 5.0
+    check_network_interval = check_interval
+    start_timeout = 3.0
+    backoff = 2.0
+    losses = 0
+
+    @property
+    def wants_ticks(self) -> bool:
+        return super().wants_ticks and self.losses < 10
+
+    def connection_lost(self, reason: str | BaseException | None = None) -> None:
+        self.losses += 1
+        super().connection_lost(reason)
+
+    async def start_network(self) -> None:
+        await asyncio.wait_for(self.run(), self.start_timeout)
+
+    async def run(self) -> None: ...
+
+    def ticks(self, symbol: str) -> int:
+        return len(symbol)
+
+
+class LostLast(Feed, asyncio.Protocol):
+    """A callback of another library reports the loss."""
+
+
+class Plain(TickProcessor):
+    """Has names that mean something to a `NetworkProcessor` alone."""
+
+    network_status = "none"
+
+    def spawn(self) -> None: ...
+
+    async def run(self) -> None: ...
+
+
 class FromElsewhere:
     def on_connect(self) -> None:
         """Another library's hook, which looks like one of ours."""
@@ -712,7 +956,7 @@ class Both(FromElsewhere, Feed):
     def on_connect(self) -> None: ...
 
 
-@pytest.mark.parametrize("kind", [Unusual, Both])
+@pytest.mark.parametrize("kind", [Unusual, Both, Extended, LostLast, Plain])
 def test_what_is_no_mistake_is_left_alone(
     kind: type[TickProcessor], caplog: pytest.LogCaptureFixture
 ) -> None:

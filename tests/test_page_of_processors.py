@@ -16,7 +16,7 @@ from aiohttp import web
 
 from chronopype_mp import BackoffPolicy, NetworkProcessor, StartWhen, Supervision
 from chronopype_mp.processors import NetworkStatus
-from chronopype_mp.processors.network_settings import NetworkSetting
+from chronopype_mp.processors.network import SETTINGS
 from chronopype_mp.testing import ProcessorTest
 from tests.waiting import run
 
@@ -188,10 +188,7 @@ def table(heading: str) -> dict[str, str]:
 
 def test_the_table_of_settings_is_complete_and_right() -> None:
     shown = table("Settings")
-    settings = {
-        name for name, value in vars(NetworkProcessor).items() if isinstance(value, NetworkSetting)
-    }
-    assert shown.keys() == settings | {"ticks_while_disconnected"}
+    assert shown.keys() == SETTINGS.keys()
     known = {
         "BackoffPolicy()": BackoffPolicy(),
         "(OSError, TimeoutError)": (OSError, TimeoutError),

@@ -184,6 +184,8 @@ def _set_attribute(self: TickProcessor, name: str, value: object) -> None:
     for kind in type(self).__mro__:
         if name in vars(kind):
             is_ours = kind.__module__.startswith("chronopype_mp.") and name.startswith("_")
-            if is_ours or isinstance(vars(kind)[name], property | NetworkSetting):
+            if is_ours or isinstance(vars(kind)[name], property):
                 return
+            if isinstance(vars(kind)[name], NetworkSetting) and name not in vars(self):
+                return  # it has sent the value, unless a subclass hides it
     mirror.attribute_set(name)

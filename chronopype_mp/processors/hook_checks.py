@@ -24,16 +24,19 @@ from chronopype_mp.processors.code_reading import (
 )
 from chronopype_mp.processors.hook_hints import hints
 from chronopype_mp.processors.hook_names import (
+    CALLS,
     HOOKS,
     NETWORK_HOOKS,
     SHOWN,
     Hook,
     base_of,
     is_own,
+    of_class,
     static_of,
     where,
 )
-from chronopype_mp.processors.network import NetworkProcessor
+from chronopype_mp.processors.network import SETTINGS, NetworkProcessor
+from chronopype_mp.processors.network_settings import NetworkSetting
 
 __all__ = ["check_class", "check_hooks"]
 
@@ -46,7 +49,10 @@ LIKENESS = 0.9
 _warnings: weakref.WeakKeyDictionary[type, dict[tuple[str, ...], list[str]]] = (
     weakref.WeakKeyDictionary()
 )
-"""Of classes that passed, by the names of an object's attributes: many objects have one class."""
+"""Of classes that passed, by the names of an object's attributes: many objects have one class.
+
+Objects of which an attribute is callable are left out, because it may be a hook.
+"""
 
 
 def check_hooks(processor: TickProcessor) -> list[str]:
@@ -59,11 +65,15 @@ def check_hooks(processor: TickProcessor) -> list[str]:
         Warnings: what works, but probably not as meant.
 
     Raises:
-        HookError: a hook cannot work, or a name is a misspelt hook or setting.
+        HookError: a hook cannot work, a name is a misspelt hook or setting or hides what belongs to
+            the framework, or a setting was assigned to the class later than in its body.
     """
+    _check_settings_kept(processor)
+    if any(map(callable, vars(processor).values())):
+        return _check(processor)
     known = _warnings.setdefault(type(processor), {})
     names = tuple(vars(processor))
-    if names not in known or any(map(callable, vars(processor).values())):
+    if names not in known:
         known[names] = _check(processor)
     return list(known[names])
 
@@ -75,10 +85,12 @@ def _check(processor: TickProcessor) -> list[str]:
     for hook in hooks:
         _check_required(processor, hook)
     _check_names_kept(processor, code)
+    _check_calls(processor, code)
     for hook in hooks:
         _check_hook(processor, hook)
     for name in SHOWN:
         _check_shown(processor, name)
+    _check_wants_ticks(processor)
     own = _own_names(processor)
     for name, value in own.items():
         _check_spelling(kind, name, value, hooks, code)
@@ -102,7 +114,7 @@ def _check_required(processor: TickProcessor, hook: Hook) -> None:
 
 def _check_hook(processor: TickProcessor, hook: Hook) -> None:
     static = static_of(processor, hook.name)
-    if static is None or not is_own(processor, hook.name):
+    if not is_own(processor, hook.name):
         return
     kind = type(processor).__name__
     place = f"{kind}.{hook.name}"
@@ -114,8 +126,9 @@ def _check_hook(processor: TickProcessor, hook: Hook) -> None:
         problem = f"{place} is a property, but it is a hook; make it `{hook.definition}`"
         raise HookError(kind, hook.name, problem + where(static))
     if not callable(value):
+        remedy = "leave it out" if value is None else "rename the attribute"
         problem = (
-            f"{place} = {value!r} hides the hook {hook.name}(); rename the attribute, or define "
+            f"{place} = {value!r} hides the hook {hook.name}(); {remedy}, or define "
             f"`{hook.definition}`"
         )
         raise HookError(kind, hook.name, problem)
@@ -155,7 +168,8 @@ def _arguments_problem(value: object, hook: Hook) -> str:
 def _check_shown(processor: TickProcessor, name: str) -> None:
     static = static_of(processor, name)
     is_descriptor = hasattr(type(static), "__get__") and not inspect.isroutine(static)
-    if not is_own(processor, name) or is_descriptor:
+    is_shown = of_class(base_of(processor), name) is not None
+    if not is_shown or not is_own(processor, name) or is_descriptor:
         return
     kind = type(processor).__name__
     raise HookError(
@@ -166,8 +180,73 @@ def _check_shown(processor: TickProcessor, name: str) -> None:
     )
 
 
+def _check_wants_ticks(processor: TickProcessor) -> None:
+    """Check that ``wants_ticks`` is no method, which would be true always."""
+    static = of_class(type(processor), "wants_ticks")
+    if isinstance(static, bool | property):
+        return
+    kind = type(processor).__name__
+    raise HookError(
+        kind,
+        "wants_ticks",
+        f"{kind}.wants_ticks is read like an attribute, before each tick; make it a property, or "
+        f"True or False{where(static)}",
+    )
+
+
+def _check_settings_kept(processor: TickProcessor) -> None:
+    """Check that no setting was assigned to a class later than in its body.
+
+    That replaces the `NetworkSetting`, and a worker, which imports the class, does not get it.
+    """
+    if not isinstance(processor, NetworkProcessor):
+        return
+    kind = type(processor)
+    for owner in kind.__mro__:
+        own = vars(owner)
+        for name in SETTINGS:
+            if name not in own or isinstance(own[name], NetworkSetting):
+                continue
+            if own[name] is of_class(kind, name):  # otherwise a mixin's, which was adopted
+                problem = (
+                    f"{owner.__name__}.{name} = {own[name]!r} was assigned after the class was "
+                    "created, so a worker does not get it; set it in the body of the class, or on "
+                    "the object"
+                )
+                raise HookError(kind.__name__, name, problem)
+
+
+def _check_calls(processor: TickProcessor, code: ClassCode) -> None:
+    """Check that nothing hides a method that is there to be called."""
+    if not isinstance(processor, NetworkProcessor):
+        return
+    kind = type(processor).__name__
+    for setter, name in code.names_set:
+        if name in CALLS:
+            problem = f"{setter.__qualname__} sets self.{name}, which hides {_call(name)}"
+            raise HookError(kind, name, f"{problem}; use another name{where(setter)}")
+    for name, hook in CALLS.items():
+        value = static_of(processor, name)
+        function = function_of(value)
+        if not is_own(processor, name) or (function and name in function.__code__.co_names):
+            continue  # what calls the method that it overrides hides nothing
+        if function is None:
+            problem = f"{kind}.{name} = {value!r} hides {_call(name)}; use another name"
+        else:
+            meant = f"did you mean {hook}? Otherwise use" if hook else "use"
+            problem = (
+                f"{kind}.{name} hides {_call(name)}; {meant} another name, or call "
+                f"super().{name}() in it{where(function)}"
+            )
+        raise HookError(kind, name, problem)
+
+
+def _call(name: str) -> str:
+    return f"NetworkProcessor.{name}(), which is not a hook, but there to be called"
+
+
 def _check_names_kept(processor: TickProcessor, code: ClassCode) -> None:
-    """Check that no method assigns to an attribute in which a base class keeps its own state."""
+    """Check that a class leaves alone the attributes in which a base class keeps its own state."""
     kept = {
         name: base.__name__
         for base in (TickProcessor, base_of(processor))
@@ -180,6 +259,15 @@ def _check_names_kept(processor: TickProcessor, code: ClassCode) -> None:
             problem = (
                 f"{function.__qualname__} sets self.{name}, in which {kept[name]} keeps its own "
                 f"state; use another name{where(function)}"
+            )
+            raise HookError(kind, name, problem)
+    slots = {setting.slot for setting in SETTINGS.values()}  # also of subclasses
+    for name in kept:
+        value = of_class(type(processor), name)
+        if name not in slots and value is not of_class(base_of(processor), name):
+            problem = (
+                f"{kind}.{name} hides an attribute of {kept[name]} that is not meant to be "
+                f"overridden; use another name{where(value)}"
             )
             raise HookError(kind, name, problem)
 

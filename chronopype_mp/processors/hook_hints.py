@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
+from types import FunctionType
 
 from chronopype_mp.processors.base import TickProcessor
-from chronopype_mp.processors.code_reading import ClassCode, function_of
+from chronopype_mp.processors.code_reading import ClassCode, arguments_problem, function_of
 from chronopype_mp.processors.hook_names import NETWORK_HOOKS, Hook, is_own, static_of, where
-from chronopype_mp.processors.network import NetworkProcessor
+from chronopype_mp.processors.network import SETTINGS, NetworkProcessor
 
 __all__ = ["hints"]
 
 AFFIXES = ("async_", "on_", "do_", "handle_")
 """What other frameworks put before the name of a hook."""
+
+TIMES = (("timestamp",), ("ts",), ("now",), ("time",))
+"""What the argument of a tick is called."""
 
 
 def hints(
@@ -27,6 +32,8 @@ def hints(
         code: of its class.
     """
     yield from _habits(processor, own, hooks, code)
+    yield from _short_names(processor, own, code)
+    yield from _lone_values(processor, own, code)
     yield from _idle_ticks(processor, code)
     yield from _lone_tasks(processor, code)
 
@@ -53,6 +60,55 @@ def _habits(
                     f"{type(processor).__name__}.{name} is never called: it is not a hook; "
                     f"did you mean {bare}?{where(value)}"
                 )
+
+
+def _short_names(
+    processor: TickProcessor, own: dict[str, object], code: ClassCode
+) -> Iterator[str]:
+    """Yield the methods that are named almost as a hook that is missing, and that nobody calls."""
+    is_ticked = is_own(processor, "tick") or is_own(processor, "async_tick")
+    ticks, run = function_of(own.get("ticks")), function_of(own.get("run"))
+    found: list[tuple[str, FunctionType, str]] = []
+    if ticks is not None and not is_ticked and ticks.__code__.co_varnames[1:2] in TIMES:
+        found.append(("ticks", ticks, "tick"))
+    if (
+        run is not None
+        and isinstance(processor, NetworkProcessor)
+        and not is_own(processor, "run_network")
+        and inspect.iscoroutinefunction(own["run"])
+        and arguments_problem(run, ("self",)) is None
+    ):
+        found.append(("run", run, "run_network"))
+    kind = type(processor).__name__
+    for name, function, hook in found:
+        if not code.mentions(name):
+            yield (
+                f"{kind}.{name} is not a hook, and no method of {kind} calls it; did you mean "
+                f"{hook}?{where(function)}"
+            )
+
+
+def _lone_values(
+    processor: TickProcessor, own: dict[str, object], code: ClassCode
+) -> Iterator[str]:
+    """Yield the attributes that look meant for settings, and that nobody reads."""
+    kind = type(processor).__name__
+    values = {name for name, value in own.items() if function_of(value) is None}
+    for name, setting in SETTINGS.items():
+        short = name.replace("network_", "").replace("_network", "")
+        if isinstance(processor, NetworkProcessor):
+            is_default = getattr(processor, setting.slot) is getattr(NetworkProcessor, name)
+            is_word = "_" not in short  # such as backoff, which may be anything
+            if short in values and is_default and not is_word and not code.mentions(short):
+                yield (
+                    f"{kind}.{short} is not a setting, and no method of {kind} reads it; did you "
+                    f"mean {name}?"
+                )
+        elif name in values and not code.mentions(name):
+            yield (
+                f"{kind}.{name} has no effect: it is a setting of NetworkProcessor, from which "
+                "this class is not derived"
+            )
 
 
 def _idle_ticks(processor: TickProcessor, code: ClassCode) -> Iterator[str]:

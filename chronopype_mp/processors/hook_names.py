@@ -12,6 +12,7 @@ from chronopype_mp.processors.code_reading import function_of
 from chronopype_mp.processors.network import NetworkProcessor
 
 __all__ = [
+    "CALLS",
     "HOOKS",
     "NETWORK_HOOKS",
     "SHOWN",
@@ -74,6 +75,14 @@ NETWORK_HOOKS = (
     ),
 )
 """The hooks of a `NetworkProcessor` besides."""
+
+CALLS = {
+    "check_now": "check_network",
+    "connection_lost": "on_disconnected",
+    "heard": "",
+    "spawn": "",
+}
+"""The methods of a `NetworkProcessor` that users call, and the hooks that they may be taken for."""
 
 SHOWN = ("state", "current_timestamp", "network_status", "last_connected_timestamp")
 """Properties that show what the framework knows; a value of the user's would hide that."""

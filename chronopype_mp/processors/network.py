@@ -26,12 +26,14 @@ from chronopype_mp.processors.network_settings import (
     not_negative,
     optional_seconds,
     seconds,
+    settings_of,
     start_when,
     timeout,
+    yes_or_no,
 )
 from chronopype_mp.timing import SYSTEM_TIME, TimeSource
 
-__all__ = ["NetworkProcessor", "NetworkStatus", "StartWhen"]
+__all__ = ["SETTINGS", "NetworkProcessor", "NetworkStatus", "StartWhen"]
 
 T = TypeVar("T")
 
@@ -48,9 +50,9 @@ class NetworkProcessor(TickProcessor):
     Every hook may raise `RetryAfter` or `PermanentFailure`. Any other exception, also one that is
     no `Exception`, is reported as the failure of that hook.
 
-    The settings below are class attributes, which subclasses and instances may set. Set outside, a
-    setting reaches the worker. Set in the worker, it holds until its process ends. Times are in
-    seconds.
+    The settings below are class attributes, which the body of a subclass and instances may set. Set
+    outside, a setting reaches the worker. Set in the worker, it holds until its process ends. Times
+    are in seconds.
 
     Class attributes:
         LOGGER_NAME: a name for `logger` to use.
@@ -74,7 +76,7 @@ class NetworkProcessor(TickProcessor):
     """
 
     LOGGER_NAME: ClassVar[str] = "NetworkProcessor"
-    ticks_while_disconnected: bool = False
+    ticks_while_disconnected: bool = network_setting(False, yes_or_no)
     start_network_when: StartWhen = network_setting(StartWhen.NEEDED, start_when)
     start_network_timeout: float = network_setting(30.0, timeout)
     stop_network_timeout: float = network_setting(5.0, timeout)
@@ -96,7 +98,7 @@ class NetworkProcessor(TickProcessor):
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        adopt_settings(cls, NetworkProcessor)
+        adopt_settings(cls, SETTINGS)
 
     # Hooks
 
@@ -277,9 +279,8 @@ class NetworkProcessor(TickProcessor):
     @property
     def wants_ticks(self) -> bool:
         """Whether ticks reach the processor now: CONNECTED and started, or opted out of that."""
-        return self.ticks_while_disconnected or (
-            self._network is not None and self._network.connection.ready
-        )
+        is_ready = self._network is not None and self._network.connection.ready
+        return is_ready or self.ticks_while_disconnected
 
     @property
     def _tick_context(self) -> contextvars.Context | None:
@@ -346,3 +347,7 @@ class NetworkProcessor(TickProcessor):
         # Nothing of the event loop is kept, so that the object can be added to a clock again.
         if network is not None:
             network.drop()
+
+
+SETTINGS = settings_of(NetworkProcessor)
+"""The settings, by name; whatever may be assigned to the class later."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from chronopype_mp.core.backoff import BackoffPolicy
@@ -20,8 +20,10 @@ __all__ = [
     "not_negative",
     "optional_seconds",
     "seconds",
+    "settings_of",
     "start_when",
     "timeout",
+    "yes_or_no",
 ]
 
 logger = GuardedLogger("chronopype_mp.processors")
@@ -85,19 +87,36 @@ def network_setting(default: Any, validate: Validate) -> Any:
     return NetworkSetting(default, validate)
 
 
-def adopt_settings(cls: type, base: type) -> None:
-    """Let values that a class or its mixins give to settings of ``base`` be values of settings.
+def settings_of(kind: type) -> dict[str, NetworkSetting]:
+    """Return the settings that a class defines, by name."""
+    return {name: value for name, value in vars(kind).items() if isinstance(value, NetworkSetting)}
+
+
+def adopt_settings(cls: type, settings: Mapping[str, NetworkSetting]) -> None:
+    """Let values that a new class or its mixins give to settings be values of settings.
+
+    Args:
+        cls: the class.
+        settings: those of its base class, by name.
 
     Raises:
-        ConfigError: a value is out of range.
+        ConfigError: a value is invalid, or is a property or a method.
     """
-    for name, setting in vars(base).items():
-        if not isinstance(setting, NetworkSetting):
+    for name, setting in settings.items():
+        owner = next(each for each in cls.__mro__ if name in vars(each))
+        given = vars(owner)[name]
+        if isinstance(given, NetworkSetting):
             continue
-        given = next(vars(each)[name] for each in cls.__mro__ if name in vars(each))
-        if not hasattr(given, "__get__"):
-            setattr(cls, setting.slot, setting.valid(cls, given))
-            setattr(cls, name, setting)
+        if owner is not cls and hasattr(owner, setting.slot):
+            continue  # assigned to a base class later than in its body: `check_hooks` refuses it
+        if hasattr(given, "__get__"):
+            problem = (
+                "must be a value, not a property or a method; to change it at run time, assign to "
+                f"self.{name}"
+            )
+            raise ConfigError(cls.__name__, name, given, problem)
+        setattr(cls, setting.slot, setting.valid(cls, given))
+        setattr(cls, name, setting)
 
 
 def seconds(owner: str, field: str, value: object) -> float:
@@ -130,6 +149,13 @@ def backoff_policy(owner: str, field: str, value: object) -> BackoffPolicy:
     """Accept a `BackoffPolicy`."""
     if not isinstance(value, BackoffPolicy):
         raise ConfigError(owner, field, value, "must be a BackoffPolicy")
+    return value
+
+
+def yes_or_no(owner: str, field: str, value: object) -> bool:
+    """Accept True or False."""
+    if not isinstance(value, bool):
+        raise ConfigError(owner, field, value, "must be True or False")
     return value
 
 
