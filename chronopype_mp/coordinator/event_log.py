@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
-from chronopype_mp.core.connection import CHECK_RETURNED, NetworkStatus
+from chronopype_mp.core.connection import (
+    CHECK_RETURNED,
+    RECONNECT_REQUESTED,
+    STOP_REQUESTED,
+    NetworkStatus,
+)
 from chronopype_mp.core.worker_events import (
     Event,
     FramesDropped,
@@ -16,12 +22,14 @@ from chronopype_mp.core.worker_events import (
     WorkerQuarantined,
     WorkerReady,
 )
-from chronopype_mp.exceptions import PermanentFailure
 
 __all__ = ["log_event"]
 
 OWN_CODE = f'  File "{Path(__file__).parents[1]}'
 """How the line of a frame of this package begins in a traceback."""
+
+IN_GROUP = re.compile(r"^ *\| ", re.MULTILINE)
+"""What comes before the lines of an exception group and of the exceptions in it."""
 
 LIBRARIES = ("/lib/python3", "/site-packages/", "/dist-packages/")
 """In the paths of the standard library and of installed packages."""
@@ -71,7 +79,7 @@ def log_event(clock: str, event: Event) -> None:
             )
         case NetworkChanged():
             logger.log(
-                logging.WARNING if _is_vain(event) else logging.INFO,
+                logging.WARNING if _is_trouble(event) else logging.INFO,
                 "%s: worker %r: network %s → %s%s%s",
                 clock,
                 event.worker,
@@ -94,19 +102,29 @@ def log_event(clock: str, event: Event) -> None:
             logger.debug("%s: %s", clock, event)
 
 
-def _is_vain(event: NetworkChanged) -> bool:
-    """Whether a change is all that tells of an attempt to connect that was in vain."""
+def _is_trouble(event: NetworkChanged) -> bool:
+    """Whether a change tells of a lost connection, or of an attempt in vain that no error tells of.
+
+    Also of an error after which there is no attempt.
+    """
+    reason = event.reason or ""
+    if event.before is NetworkStatus.CONNECTED:
+        return reason not in (STOP_REQUESTED, RECONNECT_REQUESTED)
     is_attempt = event.before is NetworkStatus.CONNECTING
-    is_connected = event.after is NetworkStatus.CONNECTED
-    return is_attempt and not is_connected and (event.reason or "").startswith(CHECK_RETURNED)
+    is_vain = is_attempt and event.after is not NetworkStatus.CONNECTED
+    return (is_vain and reason.startswith(CHECK_RETURNED)) or _is_final(event)
+
+
+def _is_final(event: NetworkChanged) -> bool:
+    return event.after is NetworkStatus.ERROR and event.next_attempt is None
 
 
 def _outlook(event: NetworkChanged | ProcessorFailed) -> str:
     """Return when the next attempt to connect is due, to follow a message."""
     if event.next_attempt is not None:
         return f"; next attempt in {max(0.0, event.next_attempt - event.at):.1f} s"
-    if isinstance(event, ProcessorFailed) and event.type_name == PermanentFailure.__name__:
-        return "; no further attempt before handle.reconnect() or a restart"
+    if isinstance(event, NetworkChanged) and _is_final(event):
+        return "; no further attempt is planned, but handle.reconnect() or a restart makes one"
     return ""
 
 
@@ -115,7 +133,7 @@ def _place(traceback: str) -> str:
 
     It is the last frame of a traceback, if possible of one in the user's own code.
     """
-    lines = traceback.splitlines()
+    lines = IN_GROUP.sub("", traceback).splitlines()
     frames = [index for index, line in enumerate(lines) if line.startswith('  File "')]
     foreign = [index for index in frames if not lines[index].startswith(OWN_CODE)]
     if not foreign:

@@ -78,6 +78,8 @@ from chronopype_mp.exceptions import ConfigError
 __all__ = [
     "CHECK_RETURNED",
     "CLOSEST_CHECKS",
+    "RECONNECT_REQUESTED",
+    "STOP_REQUESTED",
     "Connection",
     "ConnectionPolicy",
     "NetworkStatus",
@@ -85,12 +87,14 @@ __all__ = [
 ]
 
 CLOSEST_CHECKS = 0.1
-"""Seconds from the beginning of a check to one that `Connection.check_now` asks for: a check that
-asks for another one does not keep the processor busy."""
-
+"""Seconds from the beginning of a check to one that `Connection.check_now` asks for, or a
+`Failed.retry_after` of 0: what asks for another check does not keep the processor busy."""
 
 CHECK_RETURNED = "check_network() returned "
 """How a reason begins that is what a check has returned, and so is reported nowhere else."""
+
+STOP_REQUESTED, RECONNECT_REQUESTED = "stop requested", "reconnect requested"
+"""The reasons for which a connection is given up on request."""
 
 
 class StartWhen(enum.Enum):
@@ -189,6 +193,7 @@ class Connection:
         self._excused_until = 0.0
         self._down_since = 0.0
         self._ready_at = math.inf
+        self._was_heard = False
         self._checked_at = 0.0
         self._settled_at = 0.0
 
@@ -212,13 +217,12 @@ class Connection:
         return self._due if (self.is_down or waits) and self._due < math.inf else None
 
     def downtime(self, now: float) -> float:
-        """Return for how long it has tried to connect in vain, seconds.
+        """Return for how long it has tried in vain to become ready, seconds.
 
         Waits that a server has asked for, permanent failures and pauses do not count.
         """
-        if self.status in (NetworkStatus.CONNECTED, NetworkStatus.STOPPED):
-            return 0.0
-        if self.paused or self.ending:
+        is_ready = self._ready_at < math.inf
+        if is_ready or self.paused or self.ending or self.status is NetworkStatus.STOPPED:
             return 0.0
         return max(0.0, now - max(self._down_since, self._excused_until))
 
@@ -274,6 +278,11 @@ class Connection:
             self._loss = cause
         return True
 
+    def heard(self, now: float) -> None:
+        """Take note that the connection was heard of."""
+        self.heard_at = now
+        self._was_heard = True
+
     def check_now(self) -> bool:
         """Have a check as soon as possible. A wait for the next attempt is not shortened.
 
@@ -313,7 +322,7 @@ class Connection:
         self.failures = 0
         if self.status is NetworkStatus.CONNECTED:
             self._at_once = True
-            self._loss = self._loss or Failed("reconnect requested")
+            self._loss = self._loss or Failed(RECONNECT_REQUESTED)
             return True
         if self.is_down or self.waits:
             self._try_at_once(now)
@@ -353,7 +362,7 @@ class Connection:
             case Start():
                 self.started = True  # what a failed start has made is for stop_network to clear
         if self.ending:
-            self.reason = "stop requested"
+            self.reason = STOP_REQUESTED
             return self._disconnect(now)
         loss, self._loss = self._loss, None
         if loss is not None and _weight(loss) >= _weight(outcome):
@@ -394,8 +403,10 @@ class Connection:
             stale_after = self.policy.stale_after
             if stale_after is not None:
                 if self.heard_at + stale_after <= now:
-                    silent = Failed(f"silent for {stale_after:g} s")
-                    return self._lose(silent, NetworkStatus.NOT_CONNECTED, now)
+                    reason = f"silent for {stale_after:g} s"
+                    if not self._was_heard:
+                        reason += "; heard() was not called since it was connected"
+                    return self._lose(Failed(reason), NetworkStatus.NOT_CONNECTED, now)
                 until = min(until, self.heard_at + stale_after)
         else:
             until = self._due
@@ -458,6 +469,7 @@ class Connection:
         match outcome:
             case Returned():
                 self.heard_at = self._ready_at = now
+                self._was_heard = False
                 return self._settle(now)
             case Failed():
                 is_error = not outcome.expected
@@ -506,14 +518,17 @@ class Connection:
         if self._at_once:
             self._try_at_once(now)
             return True
-        after = outcome.retry_after
+        due = self._due
         if outcome.permanent:
             after = self.policy.retry_permanent_after
-        elif after is None or self._permanent or now + after < self._due:
+            due = math.inf if after is None else max(due, now + after)
+        elif outcome.retry_after is not None:
+            due = max(now + outcome.retry_after, self._checked_at + CLOSEST_CHECKS)
+        if not _weight(outcome) or (self._permanent and not outcome.permanent) or due < self._due:
             return False
         self._permanent = outcome.permanent
         self._after_stop = NetworkStatus.ERROR if outcome.permanent else NetworkStatus.NOT_CONNECTED
-        self._due = math.inf if after is None else max(self._due, now + after)
+        self._due = due
         self._excused_until = self._due
         self.reason = outcome.reason
         return True
@@ -526,10 +541,11 @@ class Connection:
         self._after_stop = NetworkStatus.NOT_CONNECTED
 
     def _disconnect(self, now: float) -> Operation:
-        self._ready_at = math.inf
+        if self._ready_at < math.inf:
+            self._ready_at = math.inf
+            self._down_since = now
         if self.status is NetworkStatus.CONNECTED:
             self.status = NetworkStatus.DISCONNECTING
-            self._down_since = now
             self.recorder.disconnected(now)
         notified, self._notified = self._notified, False
         return self._do(NotifyDisconnected() if notified else Stop())

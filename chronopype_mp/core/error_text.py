@@ -19,6 +19,9 @@ LONGEST_NAME = 200
 """Bytes of the name of a type, function, file or thread. All bounds are those of the text as it
 travels, see `shortened`."""
 
+MOST_SHOWN = 3
+"""Exceptions of a group whose messages are part of the group's."""
+
 LONGEST_PATH = 1000
 LONGEST_MESSAGE = 8192
 LONGEST_REASON = 1000
@@ -37,11 +40,21 @@ def path_of(kind: type) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """Return the message of an exception; its ``__str__`` may be a user's, and raise."""
+    """Return the message of an exception, and of what is in a group.
+
+    Its ``__str__`` may be a user's, and raise.
+    """
     try:
-        return shortened(str(error), LONGEST_MESSAGE)
+        text = str(error)
+        if isinstance(error, BaseExceptionGroup):
+            text = ": ".join((text, "; ".join(map(_line_of, error.exceptions[:MOST_SHOWN]))))
+        return shortened(text, LONGEST_MESSAGE)
     except BaseException as second:
         return f"{name_of(type(error))}, which cannot be printed ({name_of(type(second))})"
+
+
+def _line_of(error: BaseException) -> str:
+    return f"{name_of(type(error))}: {message_of(error)}"
 
 
 def traceback_of(error: BaseException) -> str:

@@ -149,15 +149,16 @@ class NetworkProcessor(TickProcessor):
 
     # For hooks, ticks, tasks and threads of the worker
 
-    def connection_lost(self, reason: str | BaseException | None = None) -> None:
+    def connection_lost(self, reason: object = None) -> None:
         """Report that the connection is lost. May be called in any thread, at any time.
 
         The hook under way is cancelled, unless it takes the connection down already. Without a
         connection nothing happens.
 
         Args:
-            reason: shown beside the status. A `RetryAfter` or `PermanentFailure` decides on the
-                next attempt as if a hook had raised it.
+            reason: shown beside the status. An exception is reported as if a hook had raised it,
+                and a `RetryAfter` or `PermanentFailure` decides on the next attempt. Of anything
+                else but a string, the ``repr()`` is shown.
 
         Raises:
             RuntimeError: it is called in the owner's process.

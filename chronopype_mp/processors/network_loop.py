@@ -15,7 +15,7 @@ import inspect
 import math
 import random
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from chronopype_mp.core.connection import Connection
 from chronopype_mp.core.error_text import LONGEST_REASON, message_of, name_of, shortened
@@ -214,19 +214,32 @@ class NetworkLoop:
 
     def heard(self) -> None:
         """Take note that the connection was heard of; in any thread."""
-        self.connection.heard_at = self._now()
+        self.connection.heard(self._now())
 
-    def lose(self, reason: str | BaseException | None) -> None:
+    def lose(self, reason: object) -> None:
         """Take the connection for lost; in any thread."""
+        self._call(lambda: self._lose(reason))
+
+    def _lose(self, reason: object) -> None:
         if isinstance(reason, BaseException):
-            cause = self._cause("connection_lost", reason)
-        elif reason is None or isinstance(reason, str):
-            text = shortened(reason or "connection_lost() was called", LONGEST_REASON)
-            cause = Failed(text, expected=True)
-        else:
-            problem = "the reason must be a str or an exception"
-            raise TypeError(f"connection_lost({reason!r}): {problem}")
-        self._call(lambda: self._poke(self.connection.lose(cause, self._now())))
+            self._tell_loss(self._note("connection_lost", reason), belongs=True)
+            return
+        text = reason if isinstance(reason, str) else "" if reason is None else repr(reason)
+        cause = Failed(shortened(text or "connection_lost() was called", LONGEST_REASON))
+        self._poke(self.connection.lose(cause, self._now()))
+
+    def tick_failed(self, error: BaseException, *, is_first: bool) -> None:
+        """Take note of what a tick raised, which often is the first to notice a loss.
+
+        Args:
+            error: `PermanentFailure` and `RetryAfter` are the loss of the connection.
+            is_first: whether the tick before has not failed; then there is a check.
+        """
+        cause = self._cause("async_tick", error)
+        if _is_signal(cause):
+            self._poke(self.connection.lose(cause, self._now()))
+        elif is_first:
+            self.check_now()
 
     def check_now(self) -> None:
         """Have a check; in any thread."""
@@ -382,10 +395,9 @@ class NetworkLoop:
             )
         return status
 
-    async def _notify(self, hook: str) -> None:
+    async def _notify(self, hook: str) -> object:
         answer = getattr(self._processor, hook)()
-        if inspect.isawaitable(answer):
-            await answer
+        return await answer if inspect.isawaitable(answer) else answer
 
     async def _start(self) -> Outcome:
         processor = self._processor
@@ -439,12 +451,23 @@ class NetworkLoop:
             raise
         except BaseException as error:
             return self._note(name, error)
-        return Returned(result) if isinstance(result, NetworkStatus) else Returned()
+        return self._returned(name, result)
+
+    def _returned(self, name: str, result: object) -> Outcome:
+        """Return the outcome of a hook that has ended; what it returns must not be meant as one."""
+        if name == "check_network":
+            return Returned(cast(NetworkStatus, result))
+        kind = result if isinstance(result, type) else type(result)
+        if not issubclass(kind, BaseException | NetworkStatus):
+            return Returned()
+        what = f"{name}() returned {result!r}, which nobody looks at"
+        remedy = "raise it" if issubclass(kind, BaseException) else "raise an exception"
+        return self._note(name, TypeError(f"{what}; {remedy} instead"))
 
     def _note(self, hook: str, error: BaseException) -> Failed:
         """Keep a failure, to be reported when the next attempt is known; return it as a cause."""
         cause = self._cause(hook, error)
-        self._failures.append((hook, error, cause.expected or _is_signal(cause)))
+        self._failures.append((hook, error, cause.expected))
         return cause
 
     def _stuck(self, hook: str, error: HookStuck) -> Failed:
@@ -455,22 +478,22 @@ class NetworkLoop:
         return cause
 
     def _cause(self, hook: str, error: BaseException) -> Failed:
-        """Return what an error says of the connection; of a group, the gravest of its leaves."""
-        leaves = list(_leaves(error))
-        permanent = next((each for each in leaves if isinstance(each, PermanentFailure)), None)
-        waits = [each for each in leaves if isinstance(each, RetryAfter)]
-        expected = self._processor.expected_errors
-        unexpected = next((each for each in leaves if not _is_expected(each, expected)), None)
+        """Return what an error says of the connection, and the gravest of what it consists of."""
+        signals = list(_signals(error))
+        permanent = next((each for each in signals if isinstance(each, PermanentFailure)), None)
+        waits = [each for each in signals if isinstance(each, RetryAfter)]
         wait = max(waits, key=lambda each: each.seconds, default=None)
+        leaves = list(_leaves(error))
+        known = (*self._processor.expected_errors, PermanentFailure, RetryAfter)
+        unexpected = next((each for each in leaves if not _is_expected(each, known)), None)
         gravest = permanent or wait or unexpected or leaves[0]
-        reason = shortened(
-            f"{hook}: {name_of(type(gravest))}: {message_of(gravest)}", LONGEST_REASON
+        reason = f"{hook}: {name_of(type(gravest))}: {message_of(gravest)}"
+        return Failed(
+            shortened(reason, LONGEST_REASON),
+            expected=unexpected is None,
+            retry_after=None if permanent or wait is None else wait.seconds,
+            permanent=permanent is not None,
         )
-        if permanent is not None:
-            return Failed(reason, permanent=True)
-        if wait is not None:
-            return Failed(reason, retry_after=wait.seconds)
-        return Failed(reason, expected=unexpected is None)
 
     # What runs beside the loop while there is a connection
 
@@ -481,12 +504,15 @@ class NetworkLoop:
             self._body.add_done_callback(self._body_ended)
 
     def _body_ended(self, body: asyncio.Future[Any]) -> None:
-        error = None if body.cancelled() else body.exception()
-        belongs = body is self._body
+        if body.cancelled():
+            return
+        error = body.exception()
         if error is not None:
-            self._tell_loss(self._note("run_network", error), belongs)
-        elif not body.cancelled():
-            self._tell_loss(Failed("run_network returned"), belongs)
+            cause = self._note("run_network", error)
+        else:
+            outcome = self._returned("run_network", body.result())
+            cause = outcome if isinstance(outcome, Failed) else Failed("run_network returned")
+        self._tell_loss(cause, belongs=body is self._body)
 
     def _spawned_ended(self, task: asyncio.Task[Any]) -> None:
         belongs = task in self._spawned
@@ -498,13 +524,13 @@ class NetworkLoop:
         else:
             error = task.exception()
         if error is not None:
-            self._tell_loss(self._note(f"task {task.get_name()}", error), belongs)
+            self._tell_loss(self._note(f"task {task.get_name()}", error), belongs=belongs)
 
-    def _tell_loss(self, cause: Failed, belongs: bool) -> None:
+    def _tell_loss(self, cause: Failed, *, belongs: bool) -> None:
         """Take the connection for lost, unless what ended is left of an earlier one."""
         if belongs:
             self._poke(self.connection.lose(cause, self._now()))
-        if not belongs or self.has_ended:
+        if self.rests_until > -math.inf:
             self._report_failures()
 
     async def _end_tasks(self) -> None:
@@ -541,18 +567,32 @@ def _is_signal(cause: Failed) -> bool:
     return cause.permanent or cause.retry_after is not None
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield the exceptions of a group in order, or else the exception itself.
+def _signals(error: BaseException) -> Iterator[PermanentFailure | RetryAfter]:
+    """Yield what says when to try again: in groups, and where another exception replaced it.
 
-    One that a hook raised when it was cancelled for its timeout comes after the timeout.
+    For instance, a context manager may fail on the way out.
     """
+    found, seen = [error], set[int]()
+    while found:
+        each = found.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, PermanentFailure | RetryAfter):
+            yield each
+        if isinstance(each, BaseExceptionGroup):
+            found.extend(each.exceptions)
+        context = None if each.__suppress_context__ else each.__context__
+        found.extend(other for other in (each.__cause__, context) if other is not None)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions of a group in order, or else the exception itself."""
     if isinstance(error, BaseExceptionGroup):
         for each in error.exceptions:
             yield from _leaves(each)
-        return
-    yield error
-    if isinstance(error, HookTimeout) and error.__cause__ is not None:
-        yield from _leaves(error.__cause__)
+    else:
+        yield error
 
 
 def _is_expected(error: BaseException, expected: tuple[type[Exception], ...]) -> bool:

@@ -556,8 +556,8 @@ class WorkerHost:
     def _tick_failed(self, error: Exception, printed: str, timestamp: float, timeout: bool) -> None:
         processor = self._processor
         network = processor._network if isinstance(processor, NetworkProcessor) else None
-        if network is not None and self._recorder.consecutive_errors == 1:
-            network.check_now()  # a tick often is the first to notice a loss
+        if network is not None:
+            network.tick_failed(error, is_first=self._recorder.consecutive_errors == 1)
         if not self._boot.rules.every_tick and not self._failure_rate.take(1, monotonic()):
             self.outbox.lost += 1
             return

@@ -8,7 +8,12 @@ import pytest
 
 from chronopype_mp.coordinator import event_log
 from chronopype_mp.coordinator.event_log import log_event
-from chronopype_mp.core.connection import CHECK_RETURNED, NetworkStatus
+from chronopype_mp.core.connection import (
+    CHECK_RETURNED,
+    RECONNECT_REQUESTED,
+    STOP_REQUESTED,
+    NetworkStatus,
+)
 from chronopype_mp.core.worker_events import (
     DeathReason,
     Event,
@@ -68,8 +73,39 @@ CASES: list[tuple[Event, int, list[str]]] = [
             after=NetworkStatus.ERROR,
             error="reset by peer",
         ),
-        logging.INFO,
-        ["'a'", "CONNECTED → ERROR", "(reset by peer)"],
+        logging.WARNING,
+        ["'a'", "CONNECTED → ERROR", "(reset by peer); no further attempt is planned"],
+    ),
+    *(
+        (
+            NetworkChanged(
+                worker="a",
+                incarnation=1,
+                before=NetworkStatus.CONNECTED,
+                after=NetworkStatus.DISCONNECTING,
+                reason=reason,
+                next_attempt=104.0,
+                at=100.0,
+            ),
+            level,
+            [f"CONNECTED → DISCONNECTING ({reason}); next attempt in 4.0 s"],
+        )
+        for reason, level in (
+            ("silent for 3 s", logging.WARNING),
+            (RECONNECT_REQUESTED, logging.INFO),
+            (STOP_REQUESTED, logging.INFO),
+        )
+    ),
+    (
+        NetworkChanged(
+            worker="a",
+            incarnation=1,
+            before=NetworkStatus.CONNECTING,
+            after=NetworkStatus.ERROR,
+            reason="wrong key",
+        ),
+        logging.WARNING,
+        ["(wrong key); no further attempt is planned, but handle.reconnect() or a restart"],
     ),
     (
         NetworkChanged(
@@ -127,7 +163,7 @@ CASES: list[tuple[Event, int, list[str]]] = [
             traceback="",
         ),
         logging.WARNING,
-        ["wrong key; no further attempt before handle.reconnect() or a restart"],
+        ["check_network of worker 'a' failed: PermanentFailure: wrong key"],
     ),
     (
         WorkerReady(worker="a", incarnation=2, pid=77, seconds=0.1),
@@ -218,6 +254,7 @@ PACKAGE = f'  File "{event_log.__file__}", line 1, in run\n    hook()\n'
         ('  File "<console>", line 1, in tick\n', '[File "<console>", line 1, in tick]'),
         (PACKAGE, None),
         ("", None),
+        (PACKAGE + "".join(f"    | {line}\n" for line in HERE.splitlines()), SHOWN),
     ],
 )
 def test_a_failure_says_where_in_the_users_code(

@@ -548,6 +548,14 @@ def test_a_loss_that_says_when_to_try_again_counts_though_there_is_no_connection
     assert connection.reason == cause.reason
 
 
+def test_a_server_that_asks_for_no_wait_is_not_hammered() -> None:
+    connection = make()
+    connection.begin()
+    for _ in range(3):
+        at(connection, Check, Failed("429", retry_after=0.0))
+        assert connection.wait == pytest.approx(CLOSEST_CHECKS)
+
+
 def test_no_cause_shortens_a_wait_that_is_longer() -> None:
     connection = make(retry_permanent_after=3.0)
     drive(connection, *TO_STOP, DONE)
@@ -615,10 +623,17 @@ def test_a_silent_connection_is_lost() -> None:
     connection = make(stale_after=3.0)
     drive(connection, *TO_WAIT)
     assert connection.wait == 3.0
-    connection.heard_at = 2.0
+    connection.heard(2.0)
     assert connection.handle(DONE) == Wait(5.0)
     assert connection.handle(DONE) == NotifyDisconnected()
     assert connection.reason == "silent for 3 s"
+
+
+def test_a_connection_that_was_never_heard_of_says_so() -> None:
+    connection = make(stale_after=3.0)
+    drive(connection, *TO_WAIT)
+    assert connection.handle(DONE) == NotifyDisconnected()
+    assert connection.reason == "silent for 3 s; heard() was not called since it was connected"
 
 
 def test_a_paused_connection_may_be_silent() -> None:
@@ -780,6 +795,18 @@ def test_the_downtime_counts_from_the_start_or_the_loss_and_not_what_a_server_as
     assert connection.downtime(140.0) == 0.0
     connection.resume(150.0)
     assert connection.downtime(151.0) == 1.0
+
+
+def test_a_connection_that_does_not_become_ready_is_downtime() -> None:
+    connection = make(start_when=StartWhen.CONNECTED)
+    connection.begin()
+    while connection.now < 100.0:
+        while not isinstance(connection.operation, Start):
+            connection.handle(UP)
+        assert connection.status is NetworkStatus.CONNECTED
+        connection.handle(TimedOut(), connection.now + 30.0)
+        assert connection.downtime(connection.now) == connection.now
+        connection.handle(DONE)
 
 
 # Any history

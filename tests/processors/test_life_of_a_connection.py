@@ -731,16 +731,135 @@ def test_before_the_start_and_after_the_end_there_is_nothing_to_lose() -> None:
     run(scenario())
 
 
-def test_a_reason_is_a_text_or_an_exception_and_not_endless() -> None:
+LONG = "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        (None, "connection_lost() was called"),
+        ("closed", "closed"),
+        (5, "5"),
+        (LONG, None),
+        (KeyError("price"), "connection_lost: KeyError: 'price'"),
+        (ConnectionResetError("gone"), "connection_lost: ConnectionResetError: gone"),
+    ],
+)
+def test_whatever_the_reason_the_loss_counts_and_an_exception_is_reported(
+    reason: object, shown: str | None
+) -> None:
     async def scenario() -> None:
         line = Body()
         line.start(1.0)
         await line.until_running()
-        with pytest.raises(TypeError, match=r"connection_lost\(5\): the reason must be a str"):
-            line.connection_lost(5)  # type: ignore[arg-type]
-        line.connection_lost("x" * 100_000)
+        line.connection_lost(reason)
         await line.until_running(2)
-        assert len(line.reasons[3]) < 1100
+        assert line.reasons[3] == shown or (reason is LONG and len(line.reasons[3]) < 1100)
+        is_error = isinstance(reason, Exception)
+        assert line.failures == ([("connection_lost", reason)] if is_error else [])
+        await line.end()
+
+    run(scenario())
+
+
+def test_an_error_that_is_reported_without_a_connection_does_not_wait_for_the_next_attempt() -> (
+    None
+):
+    async def scenario() -> None:
+        line = Body()
+        line.network_backoff = BackoffPolicy(minimum=3600.0, maximum=3600.0)
+        line.start(1.0)
+        await line.until_running()
+        line.connection_lost("gone")
+        await line.until(lambda: line.network_status is NOT_CONNECTED and "stop" in line.calls)
+        await turns()
+        line.connection_lost(KeyError("late"))
+        await line.until(lambda: bool(line.failures))
+        await line.end()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("returned", [PermanentFailure("revoked"), RetryAfter, CONNECTED], ids=repr)
+@pytest.mark.parametrize("hook", ["start_network", "on_connected", "run_network", "stop_network"])
+def test_what_is_returned_instead_of_raised_is_an_error(hook: str, returned: object) -> None:
+    async def returns(self: Body) -> object:
+        return returned
+
+    async def scenario() -> None:
+        line = type("Returning", (Body,), {hook: returns})()
+        line._timing = ManualClock()
+        if hook == "start_network":
+            line.check_network = checks_well
+        line.start(1.0)
+        if hook == "stop_network":
+            await line.until_running()
+            line.connection_lost("gone")
+        await line.until(lambda: bool(line.failures))
+        ((name, error),) = line.failures
+        assert name == hook
+        assert "which nobody looks at; raise" in str(error)
+        await line.end()
+
+    async def checks_well() -> NetworkStatus:
+        return NOT_CONNECTED
+
+    run(scenario())
+
+
+class Leaving:
+    """A client whose end fails as well."""
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *_: object) -> None:
+        raise ConnectionResetError("already closed")
+
+
+@pytest.mark.parametrize("is_context", [True, False])
+@pytest.mark.parametrize("signal", [RetryAfter(9.0), PermanentFailure("revoked")], ids=repr)
+def test_an_exception_that_replaces_a_signal_does_not_hide_it(
+    signal: Exception, is_context: bool
+) -> None:
+    class Replaced(Body):
+        async def start_network(self) -> None:
+            if is_context:
+                async with Leaving():
+                    raise signal
+            raise ClientError("no login") from signal
+
+    async def scenario() -> None:
+        line = Replaced()
+        line._timing = clock = ManualClock()
+        line.start(1.0)
+        await line.until(lambda: bool(line.reports))
+        await turns()
+        is_permanent = isinstance(signal, PermanentFailure)
+        assert line.network_status is (NetworkStatus.ERROR if is_permanent else NOT_CONNECTED)
+        assert line.reports[0].next_attempt == (None if is_permanent else clock.wall() + 9.0)
+        await line.end()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("signal", [RetryAfter(9.0), PermanentFailure("revoked")], ids=repr)
+def test_a_tick_may_say_when_to_try_again(signal: Exception) -> None:
+    async def scenario() -> None:
+        line = Body()
+        line._timing = clock = ManualClock()
+        line.start(1.0)
+        await line.until_running()
+        assert line._network is not None
+        line._network.tick_failed(signal, is_first=False)
+        await line.until(lambda: "stop" in line.calls)
+        await turns()
+        is_permanent = isinstance(signal, PermanentFailure)
+        assert line.network_status is (NetworkStatus.ERROR if is_permanent else NOT_CONNECTED)
+        assert line.reasons[-1].startswith(f"async_tick: {type(signal).__name__}")
+        clock.advance(9.0)
+        await (turns() if is_permanent else line.until_running(2))
+        assert line.calls.count("run") == (1 if is_permanent else 2)
         await line.end()
 
     run(scenario())
@@ -973,7 +1092,7 @@ def test_of_a_group_of_errors_the_gravest_decides(
         await turns()
         (report,) = line.reports
         assert isinstance(report.error, ExceptionGroup)
-        assert report.expected is (decides is not BUG)
+        assert report.expected is (BUG not in errors)
         assert type(decides).__name__ in line.reasons[-1]
         # A body or a task that fails is a loss, whatever it raised, unless it says when to retry.
         is_loss = hook != "start" and decides is BUG
