@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import math
 import types
 import typing
@@ -86,6 +87,7 @@ BACKOFFS = st.builds(
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
 
+@functools.cache
 def of_type(kind: Any) -> st.SearchStrategy[Any]:
     """Return what makes any value of a message's field, whichever fields messages have."""
     if kind in SCALARS:
