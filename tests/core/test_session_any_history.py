@@ -33,7 +33,7 @@ from chronopype_mp.core.state import TickAccount, TickCounters
 from chronopype_mp.core.stimuli import GotReady, Stimulus
 from tests.core.test_session import BOOT
 
-HISTORIES = 1000
+HISTORIES = 300
 STEPS = 60
 
 STEP = 0.05

@@ -519,4 +519,4 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 class TestAnyHistory(AnyHistory.TestCase):  # type: ignore[misc, valid-type]
-    settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+    settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
