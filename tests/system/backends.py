@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from tests.system.feeds.base import USER
-from tests.system.scripts import wait_until
+from tests.system.scripts import wait_for_ends, wait_until
 from tests.system.servers import accepts, free_port
 
 __all__ = ["KINDS", "PASSWORD", "Backend", "Data", "Kind"]
@@ -201,7 +201,7 @@ class Backend:
         try:
             self._process.wait(BOUND)
         finally:
-            _, alive = psutil.wait_procs(processes, timeout=BOUND)
+            alive = wait_for_ends(processes, BOUND)
             for process in alive:
                 process.kill()
         assert not alive, f"did not end: {alive}"

@@ -15,7 +15,7 @@ import pytest
 
 from chronopype_mp.launchers.helpers import ensure_forkserver
 from chronopype_mp.launchers.process import PRELOAD
-from tests.system.scripts import TOKEN, Scripts
+from tests.system.scripts import TOKEN, Scripts, wait_for_ends
 
 LEAVING = 5.0
 """Seconds that processes have to disappear after a test."""
@@ -58,7 +58,7 @@ def nothing_left(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     processes, threads, fds = _processes(), set(threading.enumerate()), _fds()
     yield
     new = _processes() - processes
-    _, alive = psutil.wait_procs(new, timeout=LEAVING)
+    alive = wait_for_ends(new, LEAVING)
     assert not alive, f"processes left: {alive}"
     left = {thread for thread in threading.enumerate() if thread not in threads}
     assert not left, f"threads left: {left}"

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-__all__ = ["TOKEN", "Script", "Scripts", "processes_of", "wait_until"]
+__all__ = ["TOKEN", "Script", "Scripts", "processes_of", "wait_for_ends", "wait_until"]
 
 TOKEN = "CHRONOPYPE_MP_TEST"
 """The environment variable by which processes of a test are found again."""
@@ -114,6 +114,30 @@ def processes_of(token: str) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def wait_for_ends(processes: Iterable[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Wait for the ends of processes; return those that have not ended.
+
+    A process that process 1 has adopted has ended when it is a zombie: in some machines and
+    containers, process 1 reaps seconds later.
+    """
+    processes = list(processes)
+    deadline = time.monotonic() + timeout
+    while left := [process for process in processes if _is_there(process)]:
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.02)  # the ends of processes that are not children send no event
+    return left
+
+
+def _is_there(process: psutil.Process) -> bool:
+    try:
+        is_adopted = process.ppid() == 1 != os.getpid()
+        is_zombie = process.status() == psutil.STATUS_ZOMBIE
+        return process.is_running() and not (is_adopted and is_zombie)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_until(

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from tests.system.neighbours import row
-from tests.system.scripts import TOKEN, Scripts, processes_of, wait_until
+from tests.system.scripts import TOKEN, Scripts, processes_of, wait_for_ends, wait_until
 
 PROGRAM = """
 import asyncio, ctypes, logging, os, subprocess, sys, time
@@ -156,5 +156,5 @@ def test_a_second_ctrl_c_ends_at_once(scripts: Scripts, launcher: str) -> None:
     wait_until(lambda: bool(stops_in(scripts.directory)), 10.0)
     script.signal_group(signal.SIGINT)
     assert script.wait(2.0) == 130
-    assert not psutil.wait_procs(workers, timeout=2.0)[1]
+    assert not wait_for_ends(workers, 2.0)
     assert "ended" not in "".join(stops_in(scripts.directory))

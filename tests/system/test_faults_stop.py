@@ -34,7 +34,7 @@ from chronopype_mp.timing import SystemTime
 from tests.system.clocks import run
 from tests.system.neighbours import SHORT, Neighbourhood, row
 from tests.system.processors import Scribe
-from tests.system.scripts import wait_until
+from tests.system.scripts import wait_for_ends, wait_until
 from tests.system.victims import BlocksWithChildren, CannotBeMade, HangsInStop, SlowToMake
 
 AT_ONCE = 1.0
@@ -112,8 +112,7 @@ async def _children(tmp_path: Path, launcher: str) -> None:
         pids = [int(line) for line in blocks.path.read_text().splitlines()]
         assert len(pids) == 2
         children += [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-        left = await asyncio.to_thread(psutil.wait_procs, children, 2.0)
-        assert not left[1]
+        assert not await asyncio.to_thread(wait_for_ends, children, 2.0)
 
 
 def _children_of(handle: WorkerHandle) -> list[psutil.Process]:

@@ -30,6 +30,7 @@ from chronopype_mp.events import (
 from tests.system.clocks import Watched, closes, run
 from tests.system.neighbours import QUICK
 from tests.system.processors import Scribe
+from tests.system.scripts import wait_for_ends
 
 
 def lines_of(path: Path) -> list[int]:
@@ -166,7 +167,7 @@ async def _stall(path: Path) -> None:
         assert death.output == ("about to block",)
         await watched.events.wait_for(WorkerReady, worker="a", incarnation=2)
     children = [psutil.Process(pid) for pid in lines_of(path) if psutil.pid_exists(pid)]
-    assert not psutil.wait_procs(children, timeout=5.0)[1]
+    assert not wait_for_ends(children, 5.0)
 
 
 class Exits(TickProcessor):
