@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import site
@@ -21,9 +22,18 @@ from tests.system.surroundings import LINKS, PROGRAM
 BOTH = pytest.mark.parametrize("launcher", ["forkserver", "spawn"])
 
 
-@BOTH
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP", "SIGINT"])
-@pytest.mark.parametrize("reach", ["group", "unit", "helpers"])
+@pytest.mark.parametrize(
+    ("reach", "number", "launcher"),
+    [
+        *itertools.product(
+            ("group", "unit", "helpers"), ("SIGTERM", "SIGHUP", "SIGINT"), ("forkserver",)
+        ),
+        # Each reach and each signal once: under spawn, every process is an interpreter to start.
+        ("group", "SIGHUP", "spawn"),
+        ("unit", "SIGTERM", "spawn"),
+        ("helpers", "SIGINT", "spawn"),
+    ],
+)
 def test_a_signal_to_the_whole_group_or_unit_is_the_owners(
     scripts: Scripts, tmp_path: Path, launcher: str, number: str, reach: str
 ) -> None:
