@@ -76,7 +76,7 @@ ENDS: dict[str, tuple[Callable[[WorkerHandle], None], DeathReason, int]] = {
 }
 
 
-@pytest.mark.quiet
+@pytest.mark.alone
 @row(2, "forkserver", "spawn")
 def test_the_restart_type_and_the_way_of_ending_decide_whether_a_worker_comes_back(
     tmp_path: Path, launcher: str

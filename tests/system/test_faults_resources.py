@@ -125,7 +125,7 @@ class Counting(logging.Handler):
         self.records += 1
 
 
-@pytest.mark.quiet
+@pytest.mark.alone
 @row(26)
 def test_a_storm_of_100_000_log_records_blocks_nobody_and_each_is_counted(
     tmp_path: Path, launcher: str
@@ -161,7 +161,7 @@ def test_a_storm_of_100_000_log_records_blocks_nobody_and_each_is_counted(
         logger.propagate = propagate
 
 
-@pytest.mark.quiet
+@pytest.mark.alone
 @row(26)
 @pytest.mark.parametrize("stream", ["lines", "junk"])
 def test_a_storm_of_output_blocks_nobody_and_its_lines_are_counted(

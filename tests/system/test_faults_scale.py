@@ -14,7 +14,7 @@ from chronopype_mp.events import WorkerDied
 from tests.system.clocks import Watched
 from tests.system.neighbours import Neighbourhood, row
 
-pytestmark = pytest.mark.quiet
+pytestmark = pytest.mark.alone
 
 ROUNDS = 3
 

@@ -14,11 +14,10 @@ from tests.system.neighbours import SHORT, Neighbourhood, row
 from tests.system.processors import Scribe, ran, ticks_in
 from tests.waiting import running
 
-pytestmark = pytest.mark.quiet
-
 MEGABYTE = 1 << 20
 
 
+@pytest.mark.quiet
 @row(22)
 def test_workers_that_join_while_ticks_are_published_miss_none_after_ready(
     tmp_path: Path, launcher: str
@@ -42,6 +41,7 @@ def test_workers_that_join_while_ticks_are_published_miss_none_after_ready(
     run(scenario())
 
 
+@pytest.mark.alone
 @row(22)
 def test_a_worker_that_does_not_read_for_10_000_ticks_takes_nothing_from_its_neighbours(
     tmp_path: Path, launcher: str

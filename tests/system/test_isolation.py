@@ -58,7 +58,7 @@ async def _five_of_eight(tmp_path: Path) -> None:
     assert all(closes(handle) for handle in (*healthy, blocker, killed, stopped))
 
 
-@pytest.mark.quiet
+@pytest.mark.alone
 def test_a_hundred_workers_start_tick_at_10_hz_and_stop_without_a_missed_tick(
     tmp_path: Path,
 ) -> None:

@@ -30,7 +30,7 @@ def two_busy_loops() -> Iterator[None]:
         process.wait()
 
 
-@pytest.mark.quiet
+@pytest.mark.alone
 @pytest.mark.timeout(LONG + 240)
 @pytest.mark.usefixtures("two_busy_loops")
 def test_no_worker_is_killed_for_a_machine_that_is_busy(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ class NeverStops(Network):
                 continue
 
 
-@pytest.mark.quiet
+@pytest.mark.alone
 def test_a_hundred_workers_that_hang_in_stop_network_hold_up_the_exit_for_one_grace(
     tmp_path: Path,
 ) -> None:
