@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import signal
 from collections.abc import Callable
@@ -85,16 +86,18 @@ def test_the_restart_type_and_the_way_of_ending_decide_whether_a_worker_comes_ba
 
 
 async def _matrix(tmp_path: Path, launcher: str) -> None:
+    pairs = list(itertools.product(RestartType, ENDS))
+    if launcher == "spawn":  # each of both once, because every process is an interpreter to start
+        pairs = list(zip(itertools.cycle(RestartType), ENDS, strict=False))
     async with Neighbourhood(tmp_path, launcher=launcher) as n:
         handles: dict[str, WorkerHandle] = {}
-        for kind in RestartType:
+        for kind, end in pairs:
             policy = Supervision(restart=kind, stop_grace=2.0, backoff=QUICK)
-            for end in ENDS:
-                name = f"{kind.value} {end}"
-                victim = DiesInTick if end == "uncaught" else Scribe
-                handles[name] = await n.add(
-                    victim(tmp_path / name), ready=False, name=name, supervision=policy
-                )
+            name = f"{kind.value} {end}"
+            victim = DiesInTick if end == "uncaught" else Scribe
+            handles[name] = await n.add(
+                victim(tmp_path / name), ready=False, name=name, supervision=policy
+            )
         for name in handles:
             await n.events.wait_for(WorkerReady, worker=name, timeout=60.0)
         for name, handle in handles.items():
