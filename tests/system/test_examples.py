@@ -178,7 +178,6 @@ def test_a_short_soak_adds_up(scripts: Scripts) -> None:
     assert "the audit adds up" in script.output
 
 
-@pytest.mark.alone
 def test_a_short_soak_of_a_mistreated_owner_adds_up(scripts: Scripts) -> None:
     seed = random.randrange(1_000_000)
     options = f"--owner --minutes 0.2 --workers 5 --seed {seed}"

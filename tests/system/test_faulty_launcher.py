@@ -33,7 +33,6 @@ from tests.system.scripts import Scripts
 SOAK = Path(__file__).parents[2] / "scripts" / "_soak.py"
 
 
-@pytest.mark.alone
 def test_under_random_faults_of_the_launcher_no_worker_stays_ready_without_a_process(
     scripts: Scripts,
 ) -> None:

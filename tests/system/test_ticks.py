@@ -72,7 +72,6 @@ async def _blocked_owner(path: Path) -> None:
     assert handle.restarts == 0
 
 
-@pytest.mark.alone
 def test_a_worker_that_does_not_read_for_10_000_ticks_costs_no_memory_and_is_counted_exactly(
     tmp_path: Path,
 ) -> None:
