@@ -46,6 +46,22 @@ ONCE = Supervision(restart=RestartType.TEMPORARY, loop_stall_timeout=5.0)
 
 every_process_launcher = pytest.mark.parametrize("launcher", ["forkserver", "spawn"])
 
+# The event loop and a stall, which ends in a kill, are the same with each launcher.
+every_loop = pytest.mark.parametrize(
+    ("launcher", "event_loop"),
+    [("forkserver", "asyncio"), ("forkserver", "uvloop"), ("spawn", "asyncio")],
+)
+every_end = pytest.mark.parametrize(
+    ("launcher", "way"),
+    [
+        ("forkserver", "stop"),
+        ("forkserver", "kill"),
+        ("forkserver", "stall"),
+        ("spawn", "stop"),
+        ("spawn", "kill"),
+    ],
+)
+
 
 @pytest.fixture(scope="module", autouse=True)
 def for_the_whole_module() -> None:
@@ -148,8 +164,7 @@ def terminated() -> list[int]:
     return statuses
 
 
-@every_process_launcher
-@pytest.mark.parametrize("event_loop", ["asyncio", "uvloop"])
+@every_loop
 def test_a_child_that_is_sent_sigterm_dies_of_it_and_the_worker_does_not_stop(
     launcher: str, event_loop: str, tmp_path: Path
 ) -> None:
@@ -255,8 +270,7 @@ class ForksInTick(Scribe):
         self.note(json.dumps(status_of(pid)))
 
 
-@every_process_launcher
-@pytest.mark.parametrize("event_loop", ["asyncio", "uvloop"])
+@every_loop
 def test_a_child_that_comes_back_to_the_workers_loop_ends_there(
     launcher: str, event_loop: str, tmp_path: Path
 ) -> None:
@@ -395,8 +409,7 @@ def has_ended(pid: int) -> bool:
         return True
 
 
-@every_process_launcher
-@pytest.mark.parametrize("way", ["stop", "kill", "stall"])
+@every_end
 def test_a_clock_in_a_worker_ends_with_it_and_leaves_the_outer_clock_as_it_was(
     launcher: str, way: str, tmp_path: Path, short_path: Path
 ) -> None:
@@ -441,8 +454,7 @@ def children_of_all_kinds() -> list[int]:
     return pids
 
 
-@every_process_launcher
-@pytest.mark.parametrize("way", ["stop", "kill", "stall"])
+@every_end
 def test_children_of_all_kinds_end_with_their_worker(
     launcher: str, way: str, tmp_path: Path
 ) -> None:
