@@ -93,6 +93,8 @@ async def _children(tmp_path: Path, launcher: str) -> None:
         "spins": lambda handle: faults.spin(handle, 600.0),
         "holds-the-gil": lambda handle: faults.hold_gil(handle, 600.0),
     }
+    if launcher == "spawn":  # every process is an interpreter to start
+        ends = {name: ends[name] for name in ("killed", "exits", "holds-the-gil")}
     async with Neighbourhood(tmp_path, launcher=launcher, supervision=SHORT) as n:
         handles = {name: await n.add(Scribe(tmp_path / name), name=name) for name in ends}
         removed = await n.add(Scribe(tmp_path / "removed"), name="removed")
