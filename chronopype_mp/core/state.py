@@ -197,8 +197,9 @@ class TickRecorder:
 
     Attributes:
         last_timestamp: of the last tick that ended, seconds.
-        begun: the timestamp in seconds of each tick that was begun, and when its hook was entered
-            first, monotonic nanoseconds; None if ticks have no deadlines. It is emptied with each
+        begun: for each tick that was begun, its timestamp in seconds, then when its hook was
+            entered first, monotonic nanoseconds; None if ticks have no deadlines. The list is flat,
+            because a list of pairs would keep the garbage collector busy. It is emptied with each
             look at the counters.
         unrecorded: durations of ticks that succeeded at the first attempt and are not in the
             counters yet, nanoseconds. Code that executes ticks in batches appends to it.
@@ -211,7 +212,7 @@ class TickRecorder:
         self._wall = wall
         self._offset = offset
         self._lateness = Durations()
-        self.begun: list[tuple[float, int]] | None = None if offset is None else []
+        self.begun: list[float] | None = None if offset is None else []
         self.unrecorded: list[int] = []
         self._recent = array("Q", bytes(8 * window))
         self._counts = [0] * BUCKETS
@@ -284,8 +285,9 @@ class TickRecorder:
     def _count_lateness(self) -> None:
         if self.begun:
             assert self._offset is not None
-            for timestamp, entered in self.begun:
-                self._lateness.add(entered - round((timestamp - self._offset) * 1e9))
+            pairs = iter(self.begun)
+            for timestamp, entered in zip(pairs, pairs, strict=True):
+                self._lateness.add(round(entered - (timestamp - self._offset) * 1e9))
             self.begun.clear()
 
     @property

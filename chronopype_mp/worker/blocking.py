@@ -20,7 +20,7 @@ class BlockingWatch:
 
     Args:
         worker: the worker's name.
-        tick_size: seconds; a tick that blocks longer delays the next one. 0.0: none is too long.
+        tick_size: seconds; a tick that blocks longer delays the next one.
     """
 
     def __init__(self, worker: str, tick_size: float) -> None:
@@ -28,20 +28,20 @@ class BlockingWatch:
         self._tick_size = tick_size
         self._in_a_row = 0
         self._count = 0
+        self._latest = 0
         self._warned_at: float | None = None
 
-    def saw(self, hook: str, seconds: float, now: float) -> None:
-        """Take note of a tick.
+    def saw(self, hook: str, seconds: float, ended: int, now: float) -> None:
+        """Take note of a tick that blocked for longer than ``tick_size``.
 
         Args:
             hook: the hook's name.
             seconds: the longest time for which it blocked.
+            ended: how many ticks ended before it.
             now: on the monotonic clock, seconds.
         """
-        if not 0.0 < self._tick_size < seconds:
-            self._in_a_row = 0
-            return
-        self._in_a_row += 1
+        self._in_a_row = self._in_a_row + 1 if ended - self._latest <= 1 else 1
+        self._latest = ended
         self._count += 1
         if self._in_a_row < IN_A_ROW:
             return

@@ -15,6 +15,7 @@ once it suspends.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextvars import Context
@@ -92,8 +93,9 @@ class TickDispatcher:
         on_failure: called when the last attempt of a tick has failed, with the exception, its
             traceback as text, the tick's timestamp, and whether it timed out.
         on_settled: called when no more ticks wait for the task.
-        on_ran: called after each tick with the hook's name and the longest time for which it kept
-            the event loop from turning, nanoseconds; after a batch of ticks once.
+        on_blocked: called after each tick that kept the event loop from turning for longer than
+            ``rules.tick_size``, with the hook's name, the longest such time in nanoseconds, and
+            how many ticks ended before. Not called if ``tick_size`` is 0.0.
 
     Attributes:
         largest_gap: the largest difference between the timestamps of consecutive ticks, seconds.
@@ -108,11 +110,12 @@ class TickDispatcher:
         recorder: TickRecorder,
         on_failure: Callable[[Exception, str, float, bool], None],
         on_settled: Callable[[], None] = lambda: None,
-        on_ran: Callable[[str, int], None] = lambda hook, nanoseconds: None,
+        on_blocked: Callable[[str, int, int], None] = lambda hook, nanoseconds, ended: None,
     ) -> None:
         self._processor = processor
         self._on_settled = on_settled
-        self._on_ran = on_ran
+        self._on_blocked = on_blocked
+        self._blocks_after = rules.tick_size * 1e9 or math.inf
         self._plain = self._has_plain_tick()
         self._choosy = type(processor).wants_ticks is not TickProcessor.wants_ticks
         self._timeout = rules.processor_timeout
@@ -178,9 +181,11 @@ class TickDispatcher:
         while first < len(timestamps):
             if self._plain and not self._busy and self._lets_through:
                 rest = timestamps[first:] if first else timestamps
-                first += _in(
-                    self._processor._tick_context, self._run_here, self._processor.tick, rest
-                )
+                context, tick = self._processor._tick_context, self._processor.tick
+                if context is None:
+                    first += self._run_here(tick, rest)
+                else:
+                    first += context.run(self._run_here, tick, rest)
             else:
                 self._put_off(timestamps[first])
                 first += 1
@@ -267,7 +272,7 @@ class TickDispatcher:
                 before = timestamp
                 began = clock()
                 if begun is not None:
-                    begun.append((timestamp, began))
+                    begun += timestamp, began
                 hook(timestamp)
                 took(clock() - began)
                 recorder.last_timestamp = timestamp
@@ -287,8 +292,8 @@ class TickDispatcher:
         finally:
             self._before, self.largest_gap = timestamp, largest_gap
             self._run += ran
-            if ran:
-                self._on_ran("tick", recorder.unrecorded[-1])
+            if ran and recorder.unrecorded[-1] > self._blocks_after:
+                self._on_blocked("tick", recorder.unrecorded[-1], self._run - 1)
             recorder.record()
         self._fail_here(timestamp, failed)
         return ran + 1
@@ -358,15 +363,20 @@ class TickDispatcher:
         """Run the hook once; return the failure, or None."""
         began = monotonic_ns()
         if not retries and self._recorder.begun is not None:
-            self._recorder.begun.append((timestamp, began))
+            self._recorder.begun += timestamp, began
         limit: asyncio.Timeout | None = None
         context = self._processor._tick_context
         blocked = 0
         rest: _Begun | None = None
         try:
-            steps = _in(context, self._processor.async_tick, timestamp).__await__()
+            steps: Generator[Any, Any, Any]
             try:
-                waits_for = _in(context, steps.send, None)
+                if context is None:
+                    steps = self._processor.async_tick(timestamp).__await__()
+                    waits_for = steps.send(None)
+                else:
+                    steps = context.run(self._processor.async_tick, timestamp).__await__()
+                    waits_for = context.run(steps.send, None)
             except StopIteration:
                 pass
             else:
@@ -388,9 +398,11 @@ class TickDispatcher:
             return _cancelled_from_within(error)
         finally:
             self.attempt_started = None
-            blocked = monotonic_ns() - began if rest is None else max(blocked, rest.longest_step)
-            self._on_ran("tick" if self._plain else "async_tick", blocked)
-        self._recorder.succeeded(timestamp, monotonic_ns() - began, retries)
+            took = monotonic_ns() - began
+            blocked = took if rest is None else max(blocked, rest.longest_step)
+            if blocked > self._blocks_after:
+                self._on_blocked("tick" if self._plain else "async_tick", blocked, self._run)
+        self._recorder.succeeded(timestamp, took, retries)
         return None
 
 

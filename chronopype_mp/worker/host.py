@@ -242,7 +242,7 @@ class WorkerHost:
             self._recorder,
             self._tick_failed,
             self._tell_progress,
-            self._tick_ran,
+            self._tick_blocked,
         )
 
     def _abandon(self, processor: TickProcessor) -> None:
@@ -550,8 +550,8 @@ class WorkerHost:
             )
             self._report(hook, HookError(kind, hook, problem))
 
-    def _tick_ran(self, hook: str, blocked: int) -> None:
-        self._blocking.saw(hook, blocked / 1e9, monotonic())
+    def _tick_blocked(self, hook: str, nanoseconds: int, ended: int) -> None:
+        self._blocking.saw(hook, nanoseconds / 1e9, ended, monotonic())
 
     def _tick_failed(self, error: Exception, printed: str, timestamp: float, timeout: bool) -> None:
         processor = self._processor

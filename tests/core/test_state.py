@@ -149,7 +149,7 @@ def test_lateness_is_from_the_deadline_of_a_tick_to_the_entry_of_its_hook(
     assert recorder.begun is not None
     for number, late in ticks:
         deadline = (number + 1024) * 1_000_000_000
-        recorder.begun.append((float(number), deadline + late))
+        recorder.begun += float(number), deadline + late
         assert recorder.counters.lateness.count > 0  # looking counts each tick once
     lateness = recorder.counters.lateness
     assert lateness.count == len(ticks)
@@ -160,7 +160,7 @@ def test_lateness_is_from_the_deadline_of_a_tick_to_the_entry_of_its_hook(
 def test_a_tick_that_comes_a_rounding_error_early_is_not_late() -> None:
     recorder = TickRecorder(1, lambda: 1001.5, offset=0.0)
     assert recorder.begun is not None
-    recorder.begun.append((1.0, 999_999_000))
+    recorder.begun += 1.0, 999_999_000
     assert recorder.counters.lateness == Histogram({0: 1})
 
 

@@ -17,9 +17,9 @@ from tests.waiting import run
 
 def test_a_second_tick_in_a_row_that_blocks_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     watch = BlockingWatch("a", 0.2)
-    watch.saw("tick", 0.5, 100.0)
+    watch.saw("tick", 0.5, 0, 100.0)
     assert caplog.messages == []
-    watch.saw("tick", 0.5, 100.5)
+    watch.saw("tick", 0.5, 1, 100.5)
     assert caplog.messages == [
         "worker 'a': tick blocked the event loop for 0.5 s, longer than tick_size (0.2 s), as it "
         "did 2 times so far: ticks are missed, and the network loop stands still. Await in "
@@ -31,7 +31,7 @@ def test_a_second_tick_in_a_row_that_blocks_is_warned_of(caplog: pytest.LogCaptu
 def test_warnings_come_at_most_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     watch = BlockingWatch("a", 0.2)
     for second in range(150):
-        watch.saw("tick", 0.5, float(second))
+        watch.saw("tick", 0.5, second, float(second))
     assert [message.partition(" times")[0].rpartition(" ")[2] for message in caplog.messages] == [
         "2",
         "62",
@@ -39,15 +39,10 @@ def test_warnings_come_at_most_once_a_minute(caplog: pytest.LogCaptureFixture) -
     ]
 
 
-def test_a_tick_now_and_then_and_one_without_a_due_time_are_not_warned_of(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_tick_now_and_then_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     watch = BlockingWatch("a", 0.2)
-    for second in range(50):
-        watch.saw("tick", 0.5 if second % 2 else 0.1, float(second))
-    free = BlockingWatch("a", 0.0)
-    for second in range(50):
-        free.saw("tick", 0.5, float(second))
+    for second in range(1, 50, 2):
+        watch.saw("tick", 0.5, second, float(second))
     assert caplog.messages == []
 
 
@@ -78,16 +73,18 @@ class Fails(TickProcessor):
     [(Plain, "tick"), (AtOnce, "async_tick"), (AfterAWait, "async_tick"), (Fails, "async_tick")],
 )
 def test_the_time_that_a_tick_blocks_is_measured(kind: type[TickProcessor], hook: str) -> None:
-    seen: list[tuple[str, int]] = []
+    seen: list[tuple[str, int, int]] = []
 
     async def scenario() -> None:
-        rules = TickRules(processor_timeout=10.0, max_retries=0, stats_window_size=10)
+        rules = TickRules(
+            processor_timeout=10.0, max_retries=0, stats_window_size=10, tick_size=0.04
+        )
         dispatcher = TickDispatcher(
             kind(),
             rules,
             TickRecorder(10, wall),
             lambda *failure: None,
-            on_ran=lambda *ran: seen.append(ran),
+            on_blocked=lambda *blocked: seen.append(blocked),
         )
         dispatcher.open(0)
         task = asyncio.create_task(dispatcher.run())
@@ -96,26 +93,32 @@ def test_the_time_that_a_tick_blocks_is_measured(kind: type[TickProcessor], hook
         task.cancel()
 
     run(scenario())
-    ((name, nanoseconds),) = seen
-    assert name == hook
+    ((name, nanoseconds, ended),) = seen
+    assert (name, ended) == (hook, 0)
     assert nanoseconds >= 50_000_000
 
 
-def test_time_that_is_awaited_does_not_block() -> None:
+class Waits(TickProcessor):
+    async def async_tick(self, timestamp: float) -> None:
+        await asyncio.sleep(0.5)  # what is measured must not contain it
+
+
+@pytest.mark.parametrize(("kind", "tick_size"), [(Waits, 0.5), (Plain, 10.0), (Plain, 0.0)])
+def test_awaited_time_short_ticks_and_ticks_without_a_due_time_do_not_block(
+    kind: type[TickProcessor], tick_size: float
+) -> None:
     seen: list[int] = []
 
-    class Waits(TickProcessor):
-        async def async_tick(self, timestamp: float) -> None:
-            await asyncio.sleep(0.5)  # what is measured must not contain it
-
     async def scenario() -> None:
-        rules = TickRules(processor_timeout=10.0, max_retries=0, stats_window_size=10)
+        rules = TickRules(
+            processor_timeout=10.0, max_retries=0, stats_window_size=10, tick_size=tick_size
+        )
         dispatcher = TickDispatcher(
-            Waits(),
+            kind(),
             rules,
             TickRecorder(10, wall),
             lambda *failure: None,
-            on_ran=lambda hook, nanoseconds: seen.append(nanoseconds),
+            on_blocked=lambda hook, nanoseconds, ended: seen.append(nanoseconds),
         )
         dispatcher.open(0)
         task = asyncio.create_task(dispatcher.run())
@@ -124,4 +127,4 @@ def test_time_that_is_awaited_does_not_block() -> None:
         task.cancel()
 
     run(scenario())
-    assert seen[0] < 500_000_000
+    assert seen == []
