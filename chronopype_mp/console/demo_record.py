@@ -82,7 +82,8 @@ def describe(event: Event) -> str:
             why = f" ({_first_line(reason)})" if reason else ""
             return f"network {event.before.name} -> {event.after.name}{why}"
         case ProcessorFailed():
-            return f"{event.hook} failed: {event.type_name}: {_first_line(event.message)}"
+            what = f"{event.type_name}: {_first_line(event.message)}".removesuffix(": ")
+            return f"{event.hook} failed: {what}"
         case ClockStopEvent():
             return f"stopped after {event.total_ticks} ticks"
         case _:

@@ -56,12 +56,11 @@ def log_event(clock: str, event: Event) -> None:
             )
         case ProcessorFailed():
             logger.warning(
-                "%s: %s of worker %r failed: %s: %s%s%s",
+                "%s: %s of worker %r failed: %s%s%s",
                 clock,
                 event.hook,
                 event.worker,
-                event.type_name,
-                event.message,
+                f"{event.type_name}: {event.message}".removesuffix(": "),
                 _place(event.traceback),
                 _outlook(event),
             )

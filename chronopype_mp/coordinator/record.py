@@ -329,7 +329,7 @@ class WorkerRecord:
 
     def _failure(self, failure: Failure, now: float) -> Event:
         if is_network_hook(failure.hook):
-            text = f"{failure.hook}: {failure.type_name}: {failure.message}"
+            text = f"{failure.hook}: {failure.type_name}: {failure.message}".removesuffix(": ")
             self._update(network_error=NetworkError(text, now, failure.incarnation))
         return ProcessorFailed(
             worker=self.name,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from chronopype_mp.coordinator.callbacks import Guard
-from chronopype_mp.core.error_text import message_of, name_of
+from chronopype_mp.core.error_text import line_of
 
 __all__ = ["Trouble", "brief"]
 
@@ -68,7 +68,7 @@ class Trouble:
 
 def brief(error: BaseException) -> str:
     """Return an error's type and message, shortened, without its traceback."""
-    return f"{name_of(type(error))}: {message_of(error)}".removesuffix(": ")
+    return line_of(error)
 
 
 def _raise(error: BaseException) -> NoReturn:

@@ -8,9 +8,11 @@ __all__ = [
     "LONGEST_NAME",
     "LONGEST_REASON",
     "LONGEST_TRACEBACK",
+    "line_of",
     "message_of",
     "name_of",
     "path_of",
+    "repr_of",
     "shortened",
     "traceback_of",
 ]
@@ -47,14 +49,23 @@ def message_of(error: BaseException) -> str:
     try:
         text = str(error)
         if isinstance(error, BaseExceptionGroup):
-            text = ": ".join((text, "; ".join(map(_line_of, error.exceptions[:MOST_SHOWN]))))
+            text = ": ".join((text, "; ".join(map(line_of, error.exceptions[:MOST_SHOWN]))))
         return shortened(text, LONGEST_MESSAGE)
     except BaseException as second:
         return f"{name_of(type(error))}, which cannot be printed ({name_of(type(second))})"
 
 
-def _line_of(error: BaseException) -> str:
-    return f"{name_of(type(error))}: {message_of(error)}"
+def line_of(error: BaseException) -> str:
+    """Return the name and the message of an exception; the name alone if it has no message."""
+    return f"{name_of(type(error))}: {message_of(error)}".removesuffix(": ")
+
+
+def repr_of(value: object) -> str:
+    """Return the ``repr()`` of a value; its ``__repr__`` may be a user's, and raise."""
+    try:
+        return repr(value)
+    except BaseException as error:
+        return f"a {name_of(type(value))}, which cannot be printed ({name_of(type(error))})"
 
 
 def traceback_of(error: BaseException) -> str:

@@ -236,6 +236,21 @@ def test_the_traceback_of_a_failed_hook_is_for_those_who_look_closer(
     assert "the last line" in caplog.records[1].getMessage()
 
 
+def test_a_failure_without_a_message_is_named_by_its_type(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    event = ProcessorFailed(
+        worker="a",
+        incarnation=1,
+        hook="run_network",
+        type_name="ConnectionResetError",
+        message="",
+        traceback="",
+    )
+    log_event("market", event)
+    assert caplog.messages == ["market: run_network of worker 'a' failed: ConnectionResetError"]
+
+
 HERE = '  File "/home/user/feed.py", line 8, in tick\n    self.parse(text)\n'
 SHOWN = '[File "/home/user/feed.py", line 8, in tick: self.parse(text)]'
 LIBRARY = '  File "/usr/lib/python3.11/json/decoder.py", line 355, in raw_decode\n    raise Error\n'

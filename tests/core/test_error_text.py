@@ -8,8 +8,10 @@ from chronopype_mp.core.error_text import (
     LONGEST_MESSAGE,
     LONGEST_NAME,
     LONGEST_TRACEBACK,
+    line_of,
     message_of,
     name_of,
+    repr_of,
     traceback_of,
 )
 
@@ -51,6 +53,21 @@ def test_a_text_that_is_shortened_travels_as_few_bytes_whatever_its_characters(
         assert "�" not in text
         size = len(text.encode(errors="backslashreplace"))
         assert longest - ROOM_FOR_THE_NOTE < size <= longest + ROOM_FOR_THE_NOTE
+
+
+class WithoutRepr:
+    def __repr__(self) -> str:
+        raise LookupError
+
+
+def test_the_text_of_a_value_is_never_an_exception_itself() -> None:
+    assert repr_of("a") == "'a'"
+    assert repr_of(WithoutRepr()) == "a WithoutRepr, which cannot be printed (LookupError)"
+
+
+def test_an_exception_without_a_message_is_its_name_alone() -> None:
+    assert line_of(KeyError("a")) == "KeyError: 'a'"
+    assert line_of(ConnectionResetError()) == "ConnectionResetError"
 
 
 def test_a_short_text_is_left_alone() -> None:
