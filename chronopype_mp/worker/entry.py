@@ -101,13 +101,16 @@ class _End:
 
     Attributes:
         is_orphan: the coordinator has died, so that nobody else ends the worker's children.
+        has_come: whether `come` was called.
     """
 
     def __init__(self) -> None:
         self.is_orphan = False
+        self.has_come = False
 
     def come(self, code: int) -> None:
         """Let the process end soon even if tasks, threads or exit handlers hold that up."""
+        self.has_come = True
         thread = threading.Thread(
             target=self._wait, args=(code,), name="chronopype_mp exit", daemon=True
         )
@@ -257,6 +260,13 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog, plumbing: Plumbing, end: _
     guard.start()
     try:
         code = await host.run()
+    except asyncio.CancelledError as error:
+        plumbing.end_child(error)
+        if end.has_come:
+            raise  # the runner cancels what is left
+        problem = "the worker's main task was cancelled, by a hook or by SIGINT"
+        host.fail("the worker", RuntimeError(problem))
+        code = EXIT_FAILED
     except BaseException as error:
         plumbing.end_child(error)
         raise

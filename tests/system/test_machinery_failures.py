@@ -48,6 +48,12 @@ class BreaksGuard(TickProcessor):
         Guard._look = fail  # type: ignore[method-assign]
 
 
+class CancelsEverything(TickProcessor):
+    def tick(self, timestamp: float) -> None:
+        for task in asyncio.all_tasks():
+            task.cancel()
+
+
 class CancelsNetworkLoop(NetworkProcessor):
     @classmethod
     def logger(cls) -> logging.Logger:
@@ -68,6 +74,7 @@ class CancelsNetworkLoop(NetworkProcessor):
         (FailsPlainly, "Bizarre"),
         (FailsLater, "Bizarre"),
         (BreaksGuard, "Bizarre"),
+        (CancelsEverything, "RuntimeError"),
         (CancelsNetworkLoop, "RuntimeError"),
     ],
 )
