@@ -18,9 +18,11 @@ from chronopype_mp.core.checks import positive
 from chronopype_mp.core.codec import decode_report, encode_command, encode_tick
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.messages import (
+    CommandDone,
     Failure,
     Hello,
     Ready,
+    Reconnect,
     Report,
     Status,
     Tick,
@@ -167,7 +169,7 @@ class ProcessorTest(Generic[P]):
         self._timeout = positive(owner, "timeout", timeout)
         self._began = self.clock.monotonic()
         self._ticked = self._schedule.number_at(start_time)
-        self._seq = self._ticks_done = 0
+        self._seq = self._ticks_done = self._commands = self._commands_done = 0
         self._transitions: list[Transition] = []
         self._passed = 0
         self._is_ready = False
@@ -256,8 +258,7 @@ class ProcessorTest(Generic[P]):
             TypeError: the processor is not a `NetworkProcessor`.
             Exception: a hook has failed.
         """
-        if not isinstance(self.processor, NetworkProcessor):
-            raise TypeError(f"reaches() needs a NetworkProcessor, which {self._name} is not")
+        self._needs_network("reaches")
         end = self.clock.monotonic() + within
         async with self._in_time(status.name):
             while (found := self._find(status)) is None:
@@ -312,6 +313,24 @@ class ProcessorTest(Generic[P]):
                     return
                 self._move_to(min(end, self._rests_until))
 
+    async def reconnect(self) -> None:
+        """Have the connection made anew, as ``handle.reconnect()`` does; wait for its hooks.
+
+        A wait for the next attempt ends, also that after a `RetryAfter` or `PermanentFailure`.
+
+        Raises:
+            AssertionError: the hooks take longer than the ``timeout`` of this object.
+            TypeError: the processor is not a `NetworkProcessor`.
+            Exception: a hook has failed.
+        """
+        self._needs_network("reconnect")
+        self._commands += 1
+        command = Reconnect(incarnation=1, id=self._commands)
+        self._hub.publish(encode_command(self._name, command))
+        async with self._in_time("reconnect()"):
+            await self._until(lambda: self._commands_done == command.id)
+        await self.advance(0.0)
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait in real time until a condition holds, such as that something was received.
 
@@ -334,6 +353,10 @@ class ProcessorTest(Generic[P]):
         """All changes of the network status so far. Compare them with a list of statuses."""
         self._take_reports()
         return list(self._transitions)
+
+    def _needs_network(self, what: str) -> None:
+        if not isinstance(self.processor, NetworkProcessor):
+            raise TypeError(f"{what}() needs a NetworkProcessor, which {self._name} is not")
 
     # Waiting
 
@@ -420,11 +443,14 @@ class ProcessorTest(Generic[P]):
                 self._hub.publish(encode_command(self._name, welcome))
             case Ready():
                 self._is_ready = True
+            case CommandDone():
+                self._commands_done = report.id
             case TickDone():
                 self._ticks_done = report.seq
             case Status():
                 change = Transition(report.network, report.reason or "", self._elapsed)
-                self._transitions.append(change)
+                if self._transitions[-1:] != [change]:
+                    self._transitions.append(change)
             case Failure():
                 self._keep(report, self._exceptions.pop(report.serial))
 

@@ -73,6 +73,32 @@ async def hang() -> None:
     await asyncio.get_running_loop().create_future()
 
 
+def test_a_reconnect_gives_up_a_connection_or_the_wait_for_the_next_attempt() -> None:
+    async def scenario() -> None:
+        async with ProcessorTest(Feed()) as feed:
+            await feed.reaches(CONNECTED)
+            feed.processor.fails["start_network"] = PermanentFailure("locked")
+            await feed.reconnect()
+            assert feed.transitions[-1] == ERROR
+            await feed.advance(10_000.0)
+            assert feed.transitions[-1] == ERROR
+            feed.processor.fails.clear()
+            await feed.reconnect()
+            assert feed.transitions == [
+                *UP,
+                DISCONNECTING,
+                NOT_CONNECTED,
+                CONNECTING,
+                ERROR,
+                *UP[1:],
+            ]
+        async with ProcessorTest(TickProcessor()) as other:
+            with pytest.raises(TypeError, match=r"^reconnect\(\) needs a NetworkProcessor, which"):
+                await other.reconnect()
+
+    run(scenario())
+
+
 def test_a_feed_connects_ticks_and_is_stopped_at_the_end() -> None:
     async def scenario() -> None:
         async with ProcessorTest(Feed(), tick_size=0.5, start_time=10.2) as feed:
