@@ -161,7 +161,7 @@ class RetryAfter(ClockError):
 
     For instance, a server that answers 429 or 503 has named one. The connection counts as lost.
     Only ``handle.reconnect()`` shortens the wait, and only a longer one or a `PermanentFailure`
-    replaces it.
+    replaces it. A new process of the worker knows nothing of it, and connects at once.
 
     Args:
         seconds: until the next attempt, from now on; at least 0.
@@ -189,12 +189,12 @@ class PermanentFailure(ClockError):
     """Raised by a hook of a `NetworkProcessor`: another attempt would fail as well.
 
     For instance, a key is wrong or was revoked. The status is ERROR and no further attempt is made,
-    until ``handle.reconnect()``, a restart, or ``retry_permanent_after``.
+    until ``handle.reconnect()``, ``retry_permanent_after``, or a new process of the worker.
 
     Args:
         reason: to show beside the status.
     """
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__(*([] if reason is None else [reason]))
         self.reason = reason

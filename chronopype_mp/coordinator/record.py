@@ -257,6 +257,8 @@ class WorkerRecord:
         self._figures_before = self.figures
         self._update(figures=ProcessFigures(), rss=0, cpu=0.0)
         self._set_active(False)
+        if self.network_status is NetworkStatus.STOPPED:
+            return None
         error = "the worker's process ended"
         return self._change_network(NetworkStatus.STOPPED, incarnation, now, error, error)
 
@@ -309,14 +311,10 @@ class WorkerRecord:
         next_attempt: float | None = None,
     ) -> Event | None:
         before = self.network_status
+        self._update(network_reason=reason, next_attempt=next_attempt)
         if status is before:
             return None
-        self._update(
-            network_status=status,
-            network_reason=reason,
-            network_since=now,
-            next_attempt=next_attempt,
-        )
+        self._update(network_status=status, network_since=now)
         return NetworkChanged(
             worker=self.name,
             incarnation=incarnation,

@@ -28,9 +28,10 @@ any other error of a check or start                   ERROR          after ``err
 ====================================================  =============  ===========================
 
 A wait begins when the cause arises, so what takes the connection down is part of it. Nothing but
-`reconnect` shortens it. Of several causes the gravest decides: a permanent failure, then the
-longest ``retry_after``. The count behind the backoff starts again once a connection has been ready
-for ``stable_after``. CONNECTING is shown only while an attempt runs.
+`reconnect` shortens it, except that the time after a permanent failure follows
+``retry_permanent_after`` whenever that changes. Of several causes the gravest decides: a permanent
+failure, then the longest ``retry_after``. The count behind the backoff starts again once a
+connection has been ready for ``stable_after``. CONNECTING is shown only while an attempt runs.
 
 Calls from outside (`lose`, `check_now`, `end`, `resume`, `reconnect`) take effect with the outcome
 of the operation under way. They return whether the edge should interrupt that. Every hook runs once
@@ -185,6 +186,8 @@ class Connection:
         self._may_start = False
         self._notified = False
         self._permanent = False
+        self._failed_at = 0.0
+        self._not_before = 0.0
         self._check_asked = False
         self._at_once = False
         self._loss: Failed | None = None
@@ -409,6 +412,8 @@ class Connection:
                     return self._lose(Failed(reason), NetworkStatus.NOT_CONNECTED, now)
                 until = min(until, self.heard_at + stale_after)
         else:
+            if self._permanent:
+                self._due = self._excused_until = self._due_after_permanent()
             until = self._due
         return self._attempt(now) if until <= now else self._do(Wait(until))
 
@@ -520,8 +525,10 @@ class Connection:
             return True
         due = self._due
         if outcome.permanent:
-            after = self.policy.retry_permanent_after
-            due = math.inf if after is None else max(due, now + after)
+            if not self._permanent:
+                self._not_before = due
+            self._failed_at = now
+            due = self._due_after_permanent()
         elif outcome.retry_after is not None:
             due = max(now + outcome.retry_after, self._checked_at + CLOSEST_CHECKS)
         if not _weight(outcome) or (self._permanent and not outcome.permanent) or due < self._due:
@@ -532,6 +539,11 @@ class Connection:
         self._excused_until = self._due
         self.reason = outcome.reason
         return True
+
+    def _due_after_permanent(self) -> float:
+        """Return when the attempt after a permanent failure is due, by the policy of now."""
+        after = self.policy.retry_permanent_after
+        return math.inf if after is None else max(self._not_before, self._failed_at + after)
 
     def _try_at_once(self, now: float) -> None:
         """Have the next attempt now, or when the connection has been taken down."""

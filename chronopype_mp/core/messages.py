@@ -159,14 +159,14 @@ class Ready(Report, frozen=True, kw_only=True, tag=2):
 
 
 class Status(Report, frozen=True, kw_only=True, tag=3):
-    """The network status changed.
+    """The network status changed, or its reason, or the time of the next attempt.
 
     Attributes:
-        network: the new status.
+        network: the status.
         revision: counts the changes of this incarnation from 1.
         error: why, where the status is an error.
         last_connected: when it was last CONNECTED, wall clock in seconds; None if never.
-        reason: why it changed.
+        reason: why it is what it is.
         next_attempt: when the next attempt to connect is due, wall clock in seconds; None if one
             runs, or none is planned.
         connection: the figures of the connection in this incarnation.

@@ -78,6 +78,9 @@ REPEAT_AFTER = 0.1
 UNHEARD_AFTER = 1.0
 """Seconds without an acknowledgement after which a stop is also asked for by a signal."""
 
+OF_STATUS = ("network", "reason", "next_attempt")
+"""What of a network status is reported when it changes."""
+
 FIRST_HELLO_INTERVAL = 0.005
 HELLO_INTERVAL = 0.05
 """Seconds between two hellos; doubled each time up to this. The first welcomes may be sent before
@@ -387,17 +390,18 @@ class WorkerSession:
     def network_changed(
         self, network: NetworkStatus, error: str | None = None, **details: object
     ) -> list[Uplink]:
-        """Return what reports the network status, if it has changed; see `Status`.
+        """Return what reports the network status, if anything of it has changed; see `Status`.
 
         Args:
-            network: the new status.
+            network: the status.
             error: why, where that is an error.
             details: the other fields that a `Beat` has, too.
         """
-        if network is self._status["network"]:
+        status = {"network": network, **details}
+        if all(self._status.get(name) == status.get(name) for name in OF_STATUS):
             return []
         revision = self._status["revision"] + 1
-        self._status = {"network": network, "revision": revision, **details}
+        self._status = {**status, "revision": revision}
         return [self._boot.report(Status, error=error, **self._status)]
 
     def beat(self, **figures: object) -> list[Uplink]:

@@ -69,10 +69,11 @@ class NetworkProcessor(TickProcessor):
         network_backoff: the wait before the next attempt otherwise.
         expected_errors: exceptions of `check_network` and `start_network` that mean only that there
             is no connection. A library's exception that was raised because of one is expected, too.
+            A `PermissionError` is an OSError: raise `PermanentFailure` if a key is refused.
         stable_after: a connection that held this long resets the backoff.
         stale_after: a connection that was not `heard` of for longer is lost; None: never.
-        retry_permanent_after: before the next attempt after a `PermanentFailure`; None: there is
-            none.
+        retry_permanent_after: before the next attempt after a `PermanentFailure`, even if it is set
+            later than that was raised; None: there is none.
     """
 
     LOGGER_NAME: ClassVar[str] = "NetworkProcessor"

@@ -58,11 +58,11 @@ LONGEST_CHAIN = 10
 
 
 class NetworkChange(NamedTuple):
-    """A change of the network status.
+    """A change of the network status, of its reason, or of the next attempt.
 
     Attributes:
-        status: the new status.
-        reason: why it changed.
+        status: the status, which may be the same as before.
+        reason: why it is what it is.
         next_attempt: when the next attempt to connect is due, wall clock in seconds; None if one
             runs, or none is planned.
     """
@@ -97,7 +97,7 @@ class NetworkListener(NamedTuple):
     """Who is told about a hosted processor's network.
 
     Attributes:
-        changed: called after the status changed.
+        changed: called after the status, its reason or the next attempt changed.
         failed: called after a hook failed.
         stuck: called with the hook's name when a hook cannot be ended; only a restart helps.
         ended: called with the reason when the network loop has ended without a `stop`.
@@ -138,7 +138,7 @@ class NetworkLoop:
             None if processor._host is None else processor._host.connections,
         )
         self.tick_context: contextvars.Context | None = None
-        self._shown = NetworkStatus.STOPPED
+        self._shown: tuple[NetworkStatus, str, float | None] = (NetworkStatus.STOPPED, "", None)
         self._hooks: ConnectionTask | None = None
         self._body: asyncio.Future[Any] | None = None
         self._spawned: set[asyncio.Task[Any]] = set()
@@ -326,13 +326,16 @@ class NetworkLoop:
             self._processor._listener.ended(error)
 
     def _show(self) -> None:
-        status = self.connection.status
-        if status is self._shown:
+        """Tell of a new status, or of what has become of the wait for the next attempt."""
+        connection, before = self.connection, self._shown
+        shown = (connection.status, connection.reason, connection.next_attempt)
+        is_new = connection.status is not before[0]
+        if shown == before or not (is_new or connection.waits):
             return
-        self._shown = status
-        if status is NetworkStatus.CONNECTED:
+        self._shown = shown
+        if is_new and connection.status is NetworkStatus.CONNECTED:
             self._processor._last_connected_timestamp = self._timing.wall()
-        change = NetworkChange(status, self.connection.reason, self._next_attempt())
+        change = NetworkChange(connection.status, connection.reason, self._next_attempt())
         self._processor._listener.changed(change)
 
     def _report_failures(self) -> None:

@@ -502,6 +502,23 @@ def test_a_permanent_failure_may_be_tried_again_after_a_time() -> None:
     assert connection.status is NetworkStatus.CONNECTING
 
 
+def test_a_time_after_which_to_try_again_may_be_set_once_there_is_a_permanent_failure() -> None:
+    connection = make()
+    drive(connection, BAN)
+    due = connection.next_attempt
+    assert due is not None
+    assert connection.lose(WRONG_KEY)
+    assert connection.handle(Interrupted()) == Wait(math.inf)
+    assert connection.next_attempt is None
+    failed_at = connection.now
+    for after, at_last in ((100.0, failed_at + 100.0), (0.5, due), (None, math.inf)):
+        connection.policy = ConnectionPolicy(retry_permanent_after=after)
+        assert connection.handle(Interrupted(), failed_at + 1.0) == Wait(at_last)
+        assert connection.status is NetworkStatus.ERROR
+    connection.policy = ConnectionPolicy(retry_permanent_after=10.0)
+    assert connection.handle(Interrupted(), failed_at + 11.0) == Check()
+
+
 @pytest.mark.parametrize("operation", [NotifyDisconnected, Stop])
 def test_what_takes_the_connection_down_may_say_when_to_try_again(
     operation: type[Operation],

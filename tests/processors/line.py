@@ -38,11 +38,11 @@ class Line(NetworkProcessor):
 
     def _seen(self, change: NetworkChange) -> None:
         assert change.status is self.network_status
-        assert not self.statuses or self.statuses[-1] is not change.status
-        self.statuses.append(change.status)
-        self.reasons.append(change.reason)
-        if change.error is not None:
-            self.errors.append(change.error)
+        if self.statuses[-1:] != [change.status]:
+            self.statuses.append(change.status)
+            self.reasons.append(change.reason)
+            if change.error is not None:
+                self.errors.append(change.error)
         self.board.notify()
 
     def _failed(self, failure: NetworkFailure) -> None:
