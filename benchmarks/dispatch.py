@@ -90,7 +90,7 @@ async def _bare(case: Case, timestamps: list[float]) -> float:
     return (time.perf_counter_ns() - began) / len(timestamps)
 
 
-def _fail(error: Exception, printed: str, timestamp: float, timeout: bool) -> None:
+def _fail(error: BaseException, printed: str, timestamp: float, timeout: bool) -> None:
     raise error
 
 

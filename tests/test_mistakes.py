@@ -968,6 +968,21 @@ def test_what_is_no_mistake_is_left_alone(
     assert caplog.records == []
 
 
+def test_threads_of_an_inline_worker_may_report_after_its_end() -> None:
+    async def scenario() -> None:
+        one = Feed()
+        bench = Bench()
+        async with bench.clock:
+            bench.clock.add_processor(one, name="a")
+            with pytest.raises(RuntimeError, match="works in the worker only"):
+                one.check_now()
+            await bench.events.wait_for(NetworkChanged, after=NetworkStatus.CONNECTED)
+        for call in (one.connection_lost, one.check_now, one.heard):
+            await asyncio.to_thread(call)
+
+    run(scenario())
+
+
 # Runs
 
 
@@ -1096,11 +1111,6 @@ class NoSuperStart(Feed):
         self.started = True
 
 
-class NoSuperStop(Feed):
-    def stop(self) -> None:
-        self.stopped = True
-
-
 class ReturnsNone(Feed):
     async def check_network(self) -> NetworkStatus:  # type: ignore[return]
         pass
@@ -1135,12 +1145,6 @@ IN_THE_WORKER: dict[str, tuple[Callable[[], TickProcessor | ProcessorSpec], str,
         "NoSuperStart.start has not called super().start(timestamp), so the network loop does not "
         "run; call it first",
     ),
-    "no super().stop()": (
-        NoSuperStop,
-        "stop",
-        "NoSuperStop.stop has not called super().stop(), so the network is not stopped; call it "
-        "first",
-    ),
     "check_network returns None": (
         ReturnsNone,
         "check_network",
@@ -1166,8 +1170,6 @@ def test_a_mistake_that_shows_in_the_worker_is_reported_and_logged(
         handle = bench.clock.add_processor(make(), name="a")
         async with bench.clock:
             await handle.wait_ready()
-            if hook == "stop":
-                bench.clock.remove_processor(handle)
             return await bench.events.wait_for(ProcessorFailed, worker="a")
 
     failed = run(scenario())

@@ -156,6 +156,7 @@ class TickProcessor:
         # Not in the class from the start, so that workers do not pay for it.
         TickProcessor.__setattr__ = _set_attribute  # type: ignore[method-assign, assignment]
         self._mirror = mirror
+        self._is_hosted_in_place = False
 
     @property
     def _hosting(self) -> Hosting | None:

@@ -157,11 +157,12 @@ class NetworkProcessor(TickProcessor):
         connection nothing happens.
 
         Args:
-            reason: shown beside the status. An exception is reported as if a hook had raised it,
-                and a `RetryAfter` or `PermanentFailure` decides on the next attempt. Of anything
-                else but a string, the ``repr()`` is shown.
+            reason: shown beside the status. An exception, or a class of exceptions, is reported as
+                if a hook had raised it, and a `RetryAfter` or `PermanentFailure` decides on the
+                next attempt. Of anything else but a string, the ``repr()`` is shown.
 
         Raises:
+            TypeError: a class of exceptions needs arguments.
             RuntimeError: it is called in the owner's process.
         """
         network = self._in_worker("connection_lost")
@@ -205,6 +206,8 @@ class NetworkProcessor(TickProcessor):
             TypeError: ``coro`` is not a coroutine.
             RuntimeError: there is no connection, or this is not the worker's event loop.
         """
+        if not asyncio.iscoroutine(coro):
+            raise TypeError(f"spawn({coro!r}): pass a coroutine, such as self.read()")
         network = self._in_worker("spawn")
         if network is None:
             coro.close()
@@ -219,12 +222,14 @@ class NetworkProcessor(TickProcessor):
         Raises:
             RuntimeError: this is the object in the owner's process.
         """
-        if self._network is None and self._host is None and self._mirror is not None:
+        if self._network is not None or self._is_hosted_in_place:
+            return self._network  # an inline worker's may have ended, but its threads go on
+        if self._host is None and self._mirror is not None:
             raise RuntimeError(
                 f"{type(self).__name__}.{what}() works in the worker only; from outside, use "
                 "handle.reconnect()"
             )
-        return self._network
+        return None
 
     # Status and settings
 

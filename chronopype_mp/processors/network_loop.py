@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from chronopype_mp.core.connection import Connection
-from chronopype_mp.core.error_text import LONGEST_REASON, message_of, name_of, shortened
+from chronopype_mp.core.error_text import LONGEST_REASON, line_of, repr_of, shortened
 from chronopype_mp.core.operations import (
     Check,
     Failed,
@@ -144,6 +144,7 @@ class NetworkLoop:
         self._spawned: set[asyncio.Task[Any]] = set()
         self._failures: list[tuple[str, BaseException, bool]] = []
         self._stopped: asyncio.Event | None = None
+        self._is_final = False
         self._interrupt: asyncio.Future[None] = self._loop.create_future()
         self._task: asyncio.Task[None] | None = None
 
@@ -151,6 +152,8 @@ class NetworkLoop:
 
     def begin(self) -> None:
         """Begin, unless it has begun; while a `stop` is under way, when that has ended."""
+        if self._is_final:
+            return
         self.connection.begin(self._now())
         if self._task is not None:
             return
@@ -178,6 +181,11 @@ class NetworkLoop:
     def downtime(self) -> float:
         """For how long it has tried to connect in vain, seconds."""
         return self.connection.downtime(self._now())
+
+    def stop_for_good(self) -> None:
+        """Set out for STOPPED, and let no hook `begin` again."""
+        self._is_final = True
+        self.stop()
 
     def stop(self) -> None:
         """Set out for STOPPED."""
@@ -218,13 +226,15 @@ class NetworkLoop:
 
     def lose(self, reason: object) -> None:
         """Take the connection for lost; in any thread."""
+        if isinstance(reason, type) and issubclass(reason, BaseException):
+            reason = reason()
         self._call(lambda: self._lose(reason))
 
     def _lose(self, reason: object) -> None:
         if isinstance(reason, BaseException):
             self._tell_loss(self._note("connection_lost", reason), belongs=True)
             return
-        text = reason if isinstance(reason, str) else "" if reason is None else repr(reason)
+        text = reason if isinstance(reason, str) else "" if reason is None else repr_of(reason)
         cause = Failed(shortened(text or "connection_lost() was called", LONGEST_REASON))
         self._poke(self.connection.lose(cause, self._now()))
 
@@ -251,9 +261,8 @@ class NetworkLoop:
 
     def spawn(self, coro: Coroutine[Any, Any, T], name: str | None) -> asyncio.Task[T]:
         """Start a task that belongs to the connection."""
-        if not inspect.iscoroutine(coro):
-            raise TypeError(f"spawn({coro!r}): pass a coroutine, such as self.read()")
-        where = f"spawn() of {coro.__qualname__}"
+        called = getattr(coro, "__qualname__", type(coro).__name__)
+        where = f"spawn() of {called}"
         if not self._runs_here():
             coro.close()
             raise RuntimeError(f"{where}: must be called in the worker's event loop")
@@ -262,7 +271,7 @@ class NetworkLoop:
             raise RuntimeError(
                 f"{where}: there is no connection; call it in start_network, or later"
             )
-        task = self._loop.create_task(coro, name=name or coro.__qualname__)
+        task = self._loop.create_task(coro, name=name or called)
         self._spawned.add(task)
         task.add_done_callback(self._spawned_ended)
         return task
@@ -463,7 +472,7 @@ class NetworkLoop:
         kind = result if isinstance(result, type) else type(result)
         if not issubclass(kind, BaseException | NetworkStatus):
             return Returned()
-        what = f"{name}() returned {result!r}, which nobody looks at"
+        what = f"{name}() returned {repr_of(result)}, which nobody looks at"
         remedy = "raise it" if issubclass(kind, BaseException) else "raise an exception"
         return self._note(name, TypeError(f"{what}; {remedy} instead"))
 
@@ -484,17 +493,20 @@ class NetworkLoop:
         """Return what an error says of the connection, and the gravest of what it consists of."""
         signals = list(_signals(error))
         permanent = next((each for each in signals if isinstance(each, PermanentFailure)), None)
-        waits = [each for each in signals if isinstance(each, RetryAfter)]
-        wait = max(waits, key=lambda each: each.seconds, default=None)
+        waits = [
+            (seconds, each)
+            for each in signals
+            if isinstance(each, RetryAfter) and (seconds := _seconds(each)) is not None
+        ]
+        seconds, wait = max(waits, key=lambda each: each[0], default=(None, None))
         leaves = list(_leaves(error))
         known = (*self._processor.expected_errors, PermanentFailure, RetryAfter)
         unexpected = next((each for each in leaves if not _is_expected(each, known)), None)
         gravest = permanent or wait or unexpected or leaves[0]
-        reason = f"{hook}: {name_of(type(gravest))}: {message_of(gravest)}"
         return Failed(
-            shortened(reason, LONGEST_REASON),
+            shortened(f"{hook}: {line_of(gravest)}", LONGEST_REASON),
             expected=unexpected is None,
-            retry_after=None if permanent or wait is None else wait.seconds,
+            retry_after=None if permanent else seconds,
             permanent=permanent is not None,
         )
 
@@ -584,15 +596,29 @@ def _signals(error: BaseException) -> Iterator[PermanentFailure | RetryAfter]:
         if isinstance(each, PermanentFailure | RetryAfter):
             yield each
         if isinstance(each, BaseExceptionGroup):
-            found.extend(each.exceptions)
-        context = None if each.__suppress_context__ else each.__context__
-        found.extend(other for other in (each.__cause__, context) if other is not None)
+            found.extend(_kept(each, "exceptions"))
+        context = None if _kept(each, "__suppress_context__") else _kept(each, "__context__")
+        cause = _kept(each, "__cause__")
+        found.extend(other for other in (cause, context) if other is not None)
+
+
+def _kept(error: BaseException, name: str) -> Any:
+    """Return an attribute as Python keeps it: a user's class may have a property that raises."""
+    kind = BaseExceptionGroup if name == "exceptions" else BaseException
+    return vars(kind)[name].__get__(error)
+
+
+def _seconds(wait: RetryAfter) -> float | None:
+    """Return for how long to wait; None if a subclass has not set that."""
+    seconds: object = getattr(wait, "seconds", None)
+    is_valid = isinstance(seconds, int | float) and 0.0 <= seconds < math.inf
+    return float(seconds) if is_valid else None  # type: ignore[arg-type]  # it is a number
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
     """Yield the exceptions of a group in order, or else the exception itself."""
     if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
+        for each in _kept(error, "exceptions"):
             yield from _leaves(each)
     else:
         yield error
@@ -611,5 +637,5 @@ def _is_expected(error: BaseException, expected: tuple[type[Exception], ...]) ->
         if isinstance(seen, BaseExceptionGroup):
             return all(_is_expected(each, expected) for each in _leaves(seen))
         is_own = type(seen).__module__ != "builtins"
-        seen = seen.__cause__ or (seen.__context__ if is_own else None)
+        seen = _kept(seen, "__cause__") or (_kept(seen, "__context__") if is_own else None)
     return False

@@ -90,8 +90,8 @@ class TickDispatcher:
         processor: whose ``tick`` or ``async_tick`` to call.
         rules: timeout and retries.
         recorder: counts the ticks and their durations.
-        on_failure: called when the last attempt of a tick has failed, with the exception, its
-            traceback as text, the tick's timestamp, and whether it timed out.
+        on_failure: called when the last attempt of a tick has failed, or ``wants_ticks``, with the
+            exception, its traceback as text, the tick's timestamp, and whether it timed out.
         on_settled: called when no more ticks wait for the task.
         on_blocked: called after each tick that kept the event loop from turning for longer than
             ``rules.tick_size``, with the hook's name, the longest such time in nanoseconds, and
@@ -108,7 +108,7 @@ class TickDispatcher:
         processor: TickProcessor,
         rules: TickRules,
         recorder: TickRecorder,
-        on_failure: Callable[[Exception, str, float, bool], None],
+        on_failure: Callable[[BaseException, str, float, bool], None],
         on_settled: Callable[[], None] = lambda: None,
         on_blocked: Callable[[str, int, int], None] = lambda hook, nanoseconds, ended: None,
     ) -> None:
@@ -138,6 +138,7 @@ class TickDispatcher:
         self._before: float | None = None
         self.largest_gap = 0.0
         self.paused = False
+        self._undecided: BaseException | None = None
         self.attempt_started: float | None = None
 
     @property
@@ -189,6 +190,9 @@ class TickDispatcher:
             else:
                 self._put_off(timestamps[first])
                 first += 1
+        if self._undecided is not None:
+            error, self._undecided = self._undecided, None
+            self._on_failure(error, traceback_of(error), timestamps[-1], False)
 
     def _put_off(self, timestamp: float) -> None:
         """Let a tick wait for the task, or skip it."""
@@ -204,7 +208,15 @@ class TickDispatcher:
 
     @property
     def _lets_through(self) -> bool:
-        return not self.paused and (not self._choosy or self._processor.wants_ticks)
+        if self.paused or not self._choosy:
+            return not self.paused
+        try:
+            return self._processor.wants_ticks
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # a user may override it
+            self._undecided = error
+            return False
 
     def close(self, seq: int) -> None:
         """Account for ticks up to ``seq`` that have not arrived; try no failed tick again."""
@@ -277,7 +289,7 @@ class TickDispatcher:
                 took(clock() - began)
                 recorder.last_timestamp = timestamp
                 ran += 1
-                if self.paused or (self._choosy and not self._processor.wants_ticks):
+                if self.paused or (self._choosy and not self._lets_through):
                     break
         except SystemExit:
             raise

@@ -14,6 +14,7 @@ inline launcher, in the coordinator's loop.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -47,12 +48,13 @@ from chronopype_mp.core.state import TickRecorder
 from chronopype_mp.exceptions import HookError
 from chronopype_mp.processors import NetworkProcessor, ProcessorState, TickProcessor
 from chronopype_mp.processors.base import HOSTED_BY
-from chronopype_mp.processors.hooks import CANCEL_GRACE, bounded
+from chronopype_mp.processors.hooks import CANCEL_GRACE, HookTimeout, bounded
 from chronopype_mp.processors.network_loop import (
     NOBODY,
     NetworkChange,
     NetworkFailure,
     NetworkListener,
+    NetworkLoop,
 )
 from chronopype_mp.timing import monotonic, wall
 from chronopype_mp.transport.base import Link
@@ -283,7 +285,7 @@ class WorkerHost:
             self._report("start", error, fatal=True)
             self._call("stop", processor.stop)
             return False
-        self._check_super("start", "timestamp", before, "the network loop does not run")
+        self._check_super(processor, before)
         self._recorder.is_active = True
         self._set_paused(welcome.settings.paused)
         # What was published while the processor started is from before READY.
@@ -358,9 +360,14 @@ class WorkerHost:
         )
         self._stopping.add_done_callback(self._stop_ended)
 
+    @property
+    def _network(self) -> NetworkLoop | None:
+        processor = self._processor
+        return processor._network if isinstance(processor, NetworkProcessor) else None
+
     def _reconnect(self, command: Reconnect) -> None:
-        if isinstance(self._processor, NetworkProcessor) and self._processor._network is not None:
-            self._processor._network.reconnect()
+        if self._network is not None:
+            self._network.reconnect()
 
     def _rehearse(self, command: Rehearse) -> None:
         inflict(command.fault, command.amount, self)
@@ -376,6 +383,7 @@ class WorkerHost:
                     setattr(processor, name, None if value == math.inf else value)
 
     def _set_paused(self, paused: bool) -> None:
+        """Pause or resume ticks and the network, whether or not the hooks call their super()."""
         processor = self._processor
         assert self._dispatcher is not None
         assert processor is not None
@@ -383,10 +391,14 @@ class WorkerHost:
             self._dispatcher.pause()
             self._recorder.is_active = False
             self._call("pause", processor.pause)
+            if self._network is not None:
+                self._network.pause()
         elif not paused and self._dispatcher.paused:
             self._dispatcher.resume()
             self._recorder.is_active = True
             self._call("resume", processor.resume)
+            if self._network is not None:
+                self._network.resume()
 
     def _call(self, hook: str, function: Callable[[], None]) -> None:
         try:
@@ -409,19 +421,25 @@ class WorkerHost:
                 await dispatcher.settle()
         except TimeoutError:
             dispatcher.drop_pending()
-        before = processor._own_state
         self._call("stop", processor.stop)
-        self._check_super("stop", "", before, "the network is not stopped")
-        cleanup = getattr(processor, "await_cleanup", None)
-        if cleanup is not None:
-            try:
-                await bounded(cleanup(), None)
-            except (*PROGRAM_EXITS, asyncio.CancelledError):
-                raise
-            except BaseException as error:
-                self._report("await_cleanup", error)
+        # Whatever the hooks have left out or failed to do, the network is stopped.
+        if self._network is not None:
+            self._network.stop_for_good()
+        await self._clean_up(processor)
+        if self._network is not None:
+            await self._network.wait_stopped()
         self._recorder.is_active = False
         self._finish(EXIT_OK)
+
+    async def _clean_up(self, processor: TickProcessor) -> None:
+        if inspect.getattr_static(processor, "await_cleanup", None) is None:
+            return
+        try:
+            await bounded(processor.await_cleanup(), None)  # type: ignore[attr-defined]
+        except (*PROGRAM_EXITS, asyncio.CancelledError):
+            raise
+        except BaseException as error:
+            self._report("await_cleanup", error)
 
     def _say_bye(self) -> None:
         dispatcher = self._dispatcher
@@ -453,7 +471,7 @@ class WorkerHost:
     def _post_beat(self, lag: float) -> None:
         assert self._dispatcher is not None
         rss, cpu = self._usage()
-        network = getattr(self._processor, "_network", None)
+        network = self._network
         beats = self._session.beat(
             account=self._dispatcher.account,
             counters=self._recorder.counters,
@@ -517,6 +535,8 @@ class WorkerHost:
             printed="" if failure.expected else None,
             next_attempt=failure.next_attempt,
         )
+        if failure.hook == "check_network" and isinstance(failure.error, HookTimeout):
+            self.beat()  # so that max_check_timeouts is exact
 
     def _hook_stuck(self, hook: str) -> None:
         self._report(
@@ -529,35 +549,31 @@ class WorkerHost:
     def _network_ended(self, reason: BaseException) -> None:
         self.fail("network loop", reason)
 
-    def _check_super(
-        self, hook: str, arguments: str, before: ProcessorState, consequence: str
-    ) -> None:
-        """Report a network processor whose ``start`` or ``stop`` has not called its base class's.
+    def _check_super(self, processor: TickProcessor, before: ProcessorState) -> None:
+        """Report a network processor whose ``start`` has not called its base class's.
 
         Args:
-            hook: which of them.
-            arguments: of the call.
-            before: the processor's own state before the hook was called.
-            consequence: what is the matter then.
+            processor: it has been started.
+            before: its own state before that.
         """
-        processor = self._processor
         # The base class's hook makes a new state.
         if isinstance(processor, NetworkProcessor) and processor._own_state is before:
             kind = type(processor).__name__
             problem = (
-                f"{kind}.{hook} has not called super().{hook}({arguments}), so {consequence}; "
-                "call it first"
+                f"{kind}.start has not called super().start(timestamp), so the network loop does "
+                "not run; call it first"
             )
-            self._report(hook, HookError(kind, hook, problem))
+            self._report("start", HookError(kind, "start", problem))
 
     def _tick_blocked(self, hook: str, nanoseconds: int, ended: int) -> None:
         self._blocking.saw(hook, nanoseconds / 1e9, ended, monotonic())
 
-    def _tick_failed(self, error: Exception, printed: str, timestamp: float, timeout: bool) -> None:
-        processor = self._processor
-        network = processor._network if isinstance(processor, NetworkProcessor) else None
-        if network is not None:
-            network.tick_failed(error, is_first=self._recorder.consecutive_errors == 1)
+    def _tick_failed(
+        self, error: BaseException, printed: str, timestamp: float, timeout: bool
+    ) -> None:
+        if self._network is not None:
+            is_first = self._recorder.consecutive_errors == 1
+            self._network.tick_failed(error, is_first=is_first)
         if not self._boot.rules.every_tick and not self._failure_rate.take(1, monotonic()):
             self.outbox.lost += 1
             return

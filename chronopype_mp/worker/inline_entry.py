@@ -43,6 +43,4 @@ async def work(
     try:
         return await host.run()
     finally:
-        if original is not None:
-            original._is_hosted_in_place = False
         link.close(0)

@@ -12,6 +12,7 @@ import pytest
 
 from chronopype_mp import PermanentFailure, RetryAfter
 from chronopype_mp.core.backoff import BackoffPolicy
+from chronopype_mp.core.error_text import repr_of
 from chronopype_mp.exceptions import ConfigError
 from chronopype_mp.processors import NetworkStatus, StartWhen, hooks
 from chronopype_mp.processors.hooks import HookStuck
@@ -560,6 +561,8 @@ def test_a_task_needs_a_connection_and_the_event_loop() -> None:
         line = Spawning()
         with pytest.raises(RuntimeError, match="needs a connection; call it in start_network"):
             line.spawn(line.read())
+        with pytest.raises(TypeError, match=r"pass a coroutine"):
+            line.spawn(line.read)  # type: ignore[arg-type]
         line.start(1.0)
         await line.until_running()
         with pytest.raises(TypeError, match=r"pass a coroutine"):
@@ -860,6 +863,104 @@ def test_a_tick_may_say_when_to_try_again(signal: Exception) -> None:
         clock.advance(9.0)
         await (turns() if is_permanent else line.until_running(2))
         assert line.calls.count("run") == (1 if is_permanent else 2)
+        await line.end()
+
+    run(scenario())
+
+
+class Untellable(Exception):
+    """Its attributes are of its own making, and raise."""
+
+    def __str__(self) -> str:
+        raise LookupError
+
+    @property
+    def __cause__(self) -> BaseException | None:  # type: ignore[override]
+        raise LookupError
+
+    @property
+    def __context__(self) -> BaseException | None:  # type: ignore[override]
+        raise LookupError
+
+
+class Unsaid(RetryAfter):
+    """Does not say when to try again."""
+
+    def __init__(self) -> None:
+        pass
+
+
+class WithoutRepr:
+    def __repr__(self) -> str:
+        raise LookupError
+
+
+@pytest.mark.parametrize("caller", [lambda call: call(), from_a_thread])
+@pytest.mark.parametrize("reason", [Untellable, Unsaid, WithoutRepr])
+def test_a_loss_is_not_forgotten_because_its_reason_cannot_be_printed(
+    reason: type, caller: Callable[[Callable[[], None]], None]
+) -> None:
+    async def scenario() -> None:
+        line = Body()
+        line.start(1.0)
+        await line.until_running()
+        caller(lambda: line.connection_lost(reason()))
+        await line.until_running(2)
+        assert any(f"{reason.__name__}, which cannot be printed" in each for each in line.reasons)
+        await line.end()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("by", ["run_network", "spawn", "start_network"])
+@pytest.mark.parametrize("error", [Untellable(), Unsaid(), GeneratorExit()], ids=repr_of)
+def test_no_exception_is_too_odd_to_be_reported(error: BaseException, by: str) -> None:
+    class Odd(Body):
+        network_error_wait_time = 0.1
+        failed = False
+
+        async def fail(self, here: str) -> None:
+            if here == by and not self.failed:
+                self.failed = True
+                raise error
+
+        async def start_network(self) -> None:
+            await super().start_network()
+            if by == "spawn":
+                self.spawn(self.fail("spawn"))
+            await self.fail("start_network")
+
+        async def run_network(self) -> None:
+            await self.fail("run_network")
+            await super().run_network()
+
+    async def scenario() -> None:
+        line = Odd()
+        line.start(1.0)
+        await line.until_running(1)
+        await line.until(lambda: line.hooks.count("start") == 2)
+        assert [type(each) for _, each in line.failures] == [type(error)]
+        await line.end()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("kind", [PermanentFailure, ConnectionResetError])
+def test_a_loss_may_be_reported_by_a_class_of_exceptions(kind: type[Exception]) -> None:
+    async def scenario() -> None:
+        line = Body()
+        line.start(1.0)
+        await line.until_running()
+        with pytest.raises(TypeError, match="seconds"):
+            line.connection_lost(RetryAfter)
+        assert line.wants_ticks
+        line.connection_lost(kind)
+        await line.until(lambda: line.calls.count("stop") == 1)
+        await turns()
+        assert f"connection_lost: {kind.__name__}" in line.reasons
+        assert [type(error) for _, error in line.failures] == [kind]
+        is_permanent = kind is PermanentFailure
+        assert (line.network_status is NetworkStatus.ERROR) is is_permanent
         await line.end()
 
     run(scenario())

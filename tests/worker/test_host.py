@@ -43,7 +43,7 @@ from chronopype_mp.core.messages import (
 )
 from chronopype_mp.core.rate import TokenBucket
 from chronopype_mp.core.state import TickAccount
-from chronopype_mp.exceptions import ConfigError
+from chronopype_mp.exceptions import ConfigError, PermanentFailure, RetryAfter
 from chronopype_mp.processors import NetworkProcessor, NetworkStatus, TickProcessor, hooks
 from chronopype_mp.transport.memory import MemoryHub
 from chronopype_mp.worker import host as host_module
@@ -63,9 +63,15 @@ class Coordinator:
     """The other side of the link, and the host at work."""
 
     def __init__(
-        self, make: Callable[[], TickProcessor], timeout: float = 5.0, stop_grace: float = 5.0
+        self,
+        make: Callable[[], TickProcessor],
+        timeout: float = 5.0,
+        stop_grace: float = 5.0,
+        beat_interval: float = 0.02,
     ) -> None:
-        self.boot = boot_of_a(processor_timeout=timeout, beat_interval=0.02, stop_grace=stop_grace)
+        self.boot = boot_of_a(
+            processor_timeout=timeout, beat_interval=beat_interval, stop_grace=stop_grace
+        )
         self.hub = MemoryHub()
         self.link = self.hub.connect("a")
         self.exceptions: dict[int, BaseException] = {}
@@ -130,10 +136,13 @@ class Coordinator:
 
 @contextlib.asynccontextmanager
 async def hosting(
-    processor: TickProcessor, timeout: float = 5.0, stop_grace: float = 5.0
+    processor: TickProcessor,
+    timeout: float = 5.0,
+    stop_grace: float = 5.0,
+    beat_interval: float = 0.02,
 ) -> AsyncIterator[Coordinator]:
     """Host a processor; whatever the test does not end is cancelled."""
-    coordinator = Coordinator(lambda: processor, timeout, stop_grace)
+    coordinator = Coordinator(lambda: processor, timeout, stop_grace, beat_interval)
     coordinator.begin()
     yield coordinator
     assert coordinator.running is not None
@@ -950,6 +959,199 @@ def test_beats_say_for_how_long_the_network_is_down_and_how_many_checks_timed_ou
             beat = await coordinator.wait_for(Beat, count=seen + 1)
             assert (beat.downtime, beat.check_timeouts) == (0.0, 0)
             assert beat.reason == "check_network() returned CONNECTED"
+
+    run(scenario())
+
+
+def test_every_check_that_times_out_is_in_a_beat_before_the_next_one() -> None:
+    class Hanging(Feed):
+        check_network_timeout = 0.1
+
+        async def check_network(self) -> NetworkStatus:
+            return await asyncio.get_running_loop().create_future()
+
+    async def scenario() -> None:
+        async with hosting(Hanging(), beat_interval=1e6) as coordinator:
+            await coordinator.welcome()
+            await coordinator.wait_for(Beat, lambda beat: beat.check_timeouts == 4)
+            seen = [beat.check_timeouts for beat in coordinator.got(Beat)]
+            assert seen == [0, 1, 2, 3, 4]
+
+    run(scenario())
+
+
+def test_a_status_that_stays_is_reported_if_the_next_attempt_changes() -> None:
+    class Refused(Feed):
+        network_backoff = BackoffPolicy(minimum=100.0)
+
+        async def start_network(self) -> None:
+            raise ConnectionRefusedError
+
+    async def scenario() -> None:
+        feed = Refused()
+
+        def of(reason: str) -> Callable[[Status], bool]:
+            return lambda status: reason in (status.reason or "")
+
+        async with hosting(feed) as coordinator:
+            await coordinator.welcome()
+            first = await coordinator.wait_for(Status, of("Refused"))
+            feed.connection_lost(RetryAfter(1000.0))
+            second = await coordinator.wait_for(Status, of("RetryAfter"))
+            assert first.network is second.network is NetworkStatus.NOT_CONNECTED
+            assert first.next_attempt is not None
+            assert second.next_attempt is not None
+            assert second.next_attempt > first.next_attempt + 800.0
+            feed.connection_lost(PermanentFailure())
+            third = await coordinator.wait_for(Status, of("PermanentFailure"))
+            assert (third.network, third.next_attempt) == (NetworkStatus.ERROR, None)
+            feed.retry_permanent_after = 5000.0
+            await coordinator.wait_for(Status, lambda status: status.revision == third.revision + 1)
+            last = coordinator.got(Status)[-1]
+            assert last.network is NetworkStatus.ERROR
+            assert last.next_attempt is not None
+            assert last.next_attempt > second.next_attempt + 3000.0
+
+    run(scenario())
+
+
+class WithoutSuper(Feed):
+    """Overrides hooks, and calls none of its base class's."""
+
+    def pause(self) -> None:
+        self.calls.append("pause")
+
+    def resume(self) -> None:
+        self.calls.append("resume")
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+
+    async def await_cleanup(self) -> None:
+        self.calls.append("await_cleanup")
+
+    async def stop_network(self) -> None:
+        await turns()
+        await super().stop_network()
+
+
+class Raising(WithoutSuper):
+    """Raises in the same hooks."""
+
+    def pause(self) -> None:
+        super().pause()
+        raise LookupError
+
+    def resume(self) -> None:
+        super().resume()
+        raise LookupError
+
+    def stop(self) -> None:
+        super().stop()
+        raise LookupError
+
+    async def await_cleanup(self) -> None:
+        await super().await_cleanup()
+        raise LookupError
+
+
+@pytest.mark.parametrize("kind", [WithoutSuper, Raising])
+def test_the_network_is_paused_resumed_and_stopped_whatever_the_hooks_do(
+    kind: type[WithoutSuper],
+) -> None:
+    async def scenario() -> None:
+        feed = kind()
+        async with hosting(feed) as coordinator:
+            await coordinator.welcome()
+            await coordinator.wait_for(Status, connected)
+            network = feed._network
+            assert network is not None
+            for id, paused in enumerate((True, False), start=1):
+                settings = WorkerSettings(paused=paused)
+                coordinator.command(Configure(incarnation=2, id=id, settings=settings))
+                await coordinator.wait_for(CommandDone, lambda done, id=id: done.id == id)
+                assert network.connection.paused is paused
+            await coordinator.stop(0)
+            assert coordinator.got(Status)[-1].network is NetworkStatus.STOPPED
+            left = ["pause", "resume", "stop", "await_cleanup", "stop_network"]
+            assert feed.calls == ["start_network", *left]
+            failed = [failure.hook for failure in coordinator.got(Failure)]
+            assert failed == (left[:4] if kind is Raising else [])
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("hook", ["stop", "on_disconnected", "stop_network"])
+def test_no_hook_begins_a_connection_again_while_the_worker_stops(hook: str) -> None:
+    class Persistent(Feed):
+        def again(self, here: str) -> None:
+            if here == hook:
+                self.start(0.0)
+
+        def stop(self) -> None:
+            super().stop()
+            self.again("stop")
+
+        def on_disconnected(self) -> None:
+            self.again("on_disconnected")
+
+        async def stop_network(self) -> None:
+            await super().stop_network()
+            self.again("stop_network")
+
+    async def scenario() -> None:
+        feed = Persistent()
+        async with hosting(feed) as coordinator:
+            await coordinator.welcome()
+            await coordinator.wait_for(Status, connected)
+            await coordinator.stop(0)
+            assert coordinator.got(Status)[-1].network is NetworkStatus.STOPPED
+            assert feed.calls == ["start_network", "stop_network"]
+
+    run(scenario())
+
+
+def test_a_wants_ticks_that_raises_holds_ticks_back_and_is_reported_for_each() -> None:
+    class Undecided(Noted):
+        broken: BaseException | None = None
+
+        @property
+        def wants_ticks(self) -> bool:
+            if self.broken is not None:
+                raise self.broken
+            return True
+
+    async def scenario() -> None:
+        processor = Undecided()
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome()
+            for seq, error in enumerate((LookupError("a"), Bang("b")), start=1):
+                processor.broken = error
+                coordinator.tick(seq)
+                failure = await coordinator.wait_for(Failure, count=seq)
+                assert (failure.hook, failure.type_name) == ("async_tick", type(error).__name__)
+                assert "in wants_ticks" in failure.traceback
+            processor.broken = None
+            coordinator.tick(3)
+            await coordinator.run_to(TickAccount(base=0, run=1, skipped=2))
+            assert processor.ticks == [30.0]
+
+    run(scenario())
+
+
+def test_a_processor_that_makes_up_attributes_has_no_network_and_no_cleanup() -> None:
+    class Delegating(Noted):
+        def __getattr__(self, name: str) -> object:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return object()
+
+    async def scenario() -> None:
+        async with hosting(Delegating()) as coordinator:
+            await coordinator.welcome()
+            await coordinator.wait_for(Beat, count=2)
+            await coordinator.stop(0)
+            assert coordinator.got(Failure) == []
 
     run(scenario())
 
