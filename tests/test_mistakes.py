@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import enum
 import functools
 import logging
 import queue
@@ -85,6 +87,11 @@ def sync_start_network(self: Any) -> None:
     self.ws = object()
 
 
+def endless(self: Any) -> None:
+    while True:
+        self.ws.recv()
+
+
 async def async_one(self: Any, timestamp: float = 0.0) -> None: ...
 
 
@@ -112,6 +119,21 @@ def sets_host(self: Any) -> None:
     self._host = "example.com"
 
 
+async def sets_interval(self: Any) -> None:
+    self._check_network_interval = 3
+
+
+class Checks:
+    """A mixin."""
+
+    check_network_interval = 3.0
+
+    async def check_network(self) -> NetworkStatus:
+        return NetworkStatus.CONNECTED
+
+    async def start_network(self) -> None: ...
+
+
 async def starts_task(self: Any) -> None:
     self.reader = asyncio.create_task(async_no_argument(self))
 
@@ -124,6 +146,39 @@ async def starts_owned_tasks(self: Any) -> None:
     self.spawn(async_no_argument(self))
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(async_no_argument(self))
+
+
+async def awaits_task(self: Any) -> None:
+    task = asyncio.create_task(async_no_argument(self))
+    await task
+
+
+async def awaits_own_task(self: Any) -> None:
+    self.task = asyncio.create_task(async_no_argument(self))
+    await self.task
+
+
+async def awaits_task_at_once(self: Any) -> None:
+    await asyncio.wait_for(asyncio.create_task(async_no_argument(self), name="x"), 1.0)
+
+
+async def gathers_tasks(self: Any) -> None:
+    tasks = [asyncio.create_task(async_no_argument(self)) for _ in range(2)]
+    await asyncio.gather(*tasks)
+
+
+def returns_task(self: Any) -> Any:
+    return asyncio.create_task(async_no_argument(self))
+
+
+async def starts_task_and_waits(self: Any) -> None:
+    self.reader = asyncio.create_task(async_no_argument(self))
+    await self.ready.wait()
+
+
+async def starts_task_for_nobody(self: Any) -> None:
+    asyncio.create_task(async_no_argument(self))  # noqa: RUF006 - the mistake
+    await asyncio.sleep(0)
 
 
 async def watches_task(self: Any) -> None:
@@ -140,6 +195,20 @@ class OnlyLogger(NetworkProcessor):
     @classmethod
     def logger(cls) -> logging.Logger:
         return logging.getLogger("tests.mistakes")
+
+
+class OfChronopype(type("TickProcessor", (), {"__module__": "chronopype.processors.base"})):
+    def __repr__(self) -> str:
+        return "a processor of chronopype"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Frozen(TickProcessor):
+    url: str = ""
+
+
+class LateCheck(OnlyLogger, Checks):
+    """Has a mixin whose hooks the base class hides."""
 
 
 class OnlyCheck(NetworkProcessor):
@@ -340,6 +409,12 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "<class 'tests.test_mistakes.Feed'> is neither a TickProcessor nor a ProcessorSpec; pass "
         "an instance: Feed()",
     ),
+    "a processor of the other package": (
+        lambda: add(OfChronopype()),
+        TypeError,
+        "a processor of chronopype is neither a TickProcessor nor a ProcessorSpec; its "
+        "TickProcessor is that of chronopype.processors.base, use chronopype_mp's",
+    ),
     "two of a name": (
         add_two_of_a_name,
         ClockError,
@@ -397,6 +472,18 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "OnlyLogger does not override check_network; add `async def check_network(self)`, which "
         "returns a NetworkStatus",
     ),
+    "a frozen dataclass": (
+        lambda: add(Frozen()),
+        HookError,
+        "Frozen is frozen, but its hooks and its worker set attributes of it; leave out "
+        "frozen=True",
+    ),
+    "a spec of a frozen dataclass": (
+        lambda: add(ProcessorSpec(target=Frozen)),
+        HookError,
+        "Frozen is frozen, but its hooks and its worker set attributes of it; leave out "
+        "frozen=True",
+    ),
     # Hooks that are missing
     "no check_network": (
         lambda: add(OnlyLogger()),
@@ -422,6 +509,12 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         HookError,
         "P.start_network is a plain function, but it is awaited; make it "
         "`async def start_network(self)`",
+    ),
+    "a plain run_network that never returns": (
+        lambda: add(feed(run_network=endless)),
+        HookError,
+        "P.run_network is a plain function, but it is awaited; make it "
+        "`async def run_network(self)`",
     ),
     "a plain async_tick": (
         lambda: add(feed(async_tick=one_argument)),
@@ -498,6 +591,36 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         HookError,
         "P.asynctick is not a hook: did you mean async_tick? A method or attribute of your own "
         "needs a name that is less alike",
+    ),
+    "a hook with its words in another order": (
+        lambda: add(feed(network_start=async_no_argument)),
+        HookError,
+        "P.network_start is not a hook: did you mean start_network? A method or attribute of your "
+        "own needs a name that is less alike",
+    ),
+    "a setting with its words in another order": (
+        lambda: add(feed(network_check_timeout=3.0)),
+        HookError,
+        "P.network_check_timeout is not a setting: did you mean check_network_timeout? A method or "
+        "attribute of your own needs a name that is less alike",
+    ),
+    "where a setting is kept, in a class": (
+        lambda: add(feed(_check_network_interval=3)),
+        HookError,
+        "P._check_network_interval is where NetworkProcessor keeps its own state; set "
+        "check_network_interval instead",
+    ),
+    "where a setting is kept, in a hook": (
+        lambda: add(feed(start_network=sets_interval)),
+        HookError,
+        "sets_interval sets self._check_network_interval, in which NetworkProcessor keeps its own "
+        "state; set self.check_network_interval",
+    ),
+    "check_network of a mixin that comes too late": (
+        lambda: add(LateCheck()),
+        HookError,
+        "LateCheck does not override check_network; Checks defines it, but comes after the "
+        "processor classes among the bases of LateCheck; put it before them",
     ),
     "a misspelt class attribute": (
         lambda: add(feed(start_network_timeot=1.0)),
@@ -718,6 +841,14 @@ def changing_a_variable() -> tuple[TickProcessor, str]:
     )
 
 
+class LateTick:
+    def tick(self, timestamp: float) -> None: ...
+
+
+class LateSetting:
+    stale_after = 3.0
+
+
 WARNED: dict[str, tuple[Callable[[], TickProcessor], str]] = {
     "both ticks": (
         lambda: feed(tick=one_argument, async_tick=async_one),
@@ -739,6 +870,24 @@ WARNED: dict[str, tuple[Callable[[], TickProcessor], str]] = {
     "a reader task of the event loop": (
         lambda: feed(on_connected=starts_task_of_loop),
         f"P.on_connected {LONE_TASK}",
+    ),
+    "a reader task beside which something else is waited for": (
+        lambda: feed(start_network=starts_task_and_waits),
+        f"P.start_network {LONE_TASK}",
+    ),
+    "a task that is kept nowhere": (
+        lambda: feed(start_network=starts_task_for_nobody),
+        f"P.start_network {LONE_TASK}",
+    ),
+    "a hook of a mixin that comes too late": (
+        lambda: type("P", (Feed, LateTick), {})(),
+        "P.tick is that of the base class: LateTick defines it, but comes after the processor "
+        "classes among the bases of P; put it before them",
+    ),
+    "a setting of a mixin that comes too late": (
+        lambda: type("P", (Feed, LateSetting), {})(),
+        "P.stale_after is that of the base class: LateSetting defines it, but comes after the "
+        "processor classes among the bases of P; put it before them",
     ),
     "a method ticks": (
         lambda: feed(ticks=one_argument),
@@ -799,6 +948,11 @@ def test_a_worker_in_this_process_has_no_copy(caplog: pytest.LogCaptureFixture) 
     [
         {"start_network": starts_owned_tasks},
         {"start_network": watches_task},
+        {"start_network": awaits_task},
+        {"start_network": awaits_own_task},
+        {"start_network": awaits_task_at_once},
+        {"start_network": gathers_tasks},
+        {"on_connected": returns_task},
         {"start_network": starts_task, "run_network": async_no_argument},
         {"subscribe": starts_task},
     ],
@@ -854,6 +1008,14 @@ def decorated(hook: Callable[[Any], Awaitable[NetworkStatus]]) -> Any:
     return wrapper
 
 
+def in_a_thread(hook: Callable[[Any], None]) -> Any:
+    @functools.wraps(hook)
+    def wrapper(self: Any) -> Awaitable[None]:
+        return asyncio.to_thread(hook, self)
+
+    return wrapper
+
+
 class Unusual(Feed):
     """What is unusual, and works."""
 
@@ -873,6 +1035,10 @@ class Unusual(Feed):
 
     def start_network(self) -> Any:
         return asyncio.sleep(0)  # returns at once
+
+    @in_a_thread
+    def stop_network(self) -> None:
+        self.closed = True
 
     def start(self, timestamp: float, *more: object) -> None:
         super().start(timestamp)
@@ -933,6 +1099,34 @@ class Extended(Feed):
         return len(symbol)
 
 
+class Host:
+    _host = ""
+
+
+class Elsewhere(Feed):
+    """Sets attributes of other objects that are named as ours."""
+
+    async def start_network(self) -> None:
+        class Client:
+            def __init__(self) -> None:
+                self._host = "example.com"
+
+        def name(self: Host) -> None:
+            self._host = "example.com"
+
+        self.client = Client()
+        name(Host())
+        self.make(Host())
+
+    @staticmethod
+    def make(client: Host) -> None:
+        client._host = "example.com"
+
+
+class Mixed(Checks, OnlyLogger):
+    """Has its hooks from a mixin."""
+
+
 class LostLast(Feed, asyncio.Protocol):
     """A callback of another library reports the loss."""
 
@@ -956,7 +1150,7 @@ class Both(FromElsewhere, Feed):
     def on_connect(self) -> None: ...
 
 
-@pytest.mark.parametrize("kind", [Unusual, Both, Extended, LostLast, Plain])
+@pytest.mark.parametrize("kind", [Unusual, Both, Extended, Elsewhere, LostLast, Mixed, Plain])
 def test_what_is_no_mistake_is_left_alone(
     kind: type[TickProcessor], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -1121,6 +1315,13 @@ class ReturnsTrue(Feed):
         return True  # type: ignore[return-value]
 
 
+class ReturnsAnother(Feed):
+    async def check_network(self) -> NetworkStatus:
+        names = {"CONNECTED": 3}
+        other = enum.Enum("NetworkStatus", names, module="chronopype.processors.network")
+        return other["CONNECTED"]  # type: ignore[return-value]
+
+
 class NeverConnected(Feed):
     async def check_network(self) -> NetworkStatus:
         return NetworkStatus.NOT_CONNECTED
@@ -1154,6 +1355,12 @@ IN_THE_WORKER: dict[str, tuple[Callable[[], TickProcessor | ProcessorSpec], str,
         ReturnsTrue,
         "check_network",
         "ReturnsTrue.check_network() returned True; it must return a NetworkStatus",
+    ),
+    "check_network returns what another package defines": (
+        ReturnsAnother,
+        "check_network",
+        "ReturnsAnother.check_network() returned <NetworkStatus.CONNECTED: 3>; it must return a "
+        "NetworkStatus of chronopype_mp, but this one is of chronopype.processors.network",
     ),
     "start_network raises": (Refused, "start_network", "nope"),
 }

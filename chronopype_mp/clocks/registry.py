@@ -287,6 +287,9 @@ class ProcessorRegistry(Publisher):
             hint = ""
             if isinstance(processor, type) and issubclass(processor, TickProcessor):
                 hint = f"; pass an instance: {processor.__name__}()"
+            for base in type(processor).__mro__:
+                if base.__name__ == TickProcessor.__name__:  # chronopype's
+                    hint = f"; its TickProcessor is that of {base.__module__}, use chronopype_mp's"
             raise TypeError(f"{processor!r} is neither a TickProcessor nor a ProcessorSpec{hint}")
         if type(processor).__hash__ is None:
             raise TypeError(

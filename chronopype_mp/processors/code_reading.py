@@ -21,7 +21,7 @@ __all__ = [
     "arguments_problem",
     "code_of",
     "function_of",
-    "returns_a_value",
+    "never_awaitable",
     "user_classes",
 ]
 
@@ -37,6 +37,12 @@ MUTATORS = frozenset(
 
 TASK_MAKERS = frozenset({"create_task", "ensure_future"})
 """asyncio's functions and methods that start a task."""
+
+WAITERS = frozenset({"as_completed", "gather", "shield", "wait", "wait_for"})
+"""asyncio's functions that wait for tasks."""
+
+FATES = ("STORE_", "LIST_APPEND", "POP_TOP", "RETURN_VALUE", "GET_AWAITABLE")
+"""How the instructions begin that decide what becomes of the result of a call."""
 
 VALUES = frozenset({"LOAD_CONST", "LOAD_SMALL_INT", "LOAD_ATTR", "COMPARE_OP", "CONTAINS_OP"})
 """Instructions whose result is hardly something to await."""
@@ -108,15 +114,16 @@ def arguments_problem(function: object, arguments: Sequence[str]) -> str | None:
     return None
 
 
-def returns_a_value(function: FunctionType) -> bool:
-    """Whether one of a function's returns is evidently nothing that can be awaited."""
-    before = ""
+def never_awaitable(function: FunctionType) -> bool:
+    """Whether a plain function never returns, or evidently returns what cannot be awaited."""
+    before, returns = "", False
     for step in dis.get_instructions(function):
         if step.opname == "RETURN_CONST" or (step.opname == "RETURN_VALUE" and before in VALUES):
             return True
+        returns = returns or step.opname == "RETURN_VALUE"
         if step.opname not in ("NOP", "RESUME", "CACHE"):
             before = step.opname
-    return False
+    return not returns
 
 
 class ClassCode:
@@ -134,6 +141,12 @@ class ClassCode:
             for function in _functions(value)
             for code in _codes(function.__code__)
         ]
+        self._static = {
+            function_of(value)
+            for each in user_classes(kind)
+            for value in vars(each).values()
+            if isinstance(value, staticmethod)
+        }
 
     @functools.cached_property
     def names_read(self) -> frozenset[str]:
@@ -167,11 +180,13 @@ class ClassCode:
         """The attributes that methods assign to on ``self``, with the method."""
         return tuple(
             (function, step.argval)
-            for function, _, steps in self._codes
+            for function, code, steps in self._codes
+            if function.__code__.co_argcount and function not in self._static
             for before, step in itertools.pairwise(steps)
             if step.opname == "STORE_ATTR"
-            and function.__code__.co_argcount
             and _loaded_last(before) == function.__code__.co_varnames[0]
+            # A function inside a method may have a ``self`` of its own.
+            and (code is function.__code__ or _loaded_last(before) in code.co_freevars)
         )
 
     def changes_own(self, name: str) -> bool:
@@ -188,10 +203,10 @@ class ClassCode:
     def starts_task(self, function: FunctionType) -> bool:
         """Whether a method, or a function inside it, starts a task that belongs to nobody."""
         return any(
-            _starts_task(before, step)
-            for each, _, steps in self._codes
+            _starts_task(before, step) and not _awaits_task(each, code, steps[place + 2 :])
+            for each, code, steps in self._codes
             if each is function
-            for before, step in itertools.pairwise(steps)
+            for place, (before, step) in enumerate(itertools.pairwise(steps))
         )
 
     def changes_outside(self) -> Iterator[Use]:
@@ -239,6 +254,29 @@ def _starts_task(before: dis.Instruction, step: dis.Instruction) -> bool:
     if step.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
         return False
     return before.opname.startswith("CALL") or before.argval in ("asyncio", "loop")
+
+
+def _awaits_task(function: FunctionType, code: CodeType, after: Sequence[dis.Instruction]) -> bool:
+    """Whether a hook itself waits for a task that it starts, or returns it.
+
+    Args:
+        function: the hook.
+        code: its code, or that of a function inside it.
+        after: the instructions after the start.
+    """
+    end = next((step for step in after if step.opname.startswith(FATES)), None)
+    if end is None or end.opname in ("POP_TOP", "GET_AWAITABLE"):
+        return end is not None and end.opname == "GET_AWAITABLE"
+    if end.opname == "RETURN_VALUE" and code is function.__code__:
+        return True
+    is_local = end.opname != "STORE_ATTR"
+    if is_local and not WAITERS.isdisjoint((*code.co_names, *function.__code__.co_names)):
+        return True
+    kept = end.argval[0] if isinstance(end.argval, tuple) else end.argval
+    return any(
+        step.opname == "GET_AWAITABLE" and kept in (_loaded_last(before), before.argval)
+        for before, step in itertools.pairwise(after)
+    )
 
 
 def _loaded_last(step: dis.Instruction) -> object:

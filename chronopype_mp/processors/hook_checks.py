@@ -19,7 +19,7 @@ from chronopype_mp.processors.code_reading import (
     arguments_problem,
     code_of,
     function_of,
-    returns_a_value,
+    never_awaitable,
     user_classes,
 )
 from chronopype_mp.processors.hook_hints import hints
@@ -30,8 +30,10 @@ from chronopype_mp.processors.hook_names import (
     SHOWN,
     Hook,
     base_of,
+    hidden_by_order,
     is_own,
     of_class,
+    order_problem,
     static_of,
     where,
 )
@@ -82,6 +84,7 @@ def _check(processor: TickProcessor) -> list[str]:
     kind: type = type(processor)
     hooks = HOOKS + (NETWORK_HOOKS if isinstance(processor, NetworkProcessor) else ())
     code = code_of(kind)
+    _check_settable(processor)
     for hook in hooks:
         _check_required(processor, hook)
     _check_names_kept(processor, code)
@@ -106,10 +109,25 @@ def check_class(kind: type[TickProcessor]) -> list[str]:
     return check_hooks(bare)
 
 
+def _check_settable(processor: TickProcessor) -> None:
+    """Check that attributes can be set, as the clock and the worker do."""
+    try:
+        processor._is_hosted_in_place = processor._is_hosted_in_place
+    except AttributeError as error:
+        if type(error).__name__ != "FrozenInstanceError":  # of dataclasses, or of attrs
+            return  # a ``__setattr__`` that needs what ``__init__`` makes
+        kind = type(processor).__name__
+        problem = f"{kind} is frozen, but its hooks and its worker set attributes of it"
+        raise HookError(kind, "__setattr__", f"{problem}; leave out frozen=True") from None
+
+
 def _check_required(processor: TickProcessor, hook: Hook) -> None:
     if hook.required and not is_own(processor, hook.name):
-        name = type(processor).__name__
-        raise HookError(name, hook.name, f"{name} does not override {hook.name}; {hook.required}")
+        kind = type(processor)
+        name = kind.__name__
+        hidden = hidden_by_order(kind, hook.name)
+        remedy = hook.required if hidden is None else order_problem(kind, hidden)
+        raise HookError(name, hook.name, f"{name} does not override {hook.name}; {remedy}")
 
 
 def _check_hook(processor: TickProcessor, hook: Hook) -> None:
@@ -152,9 +170,10 @@ def _kind_problem(value: object, hook: Hook) -> str:
         if hook.name == "tick":
             return "is `async def`, but nobody awaits it; rename it to async_tick"
         return f"is `async def`, but nobody awaits it; make it `{hook.definition}`"
-    # A plain function, such as a decorator's, may return an awaitable.
-    is_coroutine = inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(function)
-    if hook.awaited and not is_coroutine and returns_a_value(function):
+    # A plain function may return an awaitable, as that of a decorator does.
+    is_wrapped = getattr(value, "__wrapped__", None) is not None
+    is_coroutine = inspect.iscoroutinefunction(value) or is_wrapped
+    if hook.awaited and not is_coroutine and never_awaitable(function):
         return f"is a plain function, but it is awaited; make it `{hook.definition}`"
     return ""
 
@@ -256,20 +275,32 @@ def _check_names_kept(processor: TickProcessor, code: ClassCode) -> None:
     kind = type(processor).__name__
     for function, name in code.names_set:
         if name in kept:
+            meant = name.removeprefix("_")
+            remedy = f"set self.{meant}" if meant in SETTINGS else "use another name"
             problem = (
                 f"{function.__qualname__} sets self.{name}, in which {kept[name]} keeps its own "
-                f"state; use another name{where(function)}"
+                f"state; {remedy}{where(function)}"
             )
             raise HookError(kind, name, problem)
-    slots = {setting.slot for setting in SETTINGS.values()}  # also of subclasses
+    slots = {setting.slot: name for name, setting in SETTINGS.items()}
     for name in kept:
         value = of_class(type(processor), name)
-        if name not in slots and value is not of_class(base_of(processor), name):
+        if name in slots:
+            _check_slot(type(processor), name, slots[name])
+        elif value is not of_class(base_of(processor), name):
             problem = (
                 f"{kind}.{name} hides an attribute of {kept[name]} that is not meant to be "
                 f"overridden; use another name{where(value)}"
             )
             raise HookError(kind, name, problem)
+
+
+def _check_slot(kind: type, slot: str, setting: str) -> None:
+    """Check that no class sets the attribute in which a setting is kept, instead of the setting."""
+    for owner in kind.__mro__:
+        if slot in vars(owner) and setting not in vars(owner):
+            problem = f"{owner.__name__}.{slot} is where NetworkProcessor keeps its own state"
+            raise HookError(kind.__name__, slot, f"{problem}; set {setting} instead")
 
 
 def _own_names(processor: TickProcessor) -> dict[str, object]:
@@ -317,8 +348,11 @@ def _check_spelling(
         near = next((hook.name for hook in hooks if _is_like(name, hook, function)), None)
         what = "hook"
     elif len(name) >= LONG:
-        base = NetworkProcessor if issubclass(kind, NetworkProcessor) else TickProcessor
-        found = difflib.get_close_matches(name, _settings(base), n=1, cutoff=LIKENESS)
+        settings = _settings(
+            NetworkProcessor if issubclass(kind, NetworkProcessor) else TickProcessor
+        )
+        found = difflib.get_close_matches(name, settings, n=1, cutoff=LIKENESS)
+        found += [each for each in settings if _has_same_words(name, each)]
         near = found[0] if found else None
         what = "setting"
     else:
@@ -331,9 +365,16 @@ def _check_spelling(
         raise HookError(kind.__name__, name, problem)
 
 
+def _has_same_words(name: str, other: str) -> bool:
+    """Whether two names differ at most in the order of their words."""
+    return sorted(name.split("_")) == sorted(other.split("_"))
+
+
 def _is_like(name: str, hook: Hook, function: object) -> bool:
     """Whether a method's name is a misspelt hook's."""
     if name.replace("_", "").lower() == hook.name.replace("_", ""):
+        return True
+    if _has_same_words(name, hook.name):
         return True
     if len(hook.name) >= LONG:
         return difflib.SequenceMatcher(None, name, hook.name).ratio() >= LIKENESS

@@ -8,7 +8,15 @@ from types import FunctionType
 
 from chronopype_mp.processors.base import TickProcessor
 from chronopype_mp.processors.code_reading import ClassCode, arguments_problem, function_of
-from chronopype_mp.processors.hook_names import NETWORK_HOOKS, Hook, is_own, static_of, where
+from chronopype_mp.processors.hook_names import (
+    NETWORK_HOOKS,
+    Hook,
+    hidden_by_order,
+    is_own,
+    order_problem,
+    static_of,
+    where,
+)
 from chronopype_mp.processors.network import SETTINGS, NetworkProcessor
 
 __all__ = ["hints"]
@@ -34,6 +42,7 @@ def hints(
     yield from _habits(processor, own, hooks, code)
     yield from _short_names(processor, own, code)
     yield from _lone_values(processor, own, code)
+    yield from _hidden(type(processor))
     yield from _idle_ticks(processor, code)
     yield from _lone_tasks(processor, code)
 
@@ -109,6 +118,20 @@ def _lone_values(
                 f"{kind}.{name} has no effect: it is a setting of NetworkProcessor, from which "
                 "this class is not derived"
             )
+
+
+def _hidden(kind: type) -> Iterator[str]:
+    """Yield the hooks and settings of mixins that the base class hides.
+
+    The common names, such as ``start``, are left out: another library's base class has them, too.
+    """
+    names = ["tick", "async_tick"]
+    if issubclass(kind, NetworkProcessor):
+        names += [*(hook.name for hook in NETWORK_HOOKS), *SETTINGS]
+    for name in names:
+        hidden = hidden_by_order(kind, name)
+        if hidden is not None:
+            yield f"{kind.__name__}.{name} is that of the base class: {order_problem(kind, hidden)}"
 
 
 def _idle_ticks(processor: TickProcessor, code: ClassCode) -> Iterator[str]:

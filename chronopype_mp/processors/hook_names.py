@@ -18,8 +18,10 @@ __all__ = [
     "SHOWN",
     "Hook",
     "base_of",
+    "hidden_by_order",
     "is_own",
     "of_class",
+    "order_problem",
     "static_of",
     "where",
 ]
@@ -115,6 +117,25 @@ def of_class(kind: type, name: str) -> object:
 def is_own(processor: TickProcessor, name: str) -> bool:
     """Whether an attribute is not the base class's."""
     return static_of(processor, name) is not of_class(base_of(processor), name)
+
+
+def hidden_by_order(kind: type, name: str) -> type | None:
+    """Return the class that defines an attribute in vain, because a base class of ours comes first.
+
+    A class that is derived from ours always comes before it.
+    """
+    owners = [each for each in kind.__mro__ if name in vars(each)]
+    if not owners or owners[0] not in (TickProcessor, NetworkProcessor):
+        return None
+    return next((each for each in owners if not issubclass(each, TickProcessor)), None)
+
+
+def order_problem(kind: type, hidden: type) -> str:
+    """Return what to say of a class from `hidden_by_order`."""
+    return (
+        f"{hidden.__name__} defines it, but comes after the processor classes among the bases of "
+        f"{kind.__name__}; put it before them"
+    )
 
 
 def where(value: object) -> str:

@@ -401,9 +401,12 @@ class NetworkLoop:
     async def _check(self) -> NetworkStatus:
         status = await self._processor.check_network()
         if not isinstance(status, NetworkStatus):
+            problem = "it must return a NetworkStatus"
+            if type(status).__name__ == NetworkStatus.__name__:  # chronopype's
+                problem += f" of chronopype_mp, but this one is of {type(status).__module__}"
             raise TypeError(
-                f"{type(self._processor).__name__}.check_network() returned {status!r}; "
-                "it must return a NetworkStatus"
+                f"{type(self._processor).__name__}.check_network() returned {repr_of(status)}; "
+                f"{problem}"
             )
         return status
 

@@ -217,7 +217,7 @@ def test_a_fault_that_makes_no_sense_is_refused_by_name() -> None:
 class HangingCheck(Network):
     """Its check takes too long, always."""
 
-    _check_network_timeout = 0.1
+    check_network_timeout = 0.1
 
     async def check_network(self) -> None:  # type: ignore[override]
         await asyncio.sleep(FOR_EVER)

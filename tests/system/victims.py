@@ -126,7 +126,7 @@ class WillNotBeCancelled(Network):
     """Its check neither returns nor lets itself be cancelled; it notes its ticks."""
 
     ticks_while_disconnected = True
-    _check_network_timeout = 0.5
+    check_network_timeout = 0.5
 
     def tick(self, timestamp: float) -> None:
         self.note(f"{timestamp!r} {time.time()!r}")
