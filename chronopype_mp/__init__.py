@@ -29,18 +29,26 @@ if TYPE_CHECKING:
     from chronopype_mp.core.worker_events import WorkerStatus
     from chronopype_mp.core.worker_statistics import WorkerStatistics
     from chronopype_mp.exceptions import (
+        CallError,
+        CallLostError,
+        CallTimeoutError,
+        CallTooLargeError,
+        CallValueError,
         ClockContextError,
         ClockError,
         ClockRuntimeError,
         ConfigError,
         HookError,
+        NotRemoteError,
         PermanentFailure,
         ProcessorError,
         ProcessorTimeoutError,
+        RemoteError,
         RetryAfter,
         TransferError,
         TransportError,
         WorkerError,
+        WorkerUnavailableError,
     )
     from chronopype_mp.launchers.frozen import freeze_support
     from chronopype_mp.processors import (
@@ -50,6 +58,7 @@ if TYPE_CHECKING:
         ProcessorState,
         StartWhen,
         TickProcessor,
+        remote,
     )
     from chronopype_mp.version import __version__
 
@@ -73,18 +82,26 @@ _HOMES = {
     "chronopype_mp.core.resources": ("Resources",),
     "chronopype_mp.core.restart": ("RestartBudget",),
     "chronopype_mp.exceptions": (
+        "CallError",
+        "CallLostError",
+        "CallTimeoutError",
+        "CallTooLargeError",
+        "CallValueError",
         "ClockContextError",
         "ClockError",
         "ClockRuntimeError",
         "ConfigError",
         "HookError",
+        "NotRemoteError",
         "PermanentFailure",
         "ProcessorError",
         "ProcessorTimeoutError",
+        "RemoteError",
         "RetryAfter",
         "TransferError",
         "TransportError",
         "WorkerError",
+        "WorkerUnavailableError",
     ),
     "chronopype_mp.launchers.frozen": ("freeze_support",),
     "chronopype_mp.processors": (
@@ -94,6 +111,7 @@ _HOMES = {
         "ProcessorState",
         "StartWhen",
         "TickProcessor",
+        "remote",
     ),
     "chronopype_mp.version": ("__version__",),
 }
@@ -102,6 +120,11 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "BackoffPolicy",
     "BaseClock",
+    "CallError",
+    "CallLostError",
+    "CallTimeoutError",
+    "CallTooLargeError",
+    "CallValueError",
     "ClockConfig",
     "ClockContextError",
     "ClockError",
@@ -116,6 +139,7 @@ __all__ = [
     "Limits",
     "NetworkProcessor",
     "NetworkStatus",
+    "NotRemoteError",
     "PermanentFailure",
     "ProcessorError",
     "ProcessorSpec",
@@ -123,6 +147,7 @@ __all__ = [
     "ProcessorStats",
     "ProcessorTimeoutError",
     "RealtimeClock",
+    "RemoteError",
     "Resources",
     "RestartBudget",
     "RestartType",
@@ -136,8 +161,10 @@ __all__ = [
     "WorkerHandle",
     "WorkerStatistics",
     "WorkerStatus",
+    "WorkerUnavailableError",
     "__version__",
     "freeze_support",
+    "remote",
 ]
 
 

@@ -5,18 +5,26 @@ from __future__ import annotations
 import math
 
 __all__ = [
+    "CallError",
+    "CallLostError",
+    "CallTimeoutError",
+    "CallTooLargeError",
+    "CallValueError",
     "ClockContextError",
     "ClockError",
     "ClockRuntimeError",
     "ConfigError",
     "HookError",
+    "NotRemoteError",
     "PermanentFailure",
     "ProcessorError",
     "ProcessorTimeoutError",
+    "RemoteError",
     "RetryAfter",
     "TransferError",
     "TransportError",
     "WorkerError",
+    "WorkerUnavailableError",
 ]
 
 
@@ -69,6 +77,16 @@ class ProcessorError(ClockError):
 
 class ProcessorTimeoutError(ProcessorError):
     """A processor's tick took longer than ``processor_timeout``."""
+
+
+class RemoteError(ProcessorError):
+    """A method that was called in a worker raised an exception; see `ProcessorError`.
+
+    Attributes:
+        method: the name of the method.
+    """
+
+    method: str = ""
 
 
 class ConfigError(ClockError, ValueError):
@@ -154,6 +172,45 @@ class WorkerError(ClockError):
     def __init__(self, worker: str, problem: str) -> None:
         super().__init__(f"worker {worker!r}: {problem}")
         self.worker = worker
+
+
+class CallError(WorkerError):
+    """A call of a worker's method has no result.
+
+    What the method itself raised is a `RemoteError`.
+
+    Attributes:
+        worker: the name of the worker that was called.
+        method: the name of the method.
+    """
+
+    def __init__(self, worker: str, method: str, problem: str) -> None:
+        super().__init__(worker, f"call of {method!r}: {problem}")
+        self.method = method
+
+
+class NotRemoteError(CallError, AttributeError):
+    """There is no such method, or it is not marked with ``@remote``. Nothing ran."""
+
+
+class CallValueError(CallError, TypeError):
+    """The arguments do not fit the method, or msgspec cannot encode them or the result."""
+
+
+class CallTooLargeError(CallValueError):
+    """The arguments or the result are too large for a call."""
+
+
+class WorkerUnavailableError(CallError):
+    """The worker cannot be called now, or its process ended first. The method did not run."""
+
+
+class CallLostError(CallError):
+    """The worker's process ended before it answered. The method may have run."""
+
+
+class CallTimeoutError(CallError, TimeoutError):
+    """There was no answer in time. The method may have run, unless the message says otherwise."""
 
 
 class RetryAfter(ClockError):

@@ -36,6 +36,7 @@ from chronopype_mp import (
     TickProcessor,
     TransferError,
     WorkerError,
+    remote,
 )
 from chronopype_mp.events import NetworkChanged, ProcessorFailed, WorkerDied
 from chronopype_mp.processors.hook_names import CALLS, HOOKS, NETWORK_HOOKS, SHOWN
@@ -652,6 +653,23 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         HookError,
         "P.check_network = None hides the hook check_network(); leave it out, or define "
         "`async def check_network(self)`",
+    ),
+    "call is a flag": (
+        lambda: add(with_attribute("call", False)),
+        HookError,
+        "P.call = False hides TickProcessor.call(), which is not a hook, but there to be called; "
+        "use another name",
+    ),
+    "call is a method of a TickProcessor": (
+        lambda: add(type("P", (TickProcessor,), {"call": one_argument})()),
+        HookError,
+        "P.call hides TickProcessor.call(), which is not a hook, but there to be called; use "
+        "another name, or call super().call() in it",
+    ),
+    "a hook is remote": (
+        lambda: add(feed(stop=remote(lambda self: None))),
+        HookError,
+        "P.stop is a hook, which the framework calls; take @remote away from it",
     ),
     "check_now is a flag": (
         lambda: add(feed(check_now=False)),

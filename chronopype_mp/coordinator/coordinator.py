@@ -25,6 +25,7 @@ from chronopype_mp.coordinator.incarnation import Incarnation, Machinery
 from chronopype_mp.coordinator.output import OutputPump
 from chronopype_mp.coordinator.record import WorkerRecord
 from chronopype_mp.coordinator.starts import Starts
+from chronopype_mp.coordinator.switchboard import Switchboard
 from chronopype_mp.coordinator.ticker import QUEUED_IN_FREE_RUNS, Position, Ticker
 from chronopype_mp.core.boot import TickRules
 from chronopype_mp.core.messages import Downlink, Uplink
@@ -91,6 +92,7 @@ class Coordinator:
     Attributes:
         hub: the coordinator's end of the transport.
         ticker: publishes ticks and commands.
+        switchboard: calls methods of workers.
 
     Raises:
         TransportError: the sockets cannot be bound, or there are hardly any file descriptors.
@@ -129,6 +131,7 @@ class Coordinator:
         self._output = OutputPump(self._thread_failed)
         self._inbox = Inbox(self.hub, self._deliver)
         self.ticker = Ticker(self.hub, timing, timestamp, self._thread_failed)
+        self.switchboard = Switchboard(self._records, self._status)
         self._machinery = Machinery(
             launcher=launcher,
             hub=self.hub,
@@ -141,6 +144,7 @@ class Coordinator:
             event_loop=event_loop,
             guard=self._guard,
             on_failure=self._fail,
+            switchboard=self.switchboard,
         )
         self.hub.attach(self._loop, functools.partial(self._read, self._inbox.on_readable))
         self.hub.watch_threads(self._thread_failed)

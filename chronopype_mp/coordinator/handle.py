@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from chronopype_mp.core.call_outcome import DEFAULT_TIMEOUT, pack_arguments, result_of
+from chronopype_mp.core.checks import positive
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.messages import Reconnect, Rehearse
 from chronopype_mp.core.worker_events import WorkerDied, WorkerStatus
 from chronopype_mp.core.worker_statistics import WorkerStatistics
-from chronopype_mp.exceptions import WorkerError
+from chronopype_mp.exceptions import WorkerError, WorkerUnavailableError
 from chronopype_mp.processors import NetworkProcessor, ProcessorState
+from chronopype_mp.processors.remote_methods import result_type
 
 if TYPE_CHECKING:
     from chronopype_mp.coordinator.coordinator import Coordinator
@@ -232,6 +236,44 @@ class WorkerHandle:
             raise WorkerError(self.name, f"reconnect() of a worker that is {self.status.name}")
         coordinator.order(self._record, Reconnect())
 
+    async def call(
+        self, method: str, /, *args: Any, timeout: float = DEFAULT_TIMEOUT, **kwargs: Any
+    ) -> Any:
+        """Call a method of the processor in its worker, which is marked with ``@remote``.
+
+        It runs between two ticks; one tick or call runs at a time. It also runs while the worker is
+        paused or not connected. A call that was answered has run exactly once. Cancelling this
+        abandons the call: a method that has begun runs to its end, or to the ``timeout``.
+
+        Args:
+            method: its name.
+            args: positional arguments, which msgspec must be able to encode.
+            timeout: seconds to wait for the result, above 0; then the method is cancelled.
+            kwargs: keyword arguments. One named ``timeout`` cannot be given.
+
+        Returns:
+            What the method returned. If the processor was added as an object, or its class as the
+            target of a `ProcessorSpec`, it has the type that the method declares. Otherwise it has
+            plain values: a dataclass, for instance, is a dict.
+
+        Raises:
+            CallError: there is no result; its subclasses say why. `WorkerUnavailableError` and
+                `NotRemoteError` mean that nothing has run.
+            RemoteError: the method raised. It is also an instance of the original exception's type,
+                if that is known here.
+            ConfigError: ``timeout`` is not a number above 0.
+        """
+        name = self.name
+        coordinator = self._running(
+            "call", lambda worker, problem: WorkerUnavailableError(worker, method, problem)
+        )
+        timeout = positive("call", "timeout", timeout)
+        kind = self._record.processor_type
+        declared = Any if kind is None else result_type(kind, name, method)
+        arguments = pack_arguments(name, method, args, kwargs)
+        outcome = await coordinator.switchboard.call(name, method, arguments, timeout)
+        return result_of(outcome, name, method, declared)
+
     def _uptime(self) -> float:
         coordinator = self._coordinator
         if coordinator is None or not coordinator.has(self._record):
@@ -255,12 +297,14 @@ class WorkerHandle:
             return self._record.last_view
         return coordinator.view(self.name)
 
-    def _running(self, what: str) -> Coordinator:
+    def _running(
+        self, what: str, error: Callable[[str, str], WorkerError] = WorkerError
+    ) -> Coordinator:
         coordinator = self._coordinator
         if self._record.is_removed:
-            raise WorkerError(self.name, "it was removed from its clock")
+            raise error(self.name, "it was removed from its clock")
         if coordinator is None or not coordinator.is_open or not coordinator.has(self._record):
-            raise WorkerError(
+            raise error(
                 self.name,
                 f"{what}() needs an entered clock, which has not been left; call it inside of "
                 "`async with ... as clock`",

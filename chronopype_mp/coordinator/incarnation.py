@@ -36,6 +36,7 @@ from chronopype_mp.coordinator.inbox import Inbox
 from chronopype_mp.coordinator.output import OutputPump, WorkerOutput
 from chronopype_mp.coordinator.record import WorkerRecord
 from chronopype_mp.coordinator.starts import Starts
+from chronopype_mp.coordinator.switchboard import CallQueue, Switchboard
 from chronopype_mp.coordinator.ticker import Ticker
 from chronopype_mp.coordinator.trouble import Trouble, brief
 from chronopype_mp.coordinator.worker_boot import boot_of
@@ -43,10 +44,13 @@ from chronopype_mp.coordinator.worker_logs import relay
 from chronopype_mp.core.boot import TickRules
 from chronopype_mp.core.messages import (
     PROTOCOL,
+    CallAsked,
+    CallDone,
     Downlink,
     Failure,
     Hello,
     LogLine,
+    Reply,
     Stop,
     Uplink,
 )
@@ -104,6 +108,7 @@ class Machinery(NamedTuple):
     Attributes:
         guard: calls what may run the owner's code, such as log handlers.
         on_failure: called in the event loop with an error that no worker's policy covers.
+        switchboard: calls other workers.
     """
 
     launcher: Launcher
@@ -117,6 +122,7 @@ class Machinery(NamedTuple):
     event_loop: str
     guard: Guard
     on_failure: Callable[[BaseException], None]
+    switchboard: Switchboard
 
 
 class _Cancelled(RuntimeError):
@@ -137,6 +143,7 @@ class Incarnation:
         is_killed: the coordinator has killed it, or will as soon as it exists.
         fatal: the failure that it reported as its end.
         token: what its reports must carry.
+        calls: those of its processor's methods.
         ended: a task that is done once the supervisor knows of its end. Cancelling it stops the
             worker permanently, at the latest by a kill after its ``stop_grace``.
     """
@@ -157,6 +164,7 @@ class Incarnation:
         self._stimulate = stimulate
         self._emit = emit
         self.token = secrets.randbits(63)
+        self.calls = CallQueue(record.name, self.order, machinery.guard)
         self._session = CoordinatorSession(record.name, number, record.settings)
         self._process: WorkerProcess | None = None
         self._output: WorkerOutput | None = None
@@ -173,6 +181,7 @@ class Incarnation:
         self._insistence: asyncio.Task[None] | None = None
         self.ended = asyncio.create_task(self._run(), name=f"incarnation of {record.name}")
         self.ended.add_done_callback(self._never_began)
+        self.ended.add_done_callback(lambda _: self.calls.end())
 
     @property
     def pid(self) -> int | None:
@@ -183,6 +192,11 @@ class Incarnation:
     def was_ready(self) -> bool:
         """Whether the worker has reported that it is ready."""
         return self._session.was_ready
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the worker takes orders."""
+        return self._session.state is SessionState.READY
 
     @property
     def is_inline(self) -> bool:
@@ -201,8 +215,7 @@ class Incarnation:
     @property
     def progress(self) -> int | None:
         """The last tick that it has finished in a free run; None if it is not READY."""
-        ready = self._session.state is SessionState.READY
-        return self._session.through if ready else None
+        return self._session.through if self.is_ready else None
 
     @property
     def output_lines(self) -> int:
@@ -277,6 +290,10 @@ class Incarnation:
             self._machinery.guard.call("a log handler", relay, fact)
         elif isinstance(fact, Hello):
             self._tell_versions(fact)
+        elif isinstance(fact, CallDone):
+            self.calls.take(fact)
+        elif isinstance(fact, CallAsked):
+            self._spawn(self._call_another(fact))
         elif isinstance(fact, Failure) and fact.fatal:
             self.fatal = fact  # it comes again in the event of the process' end
         else:
@@ -286,6 +303,12 @@ class Incarnation:
                 event = msgspec.structs.replace(event, exception=exception)
             if event is not None:
                 self._emit(event)
+
+    async def _call_another(self, asked: CallAsked) -> None:
+        outcome = await self._machinery.switchboard.call(
+            asked.callee, asked.method, asked.arguments, asked.timeout
+        )
+        self.order(Reply(call=asked.call, outcome=outcome))
 
     def _tell_versions(self, hello: Hello) -> None:
         self._machinery.guard.log(

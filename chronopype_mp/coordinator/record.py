@@ -154,6 +154,14 @@ class WorkerRecord:
         return self.source if isinstance(self.source, TickProcessor) else None
 
     @property
+    def processor_type(self) -> type | None:
+        """The processor's class; None if only the worker knows it."""
+        if isinstance(self.source, TickProcessor):
+            return type(self.source)
+        target = self.source.target
+        return target if isinstance(target, type) else None
+
+    @property
     def state(self) -> ProcessorState:
         """The processor's state as last reported."""
         return self.snapshot.state

@@ -18,6 +18,9 @@ __all__ = [
     "PROTOCOL",
     "Beat",
     "Bye",
+    "Call",
+    "CallAsked",
+    "CallDone",
     "Command",
     "CommandDone",
     "Configure",
@@ -26,9 +29,11 @@ __all__ = [
     "GuardBeat",
     "Hello",
     "LogLine",
+    "Outcome",
     "Ready",
     "Reconnect",
     "Rehearse",
+    "Reply",
     "Report",
     "Status",
     "Stop",
@@ -40,7 +45,7 @@ __all__ = [
     "WorkerSettings",
 ]
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of everything in this module. `Hello` carries it; golden bytes in the tests keep it."""
 
 
@@ -125,7 +130,48 @@ class Reconnect(Command, frozen=True, kw_only=True, tag=7):
     """Make the processor's connection anew, now."""
 
 
-Downlink = Welcome | Configure | Stop | Rehearse | Reconnect
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a call; `core.call_outcome` makes and reads it.
+
+    Attributes:
+        result: what the method returned, in msgpack.
+        error: the name of a class in `exceptions`; "" after a result.
+        message: the error's.
+        type_name, type_path, traceback: of what the method raised, see `Failure`.
+    """
+
+    result: bytes = b""
+    error: str = ""
+    message: str = ""
+    type_name: str = ""
+    type_path: str = ""
+    traceback: str = ""
+
+
+class Call(Command, frozen=True, kw_only=True, tag=8):
+    """Call a method of the processor between two ticks; answered by `CallDone`.
+
+    Attributes:
+        call: counts the calls of an incarnation from 1.
+        method: its name.
+        arguments: positional and keyword ones, in msgpack.
+        timeout: how long the caller still waits, seconds.
+    """
+
+    call: int
+    method: str
+    arguments: bytes
+    timeout: float
+
+
+class Reply(Command, frozen=True, kw_only=True, tag=40):
+    """The answer to `CallAsked`."""
+
+    call: int
+    outcome: Outcome
+
+
+Downlink = Welcome | Configure | Stop | Rehearse | Reconnect | Call | Reply
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -320,6 +366,40 @@ class TickDone(Report, frozen=True, kw_only=True, tag=10):
     seq: int
 
 
+class CallDone(Report, frozen=True, kw_only=True, tag=40):
+    """What became of a `Call`."""
+
+    call: int
+    outcome: Outcome
+
+
+class CallAsked(Report, frozen=True, kw_only=True, tag=41):
+    """The processor calls a method of another worker; answered by `Reply`.
+
+    Attributes:
+        call: counts the calls that this incarnation makes from 1.
+        callee: the other worker's name.
+        method, arguments, timeout: see `Call`.
+    """
+
+    call: int
+    callee: str
+    method: str
+    arguments: bytes
+    timeout: float
+
+
 Uplink = (
-    Hello | Ready | Status | Beat | GuardBeat | CommandDone | Failure | LogLine | Bye | TickDone
+    Hello
+    | Ready
+    | Status
+    | Beat
+    | GuardBeat
+    | CommandDone
+    | Failure
+    | LogLine
+    | Bye
+    | TickDone
+    | CallDone
+    | CallAsked
 )

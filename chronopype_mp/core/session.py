@@ -9,7 +9,7 @@
     WELCOMED                                      WELCOMED
        │ ◀── Ready(base), or any Beat ───────────    │ started(base)
     READY                                         READY      beats, status, failures
-       │ ── Configure, Rehearse, Stop (id) ────▶     │ deed: the command, once for its id
+       │ ── Configure, Call, Stop … (id) ──────▶     │ deed: the command, once for its id
        │ ◀──────── CommandDone(id) ──────────────    │
     STOPPING    (a Stop is ordered)               STOPPING   (its deed; then the process ends)
        │ ◀──────── Bye ──────────────────────────    │
@@ -75,6 +75,11 @@ __all__ = [
 REPEAT_AFTER = 0.1
 """Seconds without an acknowledgement after which a command is sent again."""
 
+LONGEST_REPEAT = 1.0
+"""Seconds, at most, between two repetitions. They double from `REPEAT_AFTER`, so that calls of a
+worker that does not read fill no queue. A `Configure` or `Stop`, of which there is one, keeps
+`REPEAT_AFTER`."""
+
 UNHEARD_AFTER = 1.0
 """Seconds without an acknowledgement after which a stop is also asked for by a signal."""
 
@@ -122,6 +127,17 @@ class _Pending:
     def __init__(self, command: Downlink, now: float) -> None:
         self.command = command
         self.ordered_at = self.sent_at = now
+        self._wait = REPEAT_AFTER
+
+    def is_overdue(self, now: float) -> bool:
+        return now >= self.sent_at + self._wait
+
+    def repeated(self, now: float) -> Downlink:
+        """Return the command, which is repeated less and less often, unless it is urgent."""
+        self.sent_at = now
+        if not isinstance(self.command, Configure | Stop):
+            self._wait = min(2 * self._wait, LONGEST_REPEAT)
+        return self.command
 
 
 class CoordinatorSession:
@@ -232,10 +248,7 @@ class CoordinatorSession:
         return [command]
 
     def _repeated(self, now: float) -> list[Downlink]:
-        overdue = [each for each in self._pending.values() if now >= each.sent_at + REPEAT_AFTER]
-        for each in overdue:
-            each.sent_at = now
-        return [each.command for each in overdue]
+        return [each.repeated(now) for each in self._pending.values() if each.is_overdue(now)]
 
     def _greeted(self, hello: Hello, answer: Answer) -> None:
         if hello.protocol != PROTOCOL:

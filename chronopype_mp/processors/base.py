@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import Context, ContextVar
 from typing import Any, Protocol
 
 import msgspec
 
+from chronopype_mp.core.call_outcome import DEFAULT_TIMEOUT
 from chronopype_mp.core.checks import whole
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.connection_counters import ConnectionRecorder
@@ -31,6 +33,12 @@ class Hosting(Protocol):
     @property
     def state(self) -> ProcessorState:
         """The state, from the host's counters."""
+        ...
+
+    async def call(
+        self, worker: str, method: str, args: Sequence[object], kwargs: dict[str, Any], timeout: Any
+    ) -> Any:
+        """Call a method of another worker; see `TickProcessor.call`."""
         ...
 
 
@@ -140,6 +148,45 @@ class TickProcessor:
 
     def resume(self) -> None:
         """Run in the worker when the processor is resumed."""
+
+    async def call(
+        self,
+        worker: str,
+        method: str,
+        /,
+        *args: Any,
+        timeout: float = DEFAULT_TIMEOUT,
+        **kwargs: Any,
+    ) -> Any:
+        """Call a method of another worker of the clock, which is marked with ``@remote``.
+
+        It works in the worker, from its start to its stop: in ticks, in the hooks of a connection,
+        in remote methods and in tasks. In a tick, ``processor_timeout`` bounds it as well.
+        Cancelling it abandons the call: a method that has begun runs to its end.
+
+        Args:
+            worker: the other worker's name.
+            method: the name of the method.
+            args: positional arguments, which msgspec must be able to encode.
+            timeout: seconds to wait for the result, above 0.
+            kwargs: keyword arguments.
+
+        Returns:
+            What the method returned, as plain values: a dataclass, for instance, as a dict.
+
+        Raises:
+            CallError: there is no result; its subclasses say why.
+            RemoteError: the method raised.
+            ConfigError: ``timeout`` is not a number above 0.
+            RuntimeError: it is called in the owner's process.
+        """
+        hosting = self._hosting
+        if hosting is None:
+            raise RuntimeError(
+                f"{type(self).__name__}.call() works in the worker only; from outside, use "
+                "handle.call()"
+            )
+        return await hosting.call(worker, method, args, kwargs, timeout)
 
     def record_execution(self, execution_time: float) -> None:
         """Add an execution time in seconds to this object's own state. Clocks do not call this."""

@@ -39,6 +39,7 @@ from chronopype_mp.processors.hook_names import (
 )
 from chronopype_mp.processors.network import SETTINGS, NetworkProcessor
 from chronopype_mp.processors.network_settings import NetworkSetting
+from chronopype_mp.processors.remote_methods import is_remote
 
 __all__ = ["check_class", "check_hooks"]
 
@@ -136,6 +137,9 @@ def _check_hook(processor: TickProcessor, hook: Hook) -> None:
         return
     kind = type(processor).__name__
     place = f"{kind}.{hook.name}"
+    if is_remote(static):
+        problem = f"{place} is a hook, which the framework calls; take @remote away from it"
+        raise HookError(kind, hook.name, f"{problem}{where(static)}")
     try:
         value: object = getattr(processor, hook.name)
     except Exception:  # a property's
@@ -237,14 +241,13 @@ def _check_settings_kept(processor: TickProcessor) -> None:
 
 def _check_calls(processor: TickProcessor, code: ClassCode) -> None:
     """Check that nothing hides a method that is there to be called."""
-    if not isinstance(processor, NetworkProcessor):
-        return
     kind = type(processor).__name__
+    calls = {name: hook for name, hook in CALLS.items() if hasattr(base_of(processor), name)}
     for setter, name in code.names_set:
-        if name in CALLS:
+        if name in calls:
             problem = f"{setter.__qualname__} sets self.{name}, which hides {_call(name)}"
             raise HookError(kind, name, f"{problem}; use another name{where(setter)}")
-    for name, hook in CALLS.items():
+    for name, hook in calls.items():
         value = static_of(processor, name)
         function = function_of(value)
         if not is_own(processor, name) or (function and name in function.__code__.co_names):
@@ -261,7 +264,8 @@ def _check_calls(processor: TickProcessor, code: ClassCode) -> None:
 
 
 def _call(name: str) -> str:
-    return f"NetworkProcessor.{name}(), which is not a hook, but there to be called"
+    base = TickProcessor if hasattr(TickProcessor, name) else NetworkProcessor
+    return f"{base.__name__}.{name}(), which is not a hook, but there to be called"
 
 
 def _check_names_kept(processor: TickProcessor, code: ClassCode) -> None:
@@ -323,7 +327,7 @@ def _own_names(processor: TickProcessor) -> dict[str, object]:
     return {
         name: value
         for name, value in own.items()
-        if not name.startswith("_") and name not in inherited and name not in hooks
+        if not (name.startswith("_") or name in inherited or name in hooks or is_remote(value))
     }
 
 

@@ -79,12 +79,13 @@ NETWORK_HOOKS = (
 """The hooks of a `NetworkProcessor` besides."""
 
 CALLS = {
+    "call": "",
     "check_now": "check_network",
     "connection_lost": "on_disconnected",
     "heard": "",
     "spawn": "",
 }
-"""The methods of a `NetworkProcessor` that users call, and the hooks that they may be taken for."""
+"""The methods that users call, and the hooks that they may be taken for."""
 
 SHOWN = ("state", "current_timestamp", "network_status", "last_connected_timestamp")
 """Properties that show what the framework knows; a value of the user's would hide that."""

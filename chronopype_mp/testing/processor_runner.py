@@ -9,20 +9,27 @@ import os
 import warnings
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from chronopype_mp.core.boot import TickRules, WorkerBoot
+from chronopype_mp.core.call_outcome import failed, pack_arguments, result_of
 from chronopype_mp.core.checks import positive
 from chronopype_mp.core.codec import decode_report, encode_command, encode_tick
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.messages import (
+    Call,
+    CallAsked,
+    CallDone,
     CommandDone,
+    Downlink,
     Failure,
     Hello,
+    Outcome,
     Ready,
     Reconnect,
+    Reply,
     Report,
     Status,
     Tick,
@@ -32,11 +39,12 @@ from chronopype_mp.core.messages import (
 )
 from chronopype_mp.core.operations import Check, NotifyConnected, NotifyDisconnected, Start, Stop
 from chronopype_mp.core.schedule import Schedule
-from chronopype_mp.exceptions import ConfigError
+from chronopype_mp.exceptions import ConfigError, WorkerUnavailableError
 from chronopype_mp.processors import NetworkProcessor, TickProcessor
 from chronopype_mp.processors.hook_checks import check_hooks
 from chronopype_mp.processors.hooks import HookTimeout
 from chronopype_mp.processors.network_loop import NetworkLoop
+from chronopype_mp.processors.remote_methods import result_type
 from chronopype_mp.testing.manual_clock import ManualClock
 from chronopype_mp.transport.memory import MemoryHub
 from chronopype_mp.worker.host import WorkerHost
@@ -170,6 +178,7 @@ class ProcessorTest(Generic[P]):
         self._began = self.clock.monotonic()
         self._ticked = self._schedule.number_at(start_time)
         self._seq = self._ticks_done = self._commands = self._commands_done = 0
+        self._outcomes: dict[int, Outcome] = {}
         self._transitions: list[Transition] = []
         self._passed = 0
         self._is_ready = False
@@ -292,6 +301,30 @@ class ProcessorTest(Generic[P]):
             async with self._in_time("the end of the tick"):
                 await self._until(lambda: self._ticks_done >= self._seq)
 
+    async def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a method that is marked with ``@remote``, as ``handle.call`` does.
+
+        The processor's own calls of other workers raise `WorkerUnavailableError`: there are none.
+
+        Args:
+            method: its name.
+            args: positional arguments.
+            kwargs: keyword arguments.
+
+        Raises:
+            CallError: the method or its arguments are wrong.
+            RemoteError: the method raised.
+            AssertionError: it takes longer than the ``timeout`` of this object.
+            Exception: a hook has failed.
+        """
+        body = pack_arguments(self._name, method, args, kwargs)
+        number = self._commands + 1
+        self._order(Call(call=number, method=method, arguments=body, timeout=self._timeout))
+        async with self._in_time("the end of the call"):
+            await self._until(lambda: number in self._outcomes)
+        declared = result_type(type(self.processor), self._name, method)
+        return result_of(self._outcomes.pop(number), self._name, method, declared)
+
     async def advance(self, seconds: float) -> None:
         """Advance the clock, and wait for the checks and attempts that become due on the way.
 
@@ -324,11 +357,10 @@ class ProcessorTest(Generic[P]):
             Exception: a hook has failed.
         """
         self._needs_network("reconnect")
-        self._commands += 1
-        command = Reconnect(incarnation=1, id=self._commands)
-        self._hub.publish(encode_command(self._name, command))
+        self._order(Reconnect())
+        number = self._commands
         async with self._in_time("reconnect()"):
-            await self._until(lambda: self._commands_done == command.id)
+            await self._until(lambda: self._commands_done == number)
         await self.advance(0.0)
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -451,6 +483,12 @@ class ProcessorTest(Generic[P]):
                 change = Transition(report.network, report.reason or "", self._elapsed)
                 if self._transitions[-1:] != [change]:
                     self._transitions.append(change)
+            case CallDone():
+                self._outcomes[report.call] = report.outcome
+            case CallAsked():
+                problem = "a ProcessorTest runs no other workers"
+                error = WorkerUnavailableError(report.callee, report.method, problem)
+                self._order(Reply(call=report.call, outcome=failed(error)))
             case Failure():
                 self._keep(report, self._exceptions.pop(report.serial))
 
@@ -462,6 +500,11 @@ class ProcessorTest(Generic[P]):
             return
         error.add_note(f"{RAISED_BY} {failure.hook} of {self._name}, at {self._elapsed:g} s")
         self._failures.append(error)
+
+    def _order(self, command: Downlink) -> None:
+        self._commands += 1
+        command = msgspec.structs.replace(command, incarnation=1, id=self._commands)
+        self._hub.publish(encode_command(self._name, command))
 
     async def _close(self) -> None:
         """End what is left of the worker."""

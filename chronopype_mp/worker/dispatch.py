@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextvars import Context
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -129,6 +129,7 @@ class TickDispatcher:
         self._skipped = 0
         self._last_seen = 0
         self._pending: deque[float] = deque()
+        self._between: deque[Callable[[], Awaitable[None]]] = deque()
         self._failed: tuple[float, _Failed | BaseException] | None = None
         self._busy = False
         self._closed = False
@@ -219,8 +220,12 @@ class TickDispatcher:
             return False
 
     def close(self, seq: int) -> None:
-        """Account for ticks up to ``seq`` that have not arrived; try no failed tick again."""
+        """Account for ticks up to ``seq`` that have not arrived; try no failed tick again.
+
+        What was to run between ticks and has not begun is dropped.
+        """
         self._closed = True
+        self._between.clear()
         if seq > self._last_seen:
             self._missed += seq - self._last_seen
             self._last_seen = seq
@@ -239,8 +244,20 @@ class TickDispatcher:
         self._missed += len(self._pending)
         self._pending.clear()
 
+    def run_between(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run something in the task while no tick runs, also when ticks are held back.
+
+        It comes after a tick under way, with its retries, and after the one that waits. Plain ticks
+        that arrive meanwhile wait, too.
+
+        Args:
+            work: what to call and await; what it raises ends the task.
+        """
+        self._between.append(work)
+        self._wake_up()
+
     async def settle(self) -> None:
-        """Wait until no tick waits or runs."""
+        """Wait until no tick, and nothing between ticks, waits or runs."""
         await self._settled.wait()
 
     def _wake_up(self) -> None:
@@ -328,19 +345,24 @@ class TickDispatcher:
             self._wake.clear()
             if self._failed is not None:
                 await self._go_on_after(*self._failed)
-            while self._pending:
+            while self._pending or self._between:
                 if not self._lets_through:
                     self._skip_pending()
-                    break
-                timestamp = self._pending.popleft()
-                self._begin(timestamp)
-                failed = await self._attempt(timestamp, 0)
-                if failed is not None:
-                    await self._retry(timestamp, failed)
-                self._run += 1
+                if self._pending:
+                    await self._run_next()
+                if self._between:
+                    await self._between.popleft()()
             self._busy = False
             self._settled.set()
             self._on_settled()
+
+    async def _run_next(self) -> None:
+        timestamp = self._pending.popleft()
+        self._begin(timestamp)
+        failed = await self._attempt(timestamp, 0)
+        if failed is not None:
+            await self._retry(timestamp, failed)
+        self._run += 1
 
     async def _go_on_after(self, timestamp: float, failed: _Failed | BaseException) -> None:
         """Go on with a tick that failed where it arrived."""

@@ -60,6 +60,7 @@ from chronopype_mp.timing import monotonic, wall
 from chronopype_mp.transport.base import Link
 from chronopype_mp.version import CODE_VERSION
 from chronopype_mp.worker.blocking import BlockingWatch
+from chronopype_mp.worker.call_runner import CallRunner
 from chronopype_mp.worker.dispatch import TickDispatcher
 from chronopype_mp.worker.inflict import inflict
 from chronopype_mp.worker.outbox import Outbox
@@ -95,10 +96,17 @@ class _Hosting:
         self._recorder = recorder
         self.network_settings: dict[str, Any] = {}
         self.connections = connections
+        self.calls: CallRunner | None = None
 
     @property
     def state(self) -> ProcessorState:
         return ProcessorState.of(self._recorder.counters)
+
+    async def call(
+        self, worker: str, method: str, args: Sequence[object], kwargs: dict[str, Any], timeout: Any
+    ) -> Any:
+        assert self.calls is not None
+        return await self.calls.call(worker, method, args, kwargs, timeout)
 
 
 class WorkerHost:
@@ -140,6 +148,7 @@ class WorkerHost:
         self._connections = ConnectionRecorder()
         self._processor: TickProcessor | None = None
         self._dispatcher: TickDispatcher | None = None
+        self._calls: CallRunner | None = None
         self._session = WorkerSession(boot, pid, CODE_VERSION)
         self._deeds: dict[type[Downlink], Callable[[Any], None]] = {
             Welcome: self._welcomed,
@@ -229,7 +238,7 @@ class WorkerHost:
 
     def _adopt(self, processor: TickProcessor) -> None:
         processor._stats_window_size = self._boot.rules.stats_window_size
-        processor._host = _Hosting(self._recorder, self._connections)
+        hosting = processor._host = _Hosting(self._recorder, self._connections)
         HOSTED_BY.set(processor._host)
         if isinstance(processor, NetworkProcessor):
             for name in ("start_network_timeout", "stop_network_timeout"):
@@ -246,6 +255,10 @@ class WorkerHost:
             self._tell_progress,
             self._tick_blocked,
         )
+        self._calls = hosting.calls = CallRunner(
+            self._boot, processor, self._dispatcher, self._post, self._hook_stuck
+        )
+        self._deeds.update(self._calls.deeds)
 
     def _abandon(self, processor: TickProcessor) -> None:
         """Leave no trace of the host on an object that outlives it (inline)."""
@@ -416,6 +429,8 @@ class WorkerHost:
             self._finish(EXIT_OK)
             return
         dispatcher.close(seq)
+        assert self._calls is not None
+        self._calls.stop()
         try:
             async with asyncio.timeout(self._boot.stop_grace / 2):
                 await dispatcher.settle()

@@ -22,6 +22,7 @@ from chronopype_mp.coordinator.incarnation import (
 from chronopype_mp.coordinator.output import OutputPump
 from chronopype_mp.coordinator.record import WorkerRecord
 from chronopype_mp.coordinator.starts import Starts
+from chronopype_mp.coordinator.switchboard import Switchboard
 from chronopype_mp.coordinator.ticker import Position, Ticker
 from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.core.connection import NetworkStatus
@@ -42,7 +43,7 @@ from chronopype_mp.core.messages import (
     Welcome,
 )
 from chronopype_mp.core.policy import Supervision
-from chronopype_mp.core.session import REPEAT_AFTER, UNHEARD_AFTER
+from chronopype_mp.core.session import LONGEST_REPEAT, UNHEARD_AFTER
 from chronopype_mp.core.stimuli import (
     BeatReceived,
     Begun,
@@ -55,7 +56,7 @@ from chronopype_mp.core.stimuli import (
     Stimulus,
     StopAsked,
 )
-from chronopype_mp.core.worker_events import Event, NetworkChanged, ProcessorFailed
+from chronopype_mp.core.worker_events import Event, NetworkChanged, ProcessorFailed, WorkerStatus
 from chronopype_mp.launchers import Look
 from chronopype_mp.processors import TickProcessor
 from chronopype_mp.testing import ManualClock
@@ -140,6 +141,7 @@ class Rig:
                 event_loop="asyncio",
                 guard=Guard(),
                 on_failure=self.failures.append,
+                switchboard=Switchboard({}, lambda name: WorkerStatus.STOPPED),
             ),
             self._take,
             self.events.append,
@@ -366,11 +368,11 @@ def test_an_order_is_repeated_until_it_is_acknowledged() -> None:
         rig.incarnation.order(Rehearse(fault="spin", amount=1.0))
         for count in (1, 2, 3):
             assert len(rig.sent_of(Rehearse)) == count
-            rig.time.advance(2 * REPEAT_AFTER)
+            rig.time.advance(LONGEST_REPEAT)
             rig.incarnation.look_at_the_time()
         process.send(CommandDone, id=1, seq=0)
         await turns()
-        rig.time.advance(2 * REPEAT_AFTER)
+        rig.time.advance(LONGEST_REPEAT)
         rig.incarnation.look_at_the_time()
         assert len(rig.sent_of(Rehearse)) == 4
         process.exit()

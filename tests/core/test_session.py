@@ -14,6 +14,7 @@ from chronopype_mp.core.messages import (
     PROTOCOL,
     Beat,
     Bye,
+    Call,
     CommandDone,
     Configure,
     Downlink,
@@ -405,3 +406,12 @@ def test_a_stop_that_ticks_have_overtaken_takes_effect_after_them() -> None:
     reports, (stop,) = worker.session.handle(Stop(incarnation=2, id=1, oldest=1, seq=40), 0.0)
     assert reports == [BOOT.report(CommandDone, id=1, seq=45)]
     assert stop.seq == worker.session.stopped_at == 45
+
+
+def test_a_call_that_is_not_acknowledged_is_repeated_less_and_less_often() -> None:
+    coordinator = Coordinator()
+    coordinator.get_ready()
+    order = Call(call=1, method="m", arguments=b"", timeout=5.0)
+    (call,) = coordinator.session.order(order, coordinator.now)
+    sent = [number for number in range(1, 46) if coordinator.due(REPEAT_AFTER * 1.001) == [call]]
+    assert sent == [1, 3, 7, 15, 25, 35, 45]

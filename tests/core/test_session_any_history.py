@@ -14,6 +14,7 @@ from chronopype_mp.core.ledger import Ledger
 from chronopype_mp.core.messages import (
     Beat,
     Bye,
+    Call,
     Configure,
     Downlink,
     Ready,
@@ -91,6 +92,8 @@ class History:
         self.ledger = Ledger()
         self.applied: WorkerSettings | None = None
         self.configured: list[int] = []
+        self.called = 0
+        self.ran: list[int] = []
         self.account: TickAccount | None = None
         self.network = self.shown = NetworkStatus.STOPPED
         self.stops = 0
@@ -103,6 +106,8 @@ class History:
         self._tick()
         if not calm and self.rng.random() < 0.2:
             self.configure()
+        if not calm and self.rng.random() < 0.3:
+            self.call()
         if not calm and self.account is not None and self.rng.random() < 0.3:
             self.change_network()
         self._to_worker([], self.down.release())
@@ -118,6 +123,12 @@ class History:
             check_network_interval=self.rng.choice((None, 1.0, 2.0)),
         )
         self._to_worker(self.coordinator.configure(self.wanted, self.now))
+
+    def call(self) -> None:
+        call = Call(call=self.called + 1, method="m", arguments=b"", timeout=1.0)
+        sent = self.coordinator.order(call, self.now)
+        self.called += len(sent)
+        self._to_worker(sent)
 
     def stop(self) -> None:
         self._to_worker(self.coordinator.order(Stop(), self.now))
@@ -187,6 +198,8 @@ class History:
                 case Configure():
                     self.applied = deed.settings
                     self.configured.append(deed.id)
+                case Call():
+                    self.ran.append(deed.call)
                 case Stop():
                     self.stops += 1
                     assert self.account is not None
@@ -222,6 +235,8 @@ def test_whatever_the_wire_does_both_sides_agree_in_the_end(case: tuple[int, flo
     assert history.applied == history.wanted
     assert history.configured == sorted(set(history.configured))
     assert history.coordinator.settled
+    # Each call that was sent ran, once.
+    assert sorted(history.ran) == list(range(1, history.called + 1))
     # The mirror shows the worker's network status, however many reports of it were lost.
     assert history.shown is history.network
     # No livelock: once all is settled, beats are all that is said.

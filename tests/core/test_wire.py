@@ -33,6 +33,9 @@ from chronopype_mp.core.messages import (
     PROTOCOL,
     Beat,
     Bye,
+    Call,
+    CallAsked,
+    CallDone,
     CommandDone,
     Configure,
     Downlink,
@@ -40,9 +43,11 @@ from chronopype_mp.core.messages import (
     GuardBeat,
     Hello,
     LogLine,
+    Outcome,
     Ready,
     Reconnect,
     Rehearse,
+    Reply,
     Status,
     Stop,
     Tick,
@@ -72,6 +77,14 @@ SETTINGS = WorkerSettings(
 )
 COUNTERS = TickCounters(is_active=True, lateness=Histogram({17: 2}, 0.25, 0.125), last_error="boom")
 CONNECTION = ConnectionCounters(Histogram({18: 3}, 0.5, 0.25), connects=2, connected_seconds=7.5)
+OUTCOME = Outcome(
+    result=b"\x01",
+    error="RemoteError",
+    message="boom",
+    type_name="ValueError",
+    type_path="builtins:ValueError",
+    traceback="Traceback",
+)
 ACCOUNT = TickAccount(10, run=20, missed=3, skipped=1)
 
 MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
@@ -82,6 +95,8 @@ MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
     Stop(**COMMAND),
     Rehearse(**COMMAND, fault="spin", amount=0.5),
     Reconnect(**COMMAND),
+    Call(**COMMAND, call=2, method="price", arguments=b"\x92\x90\x80", timeout=5.0),
+    Reply(**COMMAND, call=2, outcome=OUTCOME),
     Hello(**REPORT, pid=77, package="1.2.3", python="3.13.1"),
     Ready(**REPORT, base=10),
     Status(
@@ -155,6 +170,8 @@ MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
         stopped_at=41,
     ),
     TickDone(**REPORT, seq=41),
+    CallDone(**REPORT, call=2, outcome=OUTCOME),
+    CallAsked(**REPORT, call=2, callee="b", method="price", arguments=b"\x92\x90\x80", timeout=5.0),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -10,8 +11,15 @@ from typing import Any
 import pytest
 
 from chronopype_mp.core.backoff import BackoffPolicy
-from chronopype_mp.exceptions import ConfigError, HookError, PermanentFailure, RetryAfter
-from chronopype_mp.processors import NetworkProcessor, NetworkStatus, TickProcessor
+from chronopype_mp.exceptions import (
+    CallValueError,
+    ConfigError,
+    HookError,
+    PermanentFailure,
+    RemoteError,
+    RetryAfter,
+)
+from chronopype_mp.processors import NetworkProcessor, NetworkStatus, TickProcessor, remote
 from chronopype_mp.testing import ProcessorTest
 from tests.waiting import run
 
@@ -520,5 +528,68 @@ def test_mistakes_are_refused() -> None:
                 await feed.advance(-1.0)
         with pytest.raises(RuntimeError, match="can be entered once"):
             await feed.__aenter__()
+
+    run(scenario())
+
+
+class Sums(TickProcessor):
+    total = 0.0
+
+    @remote
+    async def add(self, *amounts: float) -> tuple[float, int]:
+        self.total += sum(amounts)
+        return self.total, len(amounts)
+
+    @remote
+    async def ask(self) -> None:
+        await self.call("other", "add", 1.0)
+
+
+def test_a_remote_method_is_called_as_by_a_handle() -> None:
+    async def scenario() -> None:
+        async with ProcessorTest(Sums()) as sums:
+            assert await sums.call("add", 1, 2) == (3.0, 2)
+            await sums.tick()
+            assert await sums.call("add", 4.0) == (7.0, 1)
+            assert sums.processor.total == 7.0
+            with pytest.raises(CallValueError, match="argument amounts is not float"):
+                await sums.call("add", "one")
+            with pytest.raises(RemoteError, match="a ProcessorTest runs no other workers"):
+                await sums.call("ask")
+
+    run(scenario())
+
+
+SESSION: contextvars.ContextVar[str] = contextvars.ContextVar("SESSION", default="none")
+
+
+class SeesItsSession(NetworkProcessor):
+    @classmethod
+    def logger(cls) -> logging.Logger:
+        return logging.getLogger("tests.session")
+
+    async def check_network(self) -> NetworkStatus:
+        return CONNECTED
+
+    async def start_network(self) -> None:
+        SESSION.set("one")
+
+    @remote
+    def session(self) -> str:
+        return SESSION.get()
+
+    @remote
+    async def session_later(self) -> str:
+        await asyncio.sleep(0)  # yields; it waits for nothing
+        return SESSION.get()
+
+
+def test_remote_methods_see_the_context_variables_of_the_connection() -> None:
+    async def scenario() -> None:
+        async with ProcessorTest(SeesItsSession()) as feed:
+            await feed.reaches(CONNECTED)
+            await feed.advance(0.0)
+            assert await feed.call("session") == "one"
+            assert await feed.call("session_later") == "one"
 
     run(scenario())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -1038,5 +1039,67 @@ def test_each_tick_that_is_begun_is_late_once_however_often_it_is_tried(
             assert lateness.count == 3
             assert 20.0 <= lateness.largest < 30.0
             assert rig.recorder.counters.lateness == lateness
+
+    run(scenario())
+
+
+def test_what_runs_between_ticks_takes_turns_with_those_that_wait_and_runs_in_a_pause() -> None:
+    async def scenario() -> None:
+        processor = Ticked()
+        ticks_before: list[int] = []
+        async with working(processor) as rig:
+
+            async def work(seq: int) -> None:
+                rig.offer(seq)
+                await turns()
+                ticks_before.append(len(processor.seen))
+
+            rig.dispatcher.run_between(functools.partial(work, 1))
+            rig.dispatcher.run_between(functools.partial(work, 2))
+            await rig.dispatcher.settle()
+            assert ticks_before == [0, 1]
+            assert processor.seen == [10.0, 20.0]
+            rig.dispatcher.pause()
+            rig.dispatcher.run_between(functools.partial(work, 3))
+            await rig.dispatcher.settle()
+            assert ticks_before == [0, 1, 2]
+            assert rig.account == TickAccount(base=0, run=2, skipped=1)
+
+    run(scenario())
+
+
+def test_a_plain_tick_waits_for_what_runs_between_ticks() -> None:
+    async def scenario() -> None:
+        processor = Called()
+        async with working(processor) as rig:
+
+            async def work() -> None:
+                rig.offer(1)
+                await turns()
+                assert processor.seen == []
+
+            rig.dispatcher.run_between(work)
+            await rig.dispatcher.settle()
+            assert processor.seen == [10.0]
+
+    run(scenario())
+
+
+def test_what_has_not_begun_between_ticks_is_dropped_by_a_stop() -> None:
+    async def scenario() -> None:
+        begun: list[str] = []
+        async with working(Ticked()) as rig:
+
+            async def stops() -> None:
+                begun.append("stops")
+                rig.dispatcher.close(0)
+
+            async def never() -> None:
+                begun.append("never")
+
+            rig.dispatcher.run_between(stops)
+            rig.dispatcher.run_between(never)
+            await rig.dispatcher.settle()
+            assert begun == ["stops"]
 
     run(scenario())
