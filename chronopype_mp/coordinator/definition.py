@@ -23,6 +23,8 @@ __all__ = [
     "Unit",
     "bound_by",
     "decorator_root",
+    "layers",
+    "literal_of",
     "names_in",
     "names_in_text",
     "own_code",
@@ -43,6 +45,8 @@ GLOBAL_NAMES = {
 
 EDIT_MARGIN = 2.0
 """Seconds. The system knows the time of a process' start only to about a second."""
+
+WRAPPED = (types.FunctionType, functools._lru_cache_wrapper)
 
 BLOCKS = (ast.If, ast.Try, ast.With, ast.For, ast.While)
 """Statements of the main module in which definitions are looked for, too."""
@@ -158,6 +162,17 @@ class Definition:
     def names(self) -> frozenset[str]:
         return self._uses[1]
 
+    def early_without(self, without: frozenset[str]) -> frozenset[str]:
+        """Return what is used early if decorators are left out that begin with one of the names."""
+        if not without:
+            return self.early
+        used: set[str] = set()
+        for part in ast.iter_child_nodes(self.node):
+            is_body = not isinstance(self.node, ast.ClassDef) and part in self.node.body
+            if not is_body and decorator_root(part) not in without:
+                used |= {inner.id for inner in ast.walk(part) if isinstance(inner, ast.Name)}
+        return self.early - (without - used)
+
     @functools.cached_property
     def calls(self) -> bool:
         node = self.node
@@ -178,7 +193,7 @@ class Definition:
         Raises:
             ValueError: it is no constant, or this is no assignment of a single name.
         """
-        return _literal(self.node)
+        return literal_of(self.node)
 
     def contains(self, code: types.CodeType) -> bool:
         """Whether code is part of it, as it stands in the source."""
@@ -206,7 +221,7 @@ class Definition:
                 ]
                 if own:
                     return all(made in unit.codes for made in own) and any(map(self.contains, own))
-            elif not isinstance(node, ast.Assign | ast.AnnAssign):
+            elif not isinstance(node, ast.Assign | ast.AnnAssign) or not self.has_call:
                 return False
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             if code is not None:
@@ -214,6 +229,24 @@ class Definition:
         elif code is not None or isinstance(node, ast.ClassDef):
             return False
         return not unit.is_suspect
+
+    @functools.cached_property
+    def has_call(self) -> bool:
+        """Whether something is called in it."""
+        return any(isinstance(part, ast.Call) for part in ast.walk(self.node))
+
+    def makes(self, function: Any) -> bool:
+        """Whether it makes a function, whose code it contains, as it is: not wrapped by others."""
+        code = getattr(function, "__code__", None)
+        if code is not None and self.contains(code):
+            return True
+        if not self.is_compound or not self.node.decorator_list:
+            return False
+        if layers(function) > len(self.node.decorator_list):
+            return False
+        if code is None or code not in self._unit.codes:
+            return True
+        return code.co_qualname.partition(".")[0] in self.decorators
 
     def looks_like(self, value: object) -> bool:
         """Whether a class has all names that this definition of one gives it."""
@@ -230,33 +263,6 @@ class Definition:
     def is_import(self) -> bool:
         """Whether it binds what a module has."""
         return isinstance(self.node, ast.Import | ast.ImportFrom)
-
-    def has_mutable_defaults(self, function: types.FunctionType) -> bool:
-        """Whether a default, such as ``[]``, is not any more what the definition makes it."""
-        arguments = self.node.args
-        made = dict(zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True))
-        pairs = [
-            *zip(arguments.defaults, function.__defaults__ or (), strict=False),
-            *(
-                (node, (function.__kwdefaults__ or {}).get(argument.arg))
-                for argument, node in made.items()
-                if node is not None
-            ),
-        ]
-        for node, value in pairs:
-            if isinstance(value, list | dict | set):
-                with contextlib.suppress(ValueError, TypeError):
-                    if ast.literal_eval(node) != value:
-                        return True
-        return False
-
-    def class_decorated(self) -> set[str]:
-        """Return the names of the decorated methods of a class."""
-        return {
-            node.name
-            for node in self.node.body
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.decorator_list
-        }
 
     @property
     def filename(self) -> str:
@@ -281,14 +287,6 @@ class Definition:
                 yield from (t.id for t in node.targets if isinstance(t, ast.Name))
             elif isinstance(node, ast.AnnAssign) and node.value is not None:
                 yield from bound_by(node)
-
-    def class_constants(self) -> dict[str, Any]:
-        """Return the constants that the body of a class assigns, by name."""
-        found = {}
-        for node in self.node.body:
-            with contextlib.suppress(ValueError):
-                found[next(iter(bound_by(node)))] = _literal(node)
-        return found
 
     def imported(self, name: str, package: str | None) -> tuple[str, str] | None:
         """Return the module and the name in it from which ``from`` imports a name."""
@@ -327,15 +325,28 @@ class Definition:
         return Statement(self._unit.filename, first, "".join(kept), self._unit.flags)
 
 
-def decorator_root(node: ast.expr) -> str | None:
+def layers(function: Any) -> int:
+    """Return how many wrappers there are around a function."""
+    count = 0
+    while isinstance(function, WRAPPED) and "__wrapped__" in vars(function) and count < 100:
+        count += 1
+        function = vars(function)["__wrapped__"]
+    return count
+
+
+def decorator_root(node: ast.AST) -> str | None:
     """Return the name with which an expression begins, such as ``app`` of ``app.route("/")``."""
     while isinstance(node, ast.Call | ast.Attribute | ast.Subscript):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else None
 
 
-def _literal(node: Any) -> Any:
-    """Return the constant that a statement assigns to one name."""
+def literal_of(node: Any) -> Any:
+    """Return the constant that a statement assigns to one name.
+
+    Raises:
+        ValueError: it is no constant, or this is no such statement.
+    """
     targets: list[ast.expr] = []
     if isinstance(node, ast.AnnAssign):
         targets = [node.target]

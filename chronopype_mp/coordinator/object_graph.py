@@ -53,6 +53,8 @@ def children(value: object) -> Iterator[tuple[str, object]]:
             except ValueError:
                 continue  # an empty cell
     if isinstance(value, type):
+        for name, held in list(vars(value).items()) if _has_no_module(value) else ():
+            yield f".{name}", held
         return
     for name, held in list(getattr(value, "__dict__", {}).items()):
         yield f".{name}", held
@@ -64,6 +66,13 @@ def children(value: object) -> Iterator[tuple[str, object]]:
                     yield f".{name}", object.__getattribute__(value, name)
                 except AttributeError:
                     continue  # not set
+    if _has_no_module(type(value)):
+        yield "", type(value)
+
+
+def _has_no_module(kind: type) -> bool:
+    """Whether a class may travel by value, with all that it holds."""
+    return kind.__module__ == "__main__" or "<locals>" in kind.__qualname__
 
 
 def mutable_objects(roots: Iterable[tuple[str, object]]) -> dict[int, tuple[object, str]]:

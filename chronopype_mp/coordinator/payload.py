@@ -14,20 +14,18 @@
 
 from __future__ import annotations
 
-import abc
 import io
 import sys
-import types
 import warnings
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import dill
 
-from chronopype_mp.coordinator.definition import Definition
+from chronopype_mp.coordinator import late_changes
 from chronopype_mp.coordinator.object_graph import ATOMS, children, mutable_objects
 from chronopype_mp.coordinator.pickler import Pickler
-from chronopype_mp.coordinator.reach import DATA, Names, Reach, state_of
+from chronopype_mp.coordinator.reach import Reach, state_of
 from chronopype_mp.coordinator.refusals import Refused
 from chronopype_mp.coordinator.sequence import Sequence
 from chronopype_mp.exceptions import TransferError
@@ -83,8 +81,7 @@ class _Packing:
         known = -1
         while known != (known := reach.size):
             # What was changed may need more definitions, which may have been changed.
-            for owner, key, value in self._changed():
-                self._dump(value, f"{owner.__qualname__}.{key}")
+            ending = self._ending()
             while reach.pending:
                 names, name = reach.pending.pop()
                 reach.found = set()
@@ -97,7 +94,7 @@ class _Packing:
                         reach.states[name] = state
             with self._blaming(self._source, self._label):
                 reach.need_subclasses()
-        return self._stream()
+        return self._stream(ending)
 
     def roots(self) -> Iterator[tuple[str, object]]:
         """Yield what is carried with its label: the processor, and globals."""
@@ -107,7 +104,7 @@ class _Packing:
                 if id(value) not in self._reach.imports:
                     yield f"the global {name}", value
 
-    def _stream(self) -> bytes:
+    def _stream(self, ending: Ending) -> bytes:
         reach = self._reach
         stream = io.BytesIO()
         pickler = Pickler(stream, reach, self._source)
@@ -125,21 +122,40 @@ class _Packing:
             for part, label in parts:
                 with self._blaming(part, label):
                     pickler.dump(part)
-        ending = Ending(sequence.contents, self._changed(), self._source)
         with self._blaming(self._source, self._label):
-            pickler.dump(ending)
+            pickler.dump(ending._replace(contents=sequence.contents))
         return stream.getvalue()
 
-    def _changed(self) -> list[tuple[Any, str, Any]]:
-        """Return the attributes of classes and functions that were set after their definition."""
-        return [
-            (owner, key, value)
-            for names in list(self._reach.spaces.values())
-            for name, definition in list(names.definitions.items())
-            for owner in [names.globals[name]]
-            for key, value in _changed_attributes(names, owner, definition)
-            if _is_data(value) or self._can_travel(value)
-        ]
+    def _ending(self) -> Ending:
+        """Return what is restored after the definitions. What it needs is noted.
+
+        Raises:
+            TransferError: an attribute was certainly set after its definition, and cannot travel.
+        """
+        ending = Ending({}, [], [], [], [], self._source)
+        if not self._reach.has_main:
+            return ending
+        main = self._reach.main
+        for name in list(main.definitions):
+            owner = main.globals[name]
+            ending.removed.extend((owner, path) for path in late_changes.removed(main, name))
+            for change in late_changes.changes(main, name):
+                path = f"{name}.{change.path}"
+                if getattr(change.value, "__qualname__", None) == path:
+                    self._reach.unnamed.add(id(change.value))
+                if change.is_late:
+                    self._dump(change.value, path)
+                elif type(change.value) not in ATOMS and not self._can_travel(change.value):
+                    ending.expected.append((owner, change.path))
+                    continue
+                ending.attributes.append((owner, change.path, change.value))
+            for path, kind, function in late_changes.registered(main, name):
+                self._dump((kind, function), f"{name}.registry[{kind.__qualname__}]")
+                ending.registered.append((owner, path, kind, function))
+        for owner, path, value in late_changes.patches(main, self._reach.attributes):
+            self._dump(value, f"{owner.__name__}.{path}")
+            ending.attributes.append((owner, path, value))
+        return ending
 
     def _can_travel(self, value: object) -> bool:
         """Whether an object can be pickled that the worker makes or imports if it cannot."""
@@ -203,56 +219,6 @@ class _Blaming:
             where=self._label + path,
             remedy=error.remedy if isinstance(error, Refused) else None,
         )
-
-
-def _changed_attributes(
-    names: Names, owner: Any, definition: Definition
-) -> Iterator[tuple[str, Any]]:
-    """Yield the attributes of a class or a function that its definition may not give it."""
-    if isinstance(owner, types.FunctionType):
-        is_plain = definition.contains(owner.__code__)
-        for key, value in vars(owner).items():
-            if is_plain or isinstance(value, DATA):
-                yield key, value
-        if is_plain and definition.is_compound and definition.has_mutable_defaults(owner):
-            yield "__defaults__", owner.__defaults__
-            yield "__kwdefaults__", owner.__kwdefaults__
-    elif isinstance(owner, type) and definition.is_compound:
-        yield from _changed_class(names, owner, definition)
-
-
-def _changed_class(names: Names, owner: type, definition: Definition) -> Iterator[tuple[str, Any]]:
-    assert names.source is not None
-    is_plain = type(owner) in (type, abc.ABCMeta)
-    constants = definition.class_constants()
-    for key, value in list(vars(owner).items()):
-        if isinstance(value, types.FunctionType):
-            code = value.__code__
-            if (
-                not definition.contains(code)
-                and not definition.node.decorator_list
-                and key not in definition.class_decorated()
-                and value.__globals__ is names.globals
-                and names.source.owns(code)
-            ):
-                yield key, value
-        elif (
-            key.startswith(("__", "_abc_"))
-            or isinstance(value, type)
-            or hasattr(type(value), "__get__")
-            or hasattr(type(value), "__set_name__")
-        ):
-            continue
-        elif key in constants:
-            is_same_type = type(constants[key]) is type(value)
-            if constants[key] != value if is_same_type else is_plain:
-                yield key, value
-        elif is_plain:
-            yield key, value
-
-
-def _is_data(value: object) -> bool:
-    return isinstance(value, (*DATA, types.FunctionType))
 
 
 def _brief(error: BaseException) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import abc
 import collections
+import dis
 import enum
 import functools
 import importlib
 import io
+import struct
 import sys
 import threading
 import types
 import typing
+import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -19,7 +22,7 @@ import dill
 from dill import _dill
 
 from chronopype_mp.coordinator.object_graph import ATOMS
-from chronopype_mp.coordinator.reach import Reach
+from chronopype_mp.coordinator.reach import Reach, dispatches, is_importable
 from chronopype_mp.coordinator.refusals import OWN_MODULE, Refused, why_refused
 from chronopype_mp.processors.network import NetworkProcessor
 from chronopype_mp.processors.transfer import (
@@ -40,6 +43,9 @@ HEAP_TYPE = 1 << 9
 
 FUNCTIONS = (types.FunctionType, classmethod, staticmethod, property)
 """What of an enum is set again when it is made by value."""
+
+SET_BY_CACHE = {*functools.WRAPPER_ASSIGNMENTS, "__wrapped__", "cache_parameters"}
+"""What `functools.lru_cache` sets."""
 
 TYPE_VARIABLES = tuple(
     getattr(typing, name)
@@ -85,6 +91,11 @@ class Pickler(dill.Pickler):  # type: ignore[misc]
 
     def save_global(self, obj: Any, name: str | None = None) -> None:
         """Save an object by the name that its own ``__reduce__`` gives."""
+        if isinstance(obj, TYPE_VARIABLES):
+            module = sys.modules.get(obj.__module__)
+            if getattr(module, obj.__name__, None) is not obj:  # of `class Box[T]`
+                self._save_without_name(obj)
+                return
         if getattr(obj, "__module__", None) == MAIN:
             first = (name or getattr(obj, "__qualname__", obj.__name__)).partition(".")[0]
             self.reach.need(self.reach.main, first)
@@ -94,13 +105,10 @@ class Pickler(dill.Pickler):  # type: ignore[misc]
         super().save_global(obj, name)
 
     def _save_without_name(self, obj: Any) -> None:
-        if isinstance(obj, functools._lru_cache_wrapper):
-            cache = obj.cache_parameters()
-            self.save_reduce(cached, (obj.__wrapped__, cache["maxsize"], cache["typed"]), obj=obj)
-        elif isinstance(obj, TYPE_VARIABLES):
+        if isinstance(obj, TYPE_VARIABLES):
             options = {
                 option: getattr(obj, f"__{option}__")
-                for option in ("bound", "covariant", "contravariant")
+                for option in ("bound", "covariant", "contravariant", "infer_variance")
                 if getattr(obj, f"__{option}__", None)
             }
             arguments = (obj.__name__, *getattr(obj, "__constraints__", ()))
@@ -123,9 +131,18 @@ class Pickler(dill.Pickler):  # type: ignore[misc]
             if isinstance(kind, enum.EnumMeta):
                 self._save_enum(kind)
             else:
-                _dill.save_type(self, kind)
+                self._save_by_value(kind)
         else:
             super().save(kind)
+
+    def _save_by_value(self, kind: type) -> None:
+        try:
+            _dill.save_type(self, kind)
+        except dill.PicklingWarning as warning:
+            if "Cannot locate reference" not in str(warning):
+                raise
+            problem = f"the class {kind.__qualname__} holds its own objects"
+            raise Refused(self.reach.why_no_source(problem), OWN_MODULE, kind) from warning
 
     def _save_enum(self, kind: enum.EnumMeta) -> None:
         members = {name: getattr(kind, name).value for name in kind.__members__}
@@ -150,7 +167,7 @@ def _save_function(pickler: Pickler, function: types.FunctionType) -> None:
     if function.__module__ == MAIN and reach.is_named(function):
         _dill.StockPickler.save_global(pickler, function, function.__qualname__)
         return
-    if hasattr(function, "registry") and hasattr(function, "dispatch"):
+    if dispatches(function):
         problem = f"the function {function.__qualname__} dispatches by type"
         raise Refused(reach.why_no_source(problem), OWN_MODULE, function)
     names = reach.space_of(function.__globals__)
@@ -162,6 +179,17 @@ def _save_function(pickler: Pickler, function: types.FunctionType) -> None:
     pickler._main_modified = names is not None
     pickler._recurse = names is None
     _dill.save_function(pickler, function)
+
+
+def _save_cache(pickler: Pickler, function: Any) -> None:
+    is_named = function.__module__ == MAIN and pickler.reach.is_named(function)
+    if is_named or is_importable(function):
+        _dill.StockPickler.save_global(pickler, function, function.__qualname__)
+        return
+    cache = function.cache_parameters()
+    made = cached, (function.__wrapped__, cache["maxsize"], cache["typed"])
+    state = {key: value for key, value in vars(function).items() if key not in SET_BY_CACHE}
+    pickler.save_reduce(*made, state=state or None, state_setter=set_attributes, obj=function)
 
 
 def _save_dict(pickler: Pickler, value: dict[Any, Any]) -> None:
@@ -195,11 +223,23 @@ def _save_lock(pickler: Pickler, lock: Any) -> None:
     pickler.save_reduce(make, (), obj=lock)
 
 
+def _save_weak_dictionary(pickler: Pickler, value: Any) -> None:
+    pickler.save_reduce(type(value), (dict(value),), obj=value)
+
+
+def _save_struct(pickler: Pickler, value: struct.Struct) -> None:
+    pickler.save_reduce(struct.Struct, (value.format,), obj=value)
+
+
 Pickler.dispatch.update(
     {
         types.FunctionType: _save_function,
+        functools._lru_cache_wrapper: _save_cache,
         dict: _save_dict,
         types.ModuleType: _save_module,
+        struct.Struct: _save_struct,
+        weakref.WeakKeyDictionary: _save_weak_dictionary,
+        weakref.WeakValueDictionary: _save_weak_dictionary,
         type(threading.Lock()): _save_lock,
         type(threading.RLock()): _save_lock,
     }
@@ -229,6 +269,10 @@ def _why_not_by_value(kind: type) -> str | None:
             method = getattr(method, "__func__", method)
             if isinstance(method, types.FunctionType) and method.__module__ != "enum":
                 return f"is an enum with {name.replace('new_member', 'new')}"
+        member: enum.Enum
+        for member in kind.__members__.values():
+            if any(not name.startswith("_") for name in getattr(member, "__dict__", ())):
+                return f"is an enum whose member {member.name} has attributes"
         return None if type(kind) is enum.EnumMeta else f"has the metaclass {type(kind).__name__}"
     if type(kind) not in (type, abc.ABCMeta):
         return f"has the metaclass {type(kind).__name__}"
@@ -245,4 +289,14 @@ def _why_not_by_value(kind: type) -> str | None:
     for name, value in vars(kind).items():
         if isinstance(value, functools.singledispatchmethod):
             return f"has {name}, which dispatches by type"
+        if type(value).__module__ == MAIN and _changes_owner(type(value)):
+            return f"has {name}, whose __set_name__ changes the class"
     return None
+
+
+def _changes_owner(kind: type) -> bool:
+    """Whether the ``__set_name__`` of a descriptor does something with the class."""
+    code = getattr(getattr(kind, "__set_name__", None), "__code__", None)
+    if code is None or code.co_argcount < 2:
+        return False
+    return any(step.argval == code.co_varnames[1] for step in dis.get_instructions(code))

@@ -7,7 +7,6 @@ source was edited since the program started, is pickled as well.
 
 from __future__ import annotations
 
-import abc
 import collections
 import contextvars
 import copy
@@ -18,16 +17,16 @@ import sys
 import threading
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from chronopype_mp.coordinator.definition import Definition, names_in, names_in_text
+from chronopype_mp.coordinator.definition import Definition, names_in, names_in_text, own_code
 from chronopype_mp.coordinator.main_source import MainSource
 from chronopype_mp.coordinator.object_graph import ATOMS
 from chronopype_mp.coordinator.refusals import Refused
 from chronopype_mp.processors.transfer import MAIN
 
-__all__ = ["DATA", "Names", "Reach", "is_object", "state_of"]
+__all__ = ["DATA", "Names", "Reach", "dispatches", "is_importable", "is_object", "state_of"]
 
 DATA = (*ATOMS, list, dict, set, frozenset, tuple, bytearray, collections.deque)
 
@@ -99,9 +98,12 @@ class Reach:
         pending: values whose own needs are not known yet.
         found: names of the main module that were needed since this was emptied.
         named: objects that a worker finds under a name, by `id`: the namespace's key, the name.
+        unnamed: functions and classes that took the place of what the definition of a class has
+            made under their name, by `id`.
         states: what imported objects hold now, by the name of the global.
         imports: objects that ``from module import name`` has bound, by `id`: the module, the name.
-        registrations: statements that register something with a definition.
+        registrations: other statements that are executed, because they are part of a definition.
+        attributes: the names of attributes that the code uses.
     """
 
     def __init__(self) -> None:
@@ -110,9 +112,10 @@ class Reach:
         self.found: set[str] = set()
         self.named: dict[int, tuple[str, str]] = {}
         self.imports: dict[int, tuple[str, str]] = {}
+        self.unnamed: set[int] = set()
         self.states: dict[str, Any] = {}
         self.registrations: list[Definition] = []
-        self._attributes: set[str] = set()
+        self.attributes: set[str] = set()
         self._filenames: set[str] = set()
 
     @property
@@ -124,6 +127,11 @@ class Reach:
             known = Names(MAIN, module.__dict__, _source_of(module))
             self.spaces[id(module.__dict__)] = known
         return known
+
+    @property
+    def has_main(self) -> bool:
+        """Whether the main module is reached."""
+        return id(sys.modules[MAIN].__dict__) in self.spaces
 
     def space_of(self, names: dict[str, Any]) -> Names | None:
         """Return the namespace that a function's globals are; None if they are a module's."""
@@ -146,7 +154,7 @@ class Reach:
         found = sys.modules[MAIN].__dict__.get(first)
         for part in rest:
             found = getattr(found, part, None)
-        if found is not value:
+        if found is not value or id(value) in self.unnamed:
             return False
         self.need(self.main, first)
         return first in self.main.definitions
@@ -174,19 +182,17 @@ class Reach:
         if isinstance(value, contextvars.ContextVar | threading.local):
             self.named[id(value)] = MAIN, name
         self._need_all_of(names, definition)
-        if isinstance(value, abc.ABCMeta) or hasattr(value, "registry"):
-            assert names.source is not None
-            for registration in names.source.registrations(name):
-                if registration not in self.registrations:
-                    self.registrations.append(registration)
-                    self._need_all_of(names, registration)
+        more = names.source.registrations(name) if names.source and dispatches(value) else []
+        for statement in (*more, *_earlier(names, name, definition)):
+            if statement not in self.registrations:
+                self.registrations.append(statement)
+                self._need_all_of(names, statement)
 
     def need_all_in(self, names: Names, code: types.CodeType) -> None:
         """Note the globals that code uses which travels by value."""
-        self._attributes.update(code.co_names)
+        self.attributes.update(code.co_names)
         self._filenames.add(code.co_filename)
-        for name in names_in(code):
-            self.need(names, name)
+        self._need_used(names, set(names_in(code)), code.co_names)
 
     def need_annotations(self, names: Names, annotations: Iterable[object]) -> None:
         """Note the globals in annotations that are strings."""
@@ -198,12 +204,19 @@ class Reach:
                     self.need(names, name)
 
     def _need_all_of(self, names: Names, definition: Definition) -> None:
-        self._attributes |= definition.attributes
+        self.attributes |= definition.attributes
         self._filenames.add(definition.filename)
         found = set(self.found)
-        for used in definition.names:
-            self.need(names, used)
+        self._need_used(names, definition.names, definition.attributes)
         self.found = found
+
+    def _need_used(self, names: Names, used: Iterable[str], attributes: Iterable[str]) -> None:
+        """Note the globals that code uses, and those that may be attributes of the main module."""
+        for name in sorted(used):
+            self.need(names, name)
+        if any(names.globals.get(name) is sys.modules[MAIN] for name in used):
+            for name in attributes:
+                self.need(self.main, name)
 
     def _definition_of(self, names: Names, name: str, value: Any) -> Definition | None:
         """Return the statement that makes a value again; None if the value is to be pickled."""
@@ -218,23 +231,40 @@ class Reach:
             or getattr(value, "__qualname__", getattr(value, "__name__", None)) != name
         ):
             return None
-        candidates.sort(key=lambda candidate: not candidate.looks_like(value))
+        candidates.sort(
+            key=lambda c: (
+                not c.looks_like(value),
+                # A class statement, unless it was `Point = dataclass(Point)` later.
+                isinstance(value, type) and not c.is_compound and name not in c.early,
+            )
+        )
         for candidate in candidates:
             if candidate.is_of(value):
                 break
         else:
             return None
-        if (
-            isinstance(value, types.FunctionType)
-            and not candidate.contains(value.__code__)
-            and any(self.is_object(names, root) for root in candidate.decorators)
-        ):
-            return None  # what an object made of a function is a value like others
+        if not isinstance(value, type) and not self._is_made_again(names, candidate, value):
+            return None
         if isinstance(value, type) and not all(map(_is_current, value.__bases__)):
             return None  # a base class was defined again
         if any(self._was_bound_again(names, used, candidate) for used in candidate.early):
             return None
         return candidate
+
+    def _is_made_again(self, names: Names, candidate: Definition, value: Any) -> bool:
+        """Whether a statement makes what it has bound as it is now, if that is no class."""
+        if candidate.is_compound and type(value).__module__ == MAIN:
+            return False  # an object that a decorator has made of it has a state
+        if own_code(value) is None:
+            return True
+        if not candidate.makes(value):
+            return False
+        # What an object has made of a function is a value like others.
+        return (
+            not isinstance(value, types.FunctionType)
+            or candidate.contains(value.__code__)
+            or not any(self.is_object(names, root) for root in candidate.decorators)
+        )
 
     @staticmethod
     def _was_bound_again(names: Names, used: str, definition: Definition) -> bool:
@@ -286,7 +316,7 @@ class Reach:
 
     def need_subclasses(self) -> None:
         """Note the subclasses of what is reached, if the code asks a class for them."""
-        if "__subclasses__" not in self._attributes:
+        if "__subclasses__" not in self.attributes:
             return
         for names in list(self.spaces.values()):
             for name in [*names.definitions, *names.values]:
@@ -313,7 +343,7 @@ class Reach:
             package = more.pop()
             if not hasattr(package, "__path__"):
                 continue
-            for attribute in sorted(self._attributes & set(vars(package))):
+            for attribute in sorted(self.attributes & set(vars(package))):
                 name = f"{package.__name__}.{attribute}"
                 module = sys.modules.get(name)
                 if name not in found and module is not None and vars(package)[attribute] is module:
@@ -337,6 +367,16 @@ class Reach:
         return f"{problem}, and its source is not known ({reason})"
 
 
+def _earlier(names: Names, name: str, definition: Definition) -> Iterator[Definition]:
+    """Yield what must be executed before `Point = dataclass(Point)`."""
+    while not definition.is_compound and name in definition.early:
+        before = [d for d in names.bindings(name) if d.place < definition.place]
+        if not before:
+            return
+        definition = before[0]
+        yield definition
+
+
 def _is_current(kind: type) -> bool:
     """Whether a class of the main module is the one that has its name now."""
     if kind.__module__ != MAIN:
@@ -355,6 +395,20 @@ def state_of(value: Any) -> Any:
     if package in sys.stdlib_module_names or not hasattr(value, "__dict__"):
         return None
     return dict(vars(value))
+
+
+def dispatches(value: object) -> bool:
+    """Whether a function was made by `functools.singledispatch`."""
+    return isinstance(value, types.FunctionType) and {"registry", "dispatch"} <= vars(value).keys()
+
+
+def is_importable(value: Any) -> bool:
+    """Whether an imported module has a class or a function under its own name."""
+    module = getattr(value, "__module__", None)
+    found: Any = None if module in (None, MAIN) else sys.modules.get(module)
+    for part in getattr(value, "__qualname__", "").split("."):
+        found = getattr(found, part, None)
+    return found is value
 
 
 def is_object(value: object) -> bool:

@@ -10,6 +10,7 @@ import multiprocessing.process
 import socket
 import subprocess
 import threading
+import weakref
 
 import multiprocess.process
 
@@ -39,6 +40,7 @@ REASONS: tuple[tuple[tuple[type, ...], str], ...] = (
         (concurrent.futures.Executor, concurrent.futures.Future),
         "an executor and its futures belong to this process",
     ),
+    ((weakref.finalize,), "a finalizer waits for the end of an object of this process"),
     ((contextvars.Token,), "a token belongs to a context of this process"),
     (
         (contextvars.ContextVar, threading.local),

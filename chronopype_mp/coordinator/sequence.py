@@ -64,7 +64,11 @@ class Sequence:
     def _parts(self, definitions: list[Definition]) -> Iterator[tuple[object, str]]:
         main = self._main
         if main is not None:
-            fresh = {n: v for n, v in self._first.items() if v is not main.values[n] and not v}
+            fresh = {
+                name: first
+                for name, first in self._first.items()
+                if first is not main.values[name] and not first and type(first).__module__ != MAIN
+            }
             simple = {
                 name: self._first.get(name, value)
                 for name, value in main.values.items()
@@ -88,7 +92,7 @@ class Sequence:
 
     def _early(self, main: Names, definition: Definition) -> set[str]:
         """Return the names of values that may be used when a definition is executed."""
-        found = set(definition.early)
+        found = set(definition.early_without(self._registered_already(main, definition)))
         if definition.calls:
             more = [name for name in found if name in main.definitions]
             while more:

@@ -88,12 +88,19 @@ class Ending(NamedTuple):
     Attributes:
         contents: what lists, dicts and sets of the main module hold that definitions may have
             changed, and what imported objects hold.
-        attributes: an object, the name of an attribute, and its value.
+        removed: a class, and the path to an attribute that it does not have any more.
+        attributes: an object, the path to an attribute, and its value.
+        expected: an object, and the path to an attribute that it must have.
+        registered: a class or a function, the path to what registers in it, the type that is
+            registered, and the function for it; None with an abstract base class.
         processor: the processor, or the spec of one.
     """
 
     contents: dict[str, Any]
+    removed: list[tuple[Any, str]]
     attributes: list[tuple[Any, str, Any]]
+    expected: list[tuple[Any, str]]
+    registered: list[tuple[Any, str, type, Any]]
     processor: Any
 
 

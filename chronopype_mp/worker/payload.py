@@ -124,5 +124,35 @@ def _end(ending: Ending, watched: dict[str, tuple[object, bytes]]) -> None:
             container.extend(contents)
         else:
             container.update(contents)
-    for owner, name, value in ending.attributes:
-        setattr(owner, name, value)
+    for owner, path in ending.removed:
+        holder, name = _holder(owner, path)
+        if name in vars(holder):
+            delattr(holder, name)
+    for owner, path, value in ending.attributes:
+        _set(*_holder(owner, path), value)
+    for owner, path in ending.expected:
+        holder, name = _holder(owner, path)
+        if not hasattr(holder, name):
+            raise RuntimeError(
+                f"{owner.__qualname__}.{path} was set after the definition of "
+                f"{owner.__qualname__}, and cannot be sent to a worker process; set it in start()"
+            )
+    for owner, path, kind, function in ending.registered:
+        registry = vars(owner)[path] if path else owner
+        registry.register(*filter(None, (kind, function)))
+
+
+def _holder(owner: Any, path: str) -> tuple[Any, str]:
+    """Return the object that has the attribute at a path, and the attribute's name."""
+    *steps, name = path.split(".")
+    for step in steps:
+        owner = getattr(owner, step)
+    return owner, name
+
+
+def _set(holder: Any, name: str, value: object) -> None:
+    try:
+        setattr(holder, name, value)
+    except (AttributeError, TypeError):
+        if getattr(holder, name, None) != value:  # some can be set only once
+            raise

@@ -149,7 +149,7 @@ def test_what_belongs_to_an_event_loop_is_named(kind: str) -> None:
     run(scenario())
 
 
-def test_a_class_that_holds_what_cannot_travel_is_blamed_itself() -> None:
+def test_what_a_method_of_a_class_holds_and_cannot_travel_is_named() -> None:
     numbers = count()
 
     class Greedy(TickProcessor):
@@ -158,8 +158,8 @@ def test_a_class_that_holds_what_cannot_travel_is_blamed_itself() -> None:
 
     with pytest.raises(TransferError) as caught:
         pack(Greedy())
-    assert (caught.value.processor, caught.value.attribute) == ("Greedy", None)
-    assert str(caught.value).startswith("Greedy cannot be sent")
+    assert (caught.value.processor, caught.value.attribute) == ("Greedy", "tick.<numbers>")
+    assert str(caught.value).startswith("Greedy.tick.<numbers> cannot be sent")
 
 
 def test_the_spec_of_a_processor_makes_it_on_arrival() -> None:

@@ -8,6 +8,7 @@ stands in the table.
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from textwrap import dedent
 from typing import NamedTuple
@@ -52,11 +53,17 @@ HEADER = dedent(
 
 
 def _cases() -> list[Case]:
-    """Read the table: name, code, and after ``---`` and ``+++`` the two messages."""
+    """Read the table: name, code, and after ``---`` and ``+++`` the two messages.
+
+    The name ends with `` since 3.12`` if the code needs that version of Python.
+    """
     table = Path(__file__).with_suffix(".txt").read_text()
     cases = []
     for part in re.split(r"^=== ", table, flags=re.M)[1:]:
         name, _, rest = part.partition("\n")
+        name, _, version = name.partition(" since ")
+        if version and sys.version_info < tuple(map(int, version.split("."))):
+            continue  # its syntax is newer than this Python
         source, *messages = re.split(r"^(---|\+\+\+) ", rest, flags=re.M)
         found = dict(zip(messages[::2], map(str.strip, messages[1::2]), strict=True))
         refused, without = (
@@ -66,6 +73,7 @@ def _cases() -> list[Case]:
             for mark in ("---", "+++")
         )
         cases.append(Case(name.replace(" ", "_"), source, refused, without or refused))
+    assert len({case.name for case in cases}) == len(cases), "two rows have one name"
     return cases
 
 
