@@ -84,7 +84,8 @@ class MainSource:
         """Return the texts that `linecache` has here, and that a worker cannot read from a file."""
         found = {}
         for filename in filenames:
-            text = "".join(linecache.getlines(filename, vars(self._main)))
+            lines = linecache.getlines(filename, vars(self._main))
+            text = "".join(lines or _lines_by_code(filename))
             if text and not os.path.isfile(filename):
                 found[filename] = text
         return found
@@ -186,6 +187,12 @@ class MainSource:
             return None
         self.missing = "the program came through a pipe or a shell that keeps no source"
         return None
+
+
+def _lines_by_code(filename: str) -> list[str]:
+    """Return the lines that Python 3.14 keeps for code objects, such as those of ``python -c``."""
+    entries = getattr(linecache, "_interactive_cache", {}).values()
+    return next((lines for _, _, lines, name in entries if name == filename), [])
 
 
 def _decoded(text: bytes) -> str:
