@@ -854,8 +854,9 @@ def changing_a_variable() -> tuple[TickProcessor, str]:
 
     return P(), (
         "changing_a_variable.<locals>.P.tick changes the variable 'seen' in the worker process, "
-        "which has its own; the one in this process stays as it is. Report it in a log record or "
-        "in a print, which reach this process, or send it through a socket, a file or a database."
+        "which has its own; the one in this process stays as it is. To get data out of a worker, "
+        "call self.emit(...) there and read clock.outputs(...) here; between workers, use "
+        "self.subscribe(...); to ask a worker, await handle.call(...)."
     )
 
 
@@ -1010,9 +1011,9 @@ def test_a_queue_that_both_sides_hold_is_warned_of(caplog: pytest.LogCaptureFixt
     run(scenario())
     assert caplog.messages == [
         "RealtimeClock: worker 'both': Queued.items, which a variable of yours holds, too, is "
-        "copied to the worker process: what either side does to it, the other does not see. Report "
-        "it in a log record or in a print, which reach this process, or send it through a socket, "
-        "a file or a database."
+        "copied to the worker process: what either side does to it, the other does not see. To get "
+        "data out of a worker, call self.emit(...) there and read clock.outputs(...) here; between "
+        "workers, use self.subscribe(...); to ask a worker, await handle.call(...)."
     ]
 
 

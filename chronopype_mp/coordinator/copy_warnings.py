@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from types import CoroutineType, FrameType, GeneratorType
 
+from chronopype_mp.coordinator.refusals import INSTEAD
 from chronopype_mp.processors import ProcessorSpec, TickProcessor
 from chronopype_mp.processors.code_reading import ClassCode, code_of
 
@@ -27,10 +28,7 @@ CHANNELS = (queue.Queue, asyncio.Queue, asyncio.Event, threading.Event, threadin
 CONTAINERS = (*CHANNELS, list, dict, set, bytearray, deque)
 """Types whose objects are changed in place."""
 
-HINT = (
-    "Report it in a log record or in a print, which reach this process, or send it through a "
-    "socket, a file or a database."
-)
+HINT = f"{INSTEAD}."
 
 
 def copy_warnings(source: TickProcessor | ProcessorSpec) -> list[str]:

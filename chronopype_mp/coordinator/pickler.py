@@ -23,7 +23,13 @@ from dill import _dill
 
 from chronopype_mp.coordinator.object_graph import ATOMS
 from chronopype_mp.coordinator.reach import Reach, dispatches, is_importable
-from chronopype_mp.coordinator.refusals import OWN_MODULE, Refused, why_refused
+from chronopype_mp.coordinator.refusals import (
+    INSTEAD,
+    OWN_MODULE,
+    Refused,
+    is_channel,
+    why_refused,
+)
 from chronopype_mp.processors.network import NetworkProcessor
 from chronopype_mp.processors.transfer import (
     MAIN,
@@ -86,7 +92,7 @@ class Pickler(dill.Pickler):  # type: ignore[misc]
                 self.reach.need_annotations(self.reach.main, [obj])
             reason = None if obj is self._source else why_refused(obj)
             if reason is not None:
-                raise Refused(reason, culprit=obj)
+                raise Refused(reason, INSTEAD if is_channel(obj) else None, culprit=obj)
         super().save(obj, save_persistent_id)
 
     def save_global(self, obj: Any, name: str | None = None) -> None:

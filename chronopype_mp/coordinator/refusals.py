@@ -16,7 +16,7 @@ import multiprocess.process
 
 from chronopype_mp.processors import TickProcessor
 
-__all__ = ["OWN_MODULE", "Refused", "why_refused"]
+__all__ = ["INSTEAD", "OWN_MODULE", "Refused", "is_channel", "why_refused"]
 
 OWN_MODULE = "Put it into a module and import it"
 """What helps with code that cannot travel."""
@@ -47,6 +47,15 @@ REASONS: tuple[tuple[tuple[type, ...], str], ...] = (
         "a worker finds it only as a global of a main module whose source is known",
     ),
 )
+
+CHANNELS = ("connection", "pool", "queues", "sharedctypes", "synchronize")
+"""Modules of `multiprocessing` and `multiprocess` whose objects only their own processes get."""
+
+INSTEAD = (
+    "To get data out of a worker, call self.emit(...) there and read clock.outputs(...) here; "
+    "between workers, use self.subscribe(...); to ask a worker, await handle.call(...)"
+)
+"""What replaces channels that the program made itself."""
 
 KINDS = tuple(kind for kinds, _ in REASONS for kind in kinds)
 
@@ -79,4 +88,17 @@ def why_refused(value: object) -> str | None:
         return stays
     if isinstance(value, KINDS):
         return next(reason for kinds, reason in REASONS if isinstance(value, kinds))
+    if is_channel(value):
+        return "the standard library passes it on only to a process that it starts itself"
     return None
+
+
+def is_channel(value: object) -> bool:
+    """Whether an object is a queue, a pipe, a lock or the like between processes."""
+    for kind in type(value).__mro__:
+        package, _, module = str(kind.__module__).partition(".")
+        if package in ("multiprocessing", "multiprocess") and module in CHANNELS:
+            return True
+        if kind.__module__ == "multiprocessing.managers":
+            return True  # a worker has the key of the managers of `multiprocess` alone
+    return False

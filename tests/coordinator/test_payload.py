@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+import multiprocessing.managers
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import multiprocess
 import pytest
 
 from chronopype_mp.coordinator.payload import pack
@@ -206,3 +208,29 @@ def test_what_would_arrive_as_something_else_is_refused(tmp_path: Path) -> None:
             pack(processor)
         if isinstance(value, io.IOBase):
             value.close()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        multiprocess.Queue,
+        lambda: multiprocess.Pipe()[0],
+        multiprocess.Lock,
+        lambda: multiprocess.Value("i"),
+        multiprocessing.Queue,
+        multiprocessing.SimpleQueue,
+        lambda: multiprocessing.Pipe()[1],
+        multiprocessing.Event,
+        multiprocessing.managers.SyncManager,
+    ],
+)
+def test_a_channel_between_processes_is_refused_with_what_replaces_it(
+    make: Callable[[], Any],
+) -> None:
+    processor = TickProcessor()
+    vars(processor)["channel"] = make()
+    with pytest.raises(TransferError) as caught:
+        pack(processor)
+    assert caught.value.attribute == "channel"
+    for way in ("self.emit(", "self.subscribe(", "handle.call("):
+        assert way in str(caught.value)
