@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from chronopype_mp.core.worker_events import WorkerStatus
     from chronopype_mp.core.worker_statistics import WorkerStatistics
     from chronopype_mp.exceptions import (
+        AttributeNotSetError,
         CallError,
         CallLostError,
         CallTimeoutError,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         ProcessorTimeoutError,
         RemoteError,
         RetryAfter,
+        SnapshotError,
         TransferError,
         TransportError,
         WorkerError,
@@ -87,6 +89,7 @@ _HOMES = {
         "CallTimeoutError",
         "CallTooLargeError",
         "CallValueError",
+        "AttributeNotSetError",
         "ClockContextError",
         "ClockError",
         "ClockRuntimeError",
@@ -98,6 +101,7 @@ _HOMES = {
         "ProcessorTimeoutError",
         "RemoteError",
         "RetryAfter",
+        "SnapshotError",
         "TransferError",
         "TransportError",
         "WorkerError",
@@ -118,6 +122,7 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AttributeNotSetError",
     "BackoffPolicy",
     "BaseClock",
     "CallError",
@@ -152,6 +157,7 @@ __all__ = [
     "RestartBudget",
     "RestartType",
     "RetryAfter",
+    "SnapshotError",
     "StartWhen",
     "Supervision",
     "TickProcessor",

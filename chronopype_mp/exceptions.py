@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 __all__ = [
+    "AttributeNotSetError",
     "CallError",
     "CallLostError",
     "CallTimeoutError",
@@ -21,6 +22,7 @@ __all__ = [
     "ProcessorTimeoutError",
     "RemoteError",
     "RetryAfter",
+    "SnapshotError",
     "TransferError",
     "TransportError",
     "WorkerError",
@@ -211,6 +213,31 @@ class CallLostError(CallError):
 
 class CallTimeoutError(CallError, TimeoutError):
     """There was no answer in time. The method may have run, unless the message says otherwise."""
+
+
+class AttributeNotSetError(WorkerError, AttributeError):
+    """An attribute was set on the owner's object of a running worker, which would not get it.
+
+    Attributes:
+        worker: the worker's name.
+        attribute: the attribute's name.
+    """
+
+    def __init__(self, worker: str, attribute: str, problem: str) -> None:
+        super().__init__(worker, problem)
+        self.attribute = attribute
+
+
+class SnapshotError(ClockError):
+    """A snapshot of a processor cannot be taken, kept or restored.
+
+    Attributes:
+        processor: the name of the processor's class, or the name of its worker.
+    """
+
+    def __init__(self, processor: str, problem: str) -> None:
+        super().__init__(f"{processor}: {problem}")
+        self.processor = processor
 
 
 class RetryAfter(ClockError):

@@ -13,6 +13,9 @@ __all__ = ["Noted"]
 class Noted(TickProcessor):
     """Notes its hooks, in the order in which they are called.
 
+    The notes are no attributes that come home: a test with the inline launcher compares those of
+    several incarnations.
+
     Attributes:
         notes: their names.
         calls: their names and the timestamps that they are given, such as ``"tick 10"``.
@@ -22,10 +25,22 @@ class Noted(TickProcessor):
 
     def __init__(self) -> None:
         super().__init__()
-        self.notes: list[str] = []
-        self.calls: list[str] = []
-        self.ticks: list[float] = []
+        self._notes: list[str] = []
+        self._calls: list[str] = []
+        self._ticks: list[float] = []
         self.behave: Callable[[float], Awaitable[object]] | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        return self._notes
+
+    @property
+    def calls(self) -> list[str]:
+        return self._calls
+
+    @property
+    def ticks(self) -> list[float]:
+        return self._ticks
 
     def note(self, hook: str, *timestamps: float) -> None:
         """Note a hook."""

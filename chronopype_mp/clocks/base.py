@@ -38,6 +38,7 @@ from chronopype_mp.coordinator.dossiers import DossierFiles
 from chronopype_mp.coordinator.event_log import log_event
 from chronopype_mp.coordinator.failures import failure_of
 from chronopype_mp.coordinator.rolling import roll
+from chronopype_mp.coordinator.state_files import StateFiles
 from chronopype_mp.coordinator.stream import EventStream
 from chronopype_mp.coordinator.ticker import FreeRun, Position, Run
 from chronopype_mp.core.boot import TickRules
@@ -85,8 +86,8 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             ``"one_for_all"``, ``"rest_for_one"``.
         restart_budget: limits the restarts of all workers together; restarts over the limit are
             delayed. None means 10 in a second.
-        state_dir: a directory for one JSON file per death, the newest 20 of each worker. It is
-            created if missing.
+        state_dir: a directory for one JSON file per death, the newest 20 of each worker, and for
+            the workers' snapshots, which then survive this program. It is created if missing.
         event_loop: the event loop of the workers: ``"asyncio"``, or ``"uvloop"`` with the extra of
             that name. Workers of the inline launcher share the owner's loop.
         raise_descriptor_limit: whether entering the clock raises this process's soft limit of open
@@ -144,6 +145,7 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         # Last, because it creates a directory.
         directory = checked_state_dir(owner, state_dir)
         self._dossiers = None if directory is None else DossierFiles(directory)
+        self._state_files = None if directory is None else StateFiles(directory)
         self._config = config
         self._error_callback = error_callback
         self._schedule = Schedule(config.tick_size)
@@ -347,6 +349,10 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         finally:
             self._phase = Phase.OUTSIDE
             self.events.close()
+            for record in self._records():
+                record.is_in_use = False
+            if self._state_files is not None:
+                await self._state_files.close()
 
     async def _close(
         self, timeout: float | None = None, last: Callable[[], None] | None = None
@@ -401,6 +407,8 @@ class BaseClock(ProcessorRegistry, abc.ABC):
     async def run(self) -> None:
         """Tick until ``end_time``, or for ever: until cancelled, or until `shutdown`.
 
+        After its end the processors show the public attributes of their workers.
+
         Cancelling ends the ticks and leaves the workers running.
 
         Raises:
@@ -445,6 +453,8 @@ class BaseClock(ProcessorRegistry, abc.ABC):
                 self.name,
             )
         await self._runs.run(ticker, lambda on_end: self._plan(target, on_end))
+        if self._open_coordinator is not None:
+            await self._open_coordinator.fetch_attributes()
 
     def _opened(self) -> Coordinator:
         coordinator = self._open_coordinator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple, TypedDict, cast
 
@@ -14,8 +15,11 @@ from chronopype_mp.coordinator.copy_warnings import copy_warnings
 from chronopype_mp.coordinator.handle import WorkerHandle
 from chronopype_mp.coordinator.payload import pack
 from chronopype_mp.coordinator.record import WorkerRecord, checked_name
+from chronopype_mp.coordinator.state_files import StateFiles
 from chronopype_mp.core.policy import GroupStrategy, Supervision
-from chronopype_mp.exceptions import ClockError, ConfigError
+from chronopype_mp.core.saved_state import SavedState
+from chronopype_mp.core.worker_events import ProcessorFailed
+from chronopype_mp.exceptions import ClockError, ConfigError, SnapshotError
 from chronopype_mp.guarded_log import GuardedLogger
 from chronopype_mp.launchers import InlineLauncher, Launcher
 from chronopype_mp.processors import ProcessorSpec, ProcessorState, TickProcessor
@@ -93,6 +97,7 @@ class ProcessorRegistry(Publisher):
         self._processors: list[Member] = []
         self._phase = Phase.OUTSIDE
         self._coordinator: Coordinator | None = None  # the last one, once the clock was left
+        self._state_files: StateFiles | None = None
 
     @property
     def processors(self) -> list[Member]:
@@ -122,8 +127,10 @@ class ProcessorRegistry(Publisher):
         Args:
             processor: a `TickProcessor`, which is copied to its worker as it is now, or a
                 `ProcessorSpec`, from which it is created there. What the worker changes in its
-                copy does not show in the object. What is set on the object later does not reach
-                the worker, except for the network settings, and is logged as a warning.
+                copy shows in the object after a run and after an orderly stop, as far as msgspec
+                encodes it. What is set on the object later does not reach the worker, except for
+                the network settings: in an entered clock that is an `AttributeNotSetError`, else it
+                is logged as a warning.
             name: the worker's name, unique in the clock, 1 to 100 printable characters; None
                 derives one from the class name.
             supervision: how it is supervised; None means as the clock's ``supervision`` says.
@@ -182,6 +189,9 @@ class ProcessorRegistry(Publisher):
     def remove_processor(self, processor: Member | WorkerHandle | str) -> None:
         """Remove a processor. Its worker stops gracefully; ``handle.wait_stopped()`` waits for it.
 
+        Its snapshot is forgotten. The file in ``state_dir`` stays, for a processor that is added
+        later with the name of this worker.
+
         Raises:
             ClockError: the processor is not in this clock.
         """
@@ -191,6 +201,7 @@ class ProcessorRegistry(Publisher):
         self._list_processors()
         if isinstance(record.source, TickProcessor):
             record.source._register(None)
+        record.is_in_use = False
         if self._coordinator is not None:
             self._coordinator.remove(record)
 
@@ -264,9 +275,26 @@ class ProcessorRegistry(Publisher):
         self._processors[:] = [record.source for record in self._records()]
 
     def _start(self, worker: _Worker, coordinator: Coordinator) -> None:
-        worker.record.begin()
+        name, files = worker.record.name, self._state_files
+        saved, broken = None, None
+        if files is not None:
+            worker.record.on_saved = functools.partial(_keep, files, name)
+            try:
+                saved = files.load(name)
+            except SnapshotError as error:
+                broken = ProcessorFailed(
+                    worker=name,
+                    incarnation=0,
+                    hook="restore",
+                    type_name=type(error).__name__,
+                    message=str(error),
+                    traceback="",
+                )
+        worker.record.begin(saved)
         worker.handle.attach(coordinator)
         coordinator.add(worker.record)
+        if broken is not None:
+            coordinator.emit(broken)
 
     def _start_all(self, coordinator: Coordinator) -> None:
         """Start all workers of a clock that is being entered.
@@ -359,3 +387,11 @@ class ProcessorRegistry(Publisher):
             known = ", ".join(map(repr, self._workers)) or "none"
             raise ClockError(f"{processor!r} is not in this clock; its workers are: {known}")
         return record
+
+
+def _keep(files: StateFiles, worker: str, state: SavedState | None) -> None:
+    """Write a worker's snapshot to its file; None sets aside the one that is there."""
+    if state is None:
+        files.set_aside(worker)
+    else:
+        files.save(worker, state)

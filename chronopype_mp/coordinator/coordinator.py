@@ -28,7 +28,7 @@ from chronopype_mp.coordinator.starts import Starts
 from chronopype_mp.coordinator.switchboard import Switchboard
 from chronopype_mp.coordinator.ticker import QUEUED_IN_FREE_RUNS, Position, Ticker
 from chronopype_mp.core.boot import TickRules
-from chronopype_mp.core.messages import Downlink, Uplink
+from chronopype_mp.core.messages import Downlink, SendAttributes, Uplink
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.stimuli import (
     Action,
@@ -69,6 +69,10 @@ SHORTEST_CHECK = 0.005
 
 REAP_GRACE = 5.0
 """Seconds beyond all stop deadlines after which an unkillable process is given up."""
+
+SHORTEST_WAIT, LONGEST_WAIT = 0.05, 0.5
+"""Seconds that the end of a run waits at most for the workers' attributes. Within them it is half a
+tick, so that a worker that does not answer makes no gap between two runs."""
 
 DROPS_INTERVAL = 1.0
 """Seconds between two events about dropped frames."""
@@ -321,6 +325,22 @@ class Coordinator:
         if record.incarnation is not None:
             record.incarnation.order(command)
 
+    async def fetch_attributes(self) -> None:
+        """Have the attributes of all READY workers set on their owner's objects.
+
+        Returns once that is done, or after half a tick, at least 0.05 and at most 0.5 s. The
+        attributes of a worker that is busy for longer come later.
+        """
+        answers = set()
+        for record in self._records.values():
+            if record.original is not None and self._status(record.name) is WorkerStatus.READY:
+                request, answer = record.view.ask()
+                self.order(record, SendAttributes(request=request))
+                answers.add(answer)
+        if answers:
+            within = min(LONGEST_WAIT, max(SHORTEST_WAIT, self._rules.tick_size / 2))
+            await asyncio.wait(answers, timeout=within)
+
     async def close(
         self, timeout: float | None = None, last: Callable[[], None] | None = None
     ) -> None:
@@ -409,7 +429,7 @@ class Coordinator:
     def _forget_if_removed(self, record: WorkerRecord) -> None:
         if record.is_removed and self.has(record) and not self.is_taken(record.name):
             record.last_view = self._supervisor.view(record.name)
-            record.payload = b""
+            record.payload, record.saved_state = b"", None
             del self._records[record.name]
             self._supervisor.forget(record.name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from chronopype_mp.core.call_outcome import DEFAULT_TIMEOUT, pack_arguments, result_of
@@ -103,10 +103,20 @@ class WorkerHandle:
         """The dossier of the worker's last death; None if it has not died."""
         return self._record.last_failure
 
+    @property
+    def mirrored(self) -> Mapping[str, object]:
+        """The values of the attributes that the processor's class lists in ``mirrored``, by name.
+
+        They are those of the last beat, which comes every second, or more often if
+        ``loop_stall_timeout`` is below 4 s. The mapping is immutable and never changes.
+        """
+        return self._record.view.mirrored
+
     def statistics(self) -> WorkerStatistics:
         """Return the figures now; while the worker runs, those it reported last."""
         record = self._record
         snapshot, figures, error = record.snapshot, record.figures, record.snapshot.network_error
+        state = record.saved_state
         seq = 0 if self._coordinator is None else self._coordinator.position.seq
         incarnation = record.incarnation
         stopped_at = None if incarnation is None else incarnation.stopped_at
@@ -137,6 +147,8 @@ class WorkerHandle:
             next_attempt=record.next_attempt,
             network_reason=snapshot.network_reason,
             network_since=snapshot.network_since,
+            snapshot_at=None if state is None else state.taken_at,
+            snapshot_bytes=0 if state is None else len(state.data),
         )
 
     async def wait_ready(self) -> None:

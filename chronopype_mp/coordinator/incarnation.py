@@ -454,9 +454,12 @@ class Incarnation:
                 with self._trouble.noting("output"):
                     self._output.finish()
         self._close_account()
-        event = self.record.process_ended(self.number, self._machinery.timing.wall())
-        if event is not None:
-            self._emit(event)
+        for event in (
+            self.record.restore_ended(self.number),
+            self.record.process_ended(self.number, self._machinery.timing.wall()),
+        ):
+            if event is not None:
+                self._emit(event)
         self.record.incarnation = None
         self._stimulate(end)
 

@@ -9,23 +9,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from chronopype_mp.coordinator.failures import is_network_hook
+from chronopype_mp.coordinator.owner_view import OwnerView
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.connection_counters import ConnectionCounters
 from chronopype_mp.core.histogram import Histogram
 from chronopype_mp.core.ledger import Ledger
 from chronopype_mp.core.messages import (
+    Attributes,
     Beat,
     Bye,
     Failure,
     Ready,
+    Restoring,
+    StatePart,
     Status,
     Uplink,
     WorkerSettings,
 )
 from chronopype_mp.core.policy import GroupStrategy, Supervision
+from chronopype_mp.core.saved_state import Assembly, SavedState
 from chronopype_mp.core.supervisor import WorkerView
 from chronopype_mp.core.worker_events import Event, NetworkChanged, ProcessorFailed, WorkerDied
-from chronopype_mp.exceptions import ConfigError
+from chronopype_mp.exceptions import AttributeNotSetError, ConfigError
 from chronopype_mp.guarded_log import GuardedLogger
 from chronopype_mp.processors import ProcessorSpec, ProcessorState, TickProcessor
 
@@ -38,6 +43,9 @@ logger = GuardedLogger("chronopype_mp.coordinator")
 
 OF_THE_LOOP = (Ready, Status, Beat, Failure, Bye)
 """Reports that show that the worker's event loop turns."""
+
+RESTORES_TRIED = 3
+"""Processes in a row that may end in ``restore()``; the next one gets no snapshot."""
 
 LONGEST_NAME = 100
 """Characters of a worker's name."""
@@ -115,6 +123,10 @@ class WorkerRecord:
         incarnation: its present process, from the launch order to the reaping; None without one.
         is_removed: its owner has removed it; the coordinator forgets it once it is STOPPED.
         last_view: the supervisor's view when the coordinator forgot it; None before.
+        is_in_use: its clock is entered and has this worker.
+        saved_state: the newest whole snapshot, for the next process.
+        on_saved: called with each new snapshot, and with None if the present one is of no use.
+        view: the attributes of the worker's processor, as its owner sees them.
     """
 
     def __init__(
@@ -147,6 +159,13 @@ class WorkerRecord:
         self._figures_before = ProcessFigures()
         self._changed = changed
         self._attributes_set: set[str] = set()
+        self.is_in_use = False
+        self.saved_state: SavedState | None = None
+        self.on_saved: Callable[[SavedState | None], None] = lambda state: None
+        self._assembly = Assembly()
+        self._is_restoring = False
+        self._ended_in_restore = 0
+        self.view = OwnerView(source)
 
     @property
     def original(self) -> TickProcessor | None:
@@ -193,8 +212,15 @@ class WorkerRecord:
 
     # What the owner wants
 
-    def begin(self) -> None:
-        """Reset what the last use of the clock left."""
+    def begin(self, saved_state: SavedState | None = None) -> None:
+        """Reset what the last use of the clock left.
+
+        Args:
+            saved_state: the snapshot for the first process; None if there is none.
+        """
+        self.is_in_use = True
+        self.saved_state = saved_state
+        self._ended_in_restore = 0
         self.ledger = Ledger()
         self.launched = False
         self._figures_before = ProcessFigures()
@@ -207,16 +233,30 @@ class WorkerRecord:
         self._change(**{name: math.inf if value is None else value})
 
     def attribute_set(self, name: str) -> None:
-        """Warn, once for each attribute, that the worker does not get what the owner has set."""
+        """Take note that the owner sets an attribute of its object, which the worker does not get.
+
+        It is an error while the worker is in use, and else a warning, once for each attribute. What
+        is set on a private attribute is a warning, too: the owner's code may be the class's own.
+
+        Raises:
+            AttributeNotSetError: the worker is in use, and the attribute is public.
+        """
+        what = f"{type(self.source).__name__}.{name}"
+        again = "remove the processor, set it and add it again"
+        if self.is_in_use and not name.startswith("_"):
+            raise AttributeNotSetError(
+                self.name,
+                name,
+                f"{what} cannot be set here, because the worker has its own copy of the processor. "
+                f'Set it there, in a method marked @remote: await handle.call("method", value); or '
+                f"{again}",
+            )
         if name not in self._attributes_set:
             self._attributes_set.add(name)
             logger.warning(
-                "worker %r does not get %s.%s, which was set after add_processor(): it has the "
-                "processor as it was added. Set it before, or remove the processor, set it and "
-                "add it again",
-                self.name,
-                type(self.source).__name__,
-                name,
+                "worker %r does not get %s, which was set after add_processor(): it has the "
+                "processor as it was added. Set it before, or %s",
+                *(self.name, what, again),
             )
 
     def set_paused(self, paused: bool) -> None:
@@ -254,14 +294,59 @@ class WorkerRecord:
                 self.ledger.open(fact.base)
                 self._update(state=ProcessorState(is_active=not self.settings.paused))
             case Failure():
+                if fact.hook == "restore":
+                    self._give_up_state()
                 return self._failure(fact, now)
+            case StatePart():
+                whole = self._assembly.take(fact)
+                if whole is not None:
+                    self.saved_state = whole
+                    self.on_saved(whole)
+            case Restoring():
+                self._is_restoring = not fact.is_over
+                if fact.is_over:
+                    self._ended_in_restore = 0
+            case Attributes():
+                self.view.take(fact)
             case Bye():
                 if fact.account is not None:
                     self._count(fact, ProcessorState.of(fact.counters))
         return None
 
+    def restore_ended(self, incarnation: int) -> Event | None:
+        """Give up a snapshot if several processes in a row have ended while they restored it.
+
+        Args:
+            incarnation: the last of them, which has ended.
+
+        Returns:
+            The event to publish.
+        """
+        if not self._is_restoring:
+            return None
+        self._is_restoring = False
+        self._ended_in_restore += 1
+        if self._ended_in_restore < RESTORES_TRIED:
+            return None
+        self._ended_in_restore = 0
+        self._give_up_state()
+        return ProcessorFailed(
+            worker=self.name,
+            incarnation=incarnation,
+            hook="restore",
+            type_name="SnapshotError",
+            message=f"{RESTORES_TRIED} processes in a row ended in it; the worker starts without "
+            "the snapshot",
+            traceback="",
+        )
+
+    def _give_up_state(self) -> None:
+        self.saved_state = None
+        self.on_saved(None)
+
     def process_ended(self, incarnation: int, now: float) -> Event | None:
         """Reset what each process counts for itself; return the event to publish."""
+        self.view.process_ended()
         self._figures_before = self.figures
         self._update(figures=ProcessFigures(), rss=0, cpu=0.0)
         self._set_active(False)
@@ -271,6 +356,7 @@ class WorkerRecord:
         return self._change_network(NetworkStatus.STOPPED, incarnation, now, error, error)
 
     def _beat(self, beat: Beat) -> None:
+        self.view.mirror(beat.mirrored)
         # The beat may be older than what was asked for last.
         self._count(beat, ProcessorState.of(beat.counters, is_active=not self.settings.paused))
         self._update(

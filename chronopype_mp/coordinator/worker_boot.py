@@ -45,6 +45,7 @@ def boot_of(
         directory=_directory(),
         environment=dict(os.environb),
         log_levels=_log_levels(),
+        state=record.saved_state,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from chronopype_mp.core.messages import Report
+from chronopype_mp.core.saved_state import SavedState
 
 __all__ = ["STACKS_HEADER", "WORKER_MARK", "TickRules", "WorkerBoot"]
 
@@ -69,6 +70,7 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
         directory: its working directory.
         environment: its environment variables.
         log_levels: the levels of its loggers by name; "" is the root logger.
+        state: the last snapshot of the worker; None if there is none.
     """
 
     worker: str
@@ -93,6 +95,7 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
     directory: bytes = b""
     environment: dict[bytes, bytes] = {}
     log_levels: dict[str, int] = {}
+    state: SavedState | None = None
 
     def report(self, kind: type[R], **values: object) -> R:
         """Return a report of this incarnation."""

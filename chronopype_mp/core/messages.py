@@ -16,6 +16,8 @@ from chronopype_mp.core.state import TickAccount, TickCounters
 __all__ = [
     "LOADING",
     "PROTOCOL",
+    "AttributeValue",
+    "Attributes",
     "Beat",
     "Bye",
     "Call",
@@ -35,6 +37,9 @@ __all__ = [
     "Rehearse",
     "Reply",
     "Report",
+    "Restoring",
+    "SendAttributes",
+    "StatePart",
     "Status",
     "Stop",
     "Tick",
@@ -171,7 +176,13 @@ class Reply(Command, frozen=True, kw_only=True, tag=40):
     outcome: Outcome
 
 
-Downlink = Welcome | Configure | Stop | Rehearse | Reconnect | Call | Reply
+class SendAttributes(Command, frozen=True, kw_only=True, tag=50):
+    """Report the processor's attributes between two ticks; the answer has the same ``request``."""
+
+    request: int
+
+
+Downlink = Welcome | Configure | Stop | Rehearse | Reconnect | Call | Reply | SendAttributes
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -227,6 +238,18 @@ class Status(Report, frozen=True, kw_only=True, tag=3):
     connection: ConnectionCounters = ConnectionCounters()
 
 
+class AttributeValue(msgspec.Struct, frozen=True, array_like=True):
+    """The value of an attribute; see `chronopype_mp.core.attributes`.
+
+    Attributes:
+        kind: where its type is defined, ``"package.module:Class"``; "" for plain data.
+        data: the value.
+    """
+
+    kind: str
+    data: msgspec.Raw
+
+
 class Beat(Report, frozen=True, kw_only=True, tag=4):
     """The event loop turns. A beat stands in for a `Ready` or a `Status` that was lost.
 
@@ -247,6 +270,7 @@ class Beat(Report, frozen=True, kw_only=True, tag=4):
         reports_lost: reports dropped, log lines included: the coordinator did not read, or there
             were more than the worker may send.
         frames_dropped: frames received that did not decode.
+        mirrored: the attributes that the processor's class lists there.
     """
 
     serial: int
@@ -266,6 +290,7 @@ class Beat(Report, frozen=True, kw_only=True, tag=4):
     cpu: float = 0.0
     reports_lost: int = 0
     frames_dropped: int = 0
+    mirrored: dict[str, AttributeValue] = {}
 
 
 class GuardBeat(Report, frozen=True, kw_only=True, tag=5):
@@ -389,6 +414,48 @@ class CallAsked(Report, frozen=True, kw_only=True, tag=41):
     timeout: float
 
 
+class StatePart(Report, frozen=True, kw_only=True, tag=50):
+    """A part of a snapshot; see `chronopype_mp.core.saved_state`.
+
+    Attributes:
+        serial: counts this incarnation's snapshots from 1.
+        index: counts the parts of this one from 0.
+        count: how many there are.
+        version: the class's ``snapshot_version``.
+        taken_at: when it was taken, wall clock in seconds.
+        data: a piece of what ``snapshot()`` returned, in msgpack.
+    """
+
+    serial: int
+    index: int
+    count: int
+    version: int
+    taken_at: float
+    data: bytes
+
+
+class Restoring(Report, frozen=True, kw_only=True, tag=51):
+    """The call of ``restore()`` begins, or is over."""
+
+    is_over: bool
+
+
+class Attributes(Report, frozen=True, kw_only=True, tag=52):
+    """Some of the processor's public attributes.
+
+    Attributes:
+        request: which `SendAttributes` it answers; 0 at the end of an orderly stop.
+        values: by name.
+        left_out: why the others do not travel, by name; only in the last message of an answer.
+        is_last: no more of them follow.
+    """
+
+    request: int
+    values: dict[str, AttributeValue]
+    left_out: dict[str, str]
+    is_last: bool
+
+
 Uplink = (
     Hello
     | Ready
@@ -402,4 +469,7 @@ Uplink = (
     | TickDone
     | CallDone
     | CallAsked
+    | StatePart
+    | Restoring
+    | Attributes
 )

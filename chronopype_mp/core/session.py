@@ -23,6 +23,7 @@ side has shown that it took place:
 - `Ready` is sent once; each `Beat` stands in for it, and for a lost `Status`.
 - A command has an id and is repeated until its `CommandDone` arrives. The worker carries an id out
   once. It acknowledges a command before it carries it out: the deed may block or end the process.
+- A `SendAttributes` is sent once: its answer is of use only while somebody waits for it.
 - A `Configure` withdraws earlier ones, a `Stop` withdraws everything and is the last command. The
   worker ignores a withdrawn command that arrives late.
 
@@ -53,6 +54,7 @@ from chronopype_mp.core.messages import (
     GuardBeat,
     Hello,
     Ready,
+    SendAttributes,
     Status,
     Stop,
     TickDone,
@@ -224,7 +226,8 @@ class CoordinatorSession:
     def order(self, command: Downlink, now: float) -> list[Downlink]:
         """Give a READY worker an order; return what to send.
 
-        It is repeated until acknowledged. Before READY and after a `Stop` nothing is sent.
+        It is repeated until acknowledged, unless it is a `SendAttributes`: a worker that is blocked
+        would run a tick before each repetition. Before READY and after a `Stop` nothing is sent.
         """
         if self.state is not SessionState.READY:
             return []
@@ -243,7 +246,8 @@ class CoordinatorSession:
             id=self._next_id,
             oldest=min(self._pending, default=self._next_id),
         )
-        self._pending[self._next_id] = _Pending(command, now)
+        if not isinstance(command, SendAttributes):
+            self._pending[self._next_id] = _Pending(command, now)
         self._next_id += 1
         return [command]
 

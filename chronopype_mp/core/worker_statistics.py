@@ -25,11 +25,12 @@ SUMS = (
     "uptime",
     "connects",
     "connected_seconds",
+    "snapshot_bytes",
 )
 
 MAXIMA = ("largest_gap", "lag")
 
-EARLIEST = ("last_heard", "next_attempt")
+EARLIEST = ("last_heard", "next_attempt", "snapshot_at")
 
 HISTOGRAMS = ("executions", "lateness", "check_latency")
 
@@ -59,6 +60,8 @@ class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
         connected_seconds: how long it was CONNECTED.
         network_error: the last error of the network; None if there was none.
         network_error_at: when that was reported.
+        snapshot_at: when the snapshot was taken that the next process gets; None without one.
+        snapshot_bytes: its size.
 
     Of the present process, which begin again with each one:
 
@@ -93,6 +96,8 @@ class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     connected_seconds: float = 0.0
     network_error: str | None = None
     network_error_at: float | None = None
+    snapshot_at: float | None = None
+    snapshot_bytes: int = 0
     lag: float = 0.0
     reports_lost: int = 0
     frames_dropped: int = 0
@@ -107,8 +112,9 @@ class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
         """Return the figures of two workers, or groups of workers, together.
 
         The order does not matter, and ``WorkerStatistics()`` changes nothing. Counts, times and
-        memory are added up. Of ``largest_gap`` and ``lag`` it is the larger one, of ``last_heard``
-        and ``next_attempt`` the earlier one, of the network's error and reason the latest one.
+        memory are added up. Of ``largest_gap`` and ``lag`` it is the larger one, of ``last_heard``,
+        ``next_attempt`` and ``snapshot_at`` the earlier one, of the network's error and reason the
+        latest one.
         """
         mine, its = msgspec.structs.asdict(self), msgspec.structs.asdict(other)
         both: dict[str, Any] = {name: mine[name] + its[name] for name in SUMS}

@@ -73,7 +73,11 @@ class Mirror(Protocol):
         ...
 
     def attribute_set(self, name: str) -> None:
-        """Called when the owner has set an attribute that does not reach the worker."""
+        """Called when the owner sets an attribute that does not reach the worker.
+
+        Raises:
+            AttributeNotSetError: the worker runs, and the attribute is public.
+        """
         ...
 
 
@@ -87,9 +91,20 @@ class TickProcessor:
     Args:
         stats_window_size: how many execution times are kept, 1 to 10,000. A clock overrides it.
 
+    Attributes:
+        snapshot_interval: seconds between two snapshots, at least 0.01.
+        snapshot_version: the version of what `snapshot` returns. A snapshot of another version is
+            not restored.
+        mirrored: the names of attributes whose values the worker sends with every beat, for
+            ``handle.mirrored``. Together they may have 16 kB.
+
     Raises:
         ConfigError: ``stats_window_size`` is out of range.
     """
+
+    snapshot_interval: float = 10.0
+    snapshot_version: int = 0
+    mirrored: tuple[str, ...] = ()
 
     # Class-level defaults, so that a subclass need not call __init__.
     _own_state: ProcessorState = ProcessorState()
@@ -188,6 +203,30 @@ class TickProcessor:
             )
         return await hosting.call(worker, method, args, kwargs, timeout)
 
+    def snapshot(self) -> Any:
+        """Return the state that the next process of the worker is to begin with.
+
+        Runs in the worker between two ticks, every ``snapshot_interval`` seconds, and at an orderly
+        stop after the last tick, before `stop`. The newest whole snapshot survives the process, and
+        with the clock's ``state_dir`` also your program. No tick runs until it has returned.
+
+        Returns:
+            Plain data, dataclasses or msgspec structs, at most 3 MB in msgpack. The annotation of
+            what is returned says as what `restore` gets it back; without one, it is plain data, in
+            which tuples and sets are lists. None keeps the snapshot before.
+        """
+        return None
+
+    def restore(self, state: Any) -> None:
+        """Take over the state that `snapshot` returned last, in an earlier process.
+
+        Runs in the worker before `start`, and only if there is a snapshot. If it raises, that is
+        reported, the snapshot is given up, and a processor made anew starts without it.
+
+        Args:
+            state: what `snapshot` returned.
+        """
+
     def record_execution(self, execution_time: float) -> None:
         """Add an execution time in seconds to this object's own state. Clocks do not call this."""
         self._own_state = self._own_state.update_execution_time(
@@ -225,15 +264,18 @@ class TickProcessor:
 
 def _set_attribute(self: TickProcessor, name: str, value: object) -> None:
     """Set an attribute of a processor in a process that has a clock."""
-    object.__setattr__(self, name, value)
     mirror = self._mirror
-    if mirror is None or self._is_hosted_in_place or name == "_mirror":
-        return
-    for kind in type(self).__mro__:
+    if mirror is not None and not self._is_hosted_in_place and not _is_known(self, name):
+        mirror.attribute_set(name)
+    object.__setattr__(self, name, value)
+
+
+def _is_known(processor: TickProcessor, name: str) -> bool:
+    """Whether an attribute is the framework's own, or looks after itself, as a setting does."""
+    if name == "_mirror":
+        return True
+    for kind in type(processor).__mro__:
         if name in vars(kind):
             is_ours = kind.__module__.startswith("chronopype_mp.") and name.startswith("_")
-            if is_ours or isinstance(vars(kind)[name], property):
-                return
-            if isinstance(vars(kind)[name], NetworkSetting) and name not in vars(self):
-                return  # it has sent the value, unless a subclass hides it
-    mirror.attribute_set(name)
+            return is_ours or isinstance(vars(kind)[name], property | NetworkSetting)
+    return False

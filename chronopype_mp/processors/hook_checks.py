@@ -40,6 +40,7 @@ from chronopype_mp.processors.hook_names import (
 from chronopype_mp.processors.network import SETTINGS, NetworkProcessor
 from chronopype_mp.processors.network_settings import NetworkSetting
 from chronopype_mp.processors.remote_methods import is_remote
+from chronopype_mp.processors.state_settings import check_state_settings
 
 __all__ = ["check_class", "check_hooks"]
 
@@ -70,8 +71,10 @@ def check_hooks(processor: TickProcessor) -> list[str]:
     Raises:
         HookError: a hook cannot work, a name is a misspelt hook or setting or hides what belongs to
             the framework, or a setting was assigned to the class later than in its body.
+        ConfigError: a setting of the snapshots, or ``mirrored``, is invalid.
     """
     _check_settings_kept(processor)
+    check_state_settings(processor)
     if any(map(callable, vars(processor).values())):
         return _check(processor)
     known = _warnings.setdefault(type(processor), {})
@@ -95,6 +98,7 @@ def _check(processor: TickProcessor) -> list[str]:
     for name in SHOWN:
         _check_shown(processor, name)
     _check_wants_ticks(processor)
+    _check_both(processor, "snapshot", "restore")
     own = _own_names(processor)
     for name, value in own.items():
         _check_spelling(kind, name, value, hooks, code)
@@ -215,6 +219,16 @@ def _check_wants_ticks(processor: TickProcessor) -> None:
         f"{kind}.wants_ticks is read like an attribute, before each tick; make it a property, or "
         f"True or False{where(static)}",
     )
+
+
+def _check_both(processor: TickProcessor, one: str, other: str) -> None:
+    """Check that of two hooks that need each other both are overridden, or none."""
+    for name, missing in ((one, other), (other, one)):
+        if is_own(processor, name) and not is_own(processor, missing):
+            kind = type(processor).__name__
+            hook = next(hook for hook in HOOKS if hook.name == missing)
+            problem = f"{kind} overrides {name}, but not {missing}; add `{hook.definition}`"
+            raise HookError(kind, missing, problem + where(static_of(processor, name)))
 
 
 def _check_settings_kept(processor: TickProcessor) -> None:

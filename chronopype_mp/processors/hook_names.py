@@ -56,6 +56,8 @@ HOOKS = (
     Hook("stop"),
     Hook("pause"),
     Hook("resume"),
+    Hook("snapshot"),
+    Hook("restore", False, ("state",)),
     Hook("await_cleanup", True),
 )
 """The hooks of every processor."""

@@ -2,9 +2,9 @@
 
 ::
 
-    make the processor ─▶ Hello … until Welcome ─▶ processor.start ─▶ Ready
+    make the processor ─▶ Hello … until Welcome ─▶ restore, start ─▶ Ready
         ─▶ ticks, commands, beats ─▶ Stop (or STOP_SIGNAL, or the parent's death)
-        ─▶ the last tick, processor.stop, await_cleanup ─▶ Bye
+        ─▶ the last tick, snapshot, stop, await_cleanup ─▶ Attributes, Bye
 
 Its twin is `chronopype_mp.core.session.WorkerSession`, which decides what is said to the
 coordinator; the host carries out its deeds. The same host runs in a worker process and, with the
@@ -14,6 +14,7 @@ inline launcher, in the coordinator's loop.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -37,6 +38,9 @@ from chronopype_mp.core.messages import (
     Failure,
     Reconnect,
     Rehearse,
+    Restoring,
+    SendAttributes,
+    StatePart,
     Stop,
     Uplink,
     Welcome,
@@ -56,15 +60,18 @@ from chronopype_mp.processors.network_loop import (
     NetworkListener,
     NetworkLoop,
 )
+from chronopype_mp.processors.state_settings import SHORTEST_INTERVAL, check_state_settings
 from chronopype_mp.timing import monotonic, wall
 from chronopype_mp.transport.base import Link
 from chronopype_mp.version import CODE_VERSION
+from chronopype_mp.worker.attributes import AttributeReader
 from chronopype_mp.worker.blocking import BlockingWatch
 from chronopype_mp.worker.call_runner import CallRunner
 from chronopype_mp.worker.dispatch import TickDispatcher
 from chronopype_mp.worker.inflict import inflict
 from chronopype_mp.worker.outbox import Outbox
 from chronopype_mp.worker.payload import PayloadError
+from chronopype_mp.worker.snapshots import Snapshots
 
 __all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_STUCK", "WorkerHost"]
 
@@ -116,7 +123,7 @@ class WorkerHost:
         boot: what the worker was told.
         link: its sockets; the caller closes them.
         pid: to report.
-        make_processor: makes the processor, once, in `run`.
+        make_processor: makes the processor in `run`; another one if that cannot be restored.
         keep_exception: called with a failure's serial number and exception, so that who shares
             this process can have the exception itself.
         on_turn: called at every `beat`.
@@ -156,12 +163,15 @@ class WorkerHost:
             Stop: self._begin_stop,
             Rehearse: self._rehearse,
             Reconnect: self._reconnect,
+            SendAttributes: self._send_attributes,
         }
         self._settings = WorkerSettings()
         self._welcome: asyncio.Future[Welcome] | None = None
         self._end: asyncio.Future[int] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._over = False
+        self._snapshots: Snapshots | None = None
+        self._attributes: AttributeReader | None = None
         self._failures = 0
         self._failure_rate = TokenBucket(FAILURES_PER_SECOND, monotonic())
         self._garbage = 0
@@ -180,38 +190,35 @@ class WorkerHost:
         loop = asyncio.get_running_loop()
         self._welcome = loop.create_future()
         self._end = loop.create_future()
-        try:
-            self._processor = self._make_processor()
-        except PROGRAM_EXITS:
-            raise
-        except PayloadError as error:
-            self._report(LOADING, error.__cause__ or error, fatal=True)
+        if not self._make():
             return EXIT_FAILED
-        except BaseException as error:
-            self._report("the processor cannot be made", error, fatal=True)
-            return EXIT_FAILED
-        self._adopt(self._processor)
         self._link.attach(loop, self._read)
         beats = loop.create_task(self._beat(), name=f"beats of {self._boot.worker}")
         beats.add_done_callback(self._beats_ended)
         ticks: asyncio.Task[None] | None = None
+        snapshots: asyncio.Task[None] | None = None
         try:
             welcome = await self._say_hello()
             if welcome is None:
                 return self._end.result()
-            if not self._start(self._processor, welcome):
+            if not self._restore() or not self._start(welcome):
                 return EXIT_FAILED
             assert self._dispatcher is not None
+            assert self._snapshots is not None
             ticks = loop.create_task(self._dispatcher.run(), name=f"ticks of {self._boot.worker}")
             ticks.add_done_callback(self._ticks_ended)
+            if self._snapshots.are_wanted:
+                name = f"snapshots of {self._boot.worker}"
+                snapshots = loop.create_task(self._take_snapshots(), name=name)
+                snapshots.add_done_callback(self._snapshots_ended)
             return await self._end
         finally:
             self._over = True
-            for task in (beats, ticks, self._stopping):
+            for task in (beats, ticks, snapshots, self._stopping):
                 if task is not None:
                     task.cancel()
             self._say_bye()
-            self._abandon(self._processor)
+            self._abandon()
 
     def stop(self) -> None:
         """Stop gracefully without a command of the coordinator. Idempotent."""
@@ -236,6 +243,23 @@ class WorkerHost:
             self._post_beat(max(0.0, now - self._beat_due))
             self._watch_tick(now)
 
+    def _make(self) -> bool:
+        """Make the processor; return whether it worked."""
+        try:
+            processor = self._make_processor()
+            check_state_settings(processor)
+        except PROGRAM_EXITS:
+            raise
+        except PayloadError as error:
+            self._report(LOADING, error.__cause__ or error, fatal=True)
+            return False
+        except BaseException as error:
+            self._report("the processor cannot be made", error, fatal=True)
+            return False
+        self._processor = processor
+        self._adopt(processor)
+        return True
+
     def _adopt(self, processor: TickProcessor) -> None:
         processor._stats_window_size = self._boot.rules.stats_window_size
         hosting = processor._host = _Hosting(self._recorder, self._connections)
@@ -247,6 +271,8 @@ class WorkerHost:
             processor._listener = NetworkListener(
                 self._network_changed, self._hook_failed, self._hook_stuck, self._network_ended
             )
+        self._snapshots = Snapshots(processor)
+        self._attributes = AttributeReader(processor, self._boot.worker)
         self._dispatcher = TickDispatcher(
             processor,
             self._boot.rules,
@@ -260,8 +286,10 @@ class WorkerHost:
         )
         self._deeds.update(self._calls.deeds)
 
-    def _abandon(self, processor: TickProcessor) -> None:
+    def _abandon(self) -> None:
         """Leave no trace of the host on an object that outlives it (inline)."""
+        processor = self._processor
+        assert processor is not None
         processor._host = None
         if isinstance(processor, NetworkProcessor):
             processor._listener = NOBODY
@@ -284,8 +312,33 @@ class WorkerHost:
             )
         return None if self._end.done() else self._welcome.result()
 
-    def _start(self, processor: TickProcessor, welcome: Welcome) -> bool:
+    def _restore(self) -> bool:
+        """Hand the last snapshot to the processor, or make another one that begins without it.
+
+        Returns:
+            Whether there is a processor.
+        """
+        saved = self._boot.state
+        assert self._snapshots is not None
+        if saved is None:
+            return True
+        self._post([self._boot.report(Restoring, is_over=False)])
+        try:
+            self._snapshots.restore(saved)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a SystemExit, too: the next process would not fare better
+            self._report("restore", error)
+            self._abandon()
+            return self._make()
+        finally:
+            self._post([self._boot.report(Restoring, is_over=True)])
+        return True
+
+    def _start(self, welcome: Welcome) -> bool:
         """Apply the settings, start the processor, open the account; return whether it worked."""
+        processor = self._processor
+        assert processor is not None
         assert self._dispatcher is not None
         self._set_network(welcome.settings)
         self._recorder.last_timestamp = welcome.timestamp
@@ -385,6 +438,45 @@ class WorkerHost:
     def _rehearse(self, command: Rehearse) -> None:
         inflict(command.fault, command.amount, self)
 
+    def _send_attributes(self, command: SendAttributes) -> None:
+        assert self._dispatcher is not None
+
+        async def answer() -> None:
+            self._post_attributes(command.request)
+
+        self._dispatcher.run_between(answer)
+
+    def _post_attributes(self, request: int) -> None:
+        """Report the public attributes, unless the owner has this very object."""
+        assert self._attributes is not None
+        self._post([*self._attributes.reports(self._boot, request)])
+
+    async def _take_snapshots(self) -> None:
+        assert self._processor is not None
+        assert self._dispatcher is not None
+        while True:
+            await asyncio.sleep(max(SHORTEST_INTERVAL, self._processor.snapshot_interval))
+            taken = asyncio.Event()
+            self._dispatcher.run_between(functools.partial(self._take_snapshot, taken))
+            await taken.wait()
+
+    async def _take_snapshot(self, taken: asyncio.Event) -> None:
+        """Take a snapshot and send it; if the coordinator does not read, the next one will do."""
+        taken.set()
+        for part in self._snapshot_parts():
+            if not self.outbox.post_if_free(part):
+                break
+
+    def _snapshot_parts(self) -> list[StatePart]:
+        assert self._snapshots is not None
+        try:
+            return self._snapshots.parts(self._boot)
+        except PROGRAM_EXITS:
+            raise
+        except BaseException as error:
+            self._report("snapshot", error)
+            return []
+
     def _set_network(self, settings: WorkerSettings) -> None:
         """Set what the owner has changed; the rest may have been changed by the processor."""
         processor, before = self._processor, self._settings
@@ -434,6 +526,7 @@ class WorkerHost:
         try:
             async with asyncio.timeout(self._boot.stop_grace / 2):
                 await dispatcher.settle()
+            self._post([*self._snapshot_parts()])
         except TimeoutError:
             dispatcher.drop_pending()
         self._call("stop", processor.stop)
@@ -444,6 +537,9 @@ class WorkerHost:
         if self._network is not None:
             await self._network.wait_stopped()
         self._recorder.is_active = False
+        self._post_attributes(0)
+        if processor.mirrored:
+            self._post_beat(0.0)
         self._finish(EXIT_OK)
 
     async def _clean_up(self, processor: TickProcessor) -> None:
@@ -485,6 +581,7 @@ class WorkerHost:
 
     def _post_beat(self, lag: float) -> None:
         assert self._dispatcher is not None
+        assert self._attributes is not None
         rss, cpu = self._usage()
         network = self._network
         beats = self._session.beat(
@@ -499,6 +596,7 @@ class WorkerHost:
             cpu=cpu,
             reports_lost=self.outbox.lost,
             frames_dropped=self._garbage,
+            mirrored=self._attributes.mirrored() if self._session.has_started else {},
         )
         for beat in beats:
             self.outbox.post_if_free(beat)
@@ -513,6 +611,9 @@ class WorkerHost:
 
     def _ticks_ended(self, ticks: asyncio.Task[None]) -> None:
         self._task_ended("async_tick", ticks, "a tick cancelled its own task")
+
+    def _snapshots_ended(self, snapshots: asyncio.Task[None]) -> None:
+        self._task_ended("snapshot", snapshots, "the task of the snapshots was cancelled")
 
     def _beats_ended(self, beats: asyncio.Task[None]) -> None:
         self._task_ended("beat", beats, "the task of the beats was cancelled")

@@ -31,15 +31,17 @@ async def work(
     Returns:
         The exit status.
     """
-    host = WorkerHost(
-        boot,
-        link,
-        os.getpid(),
-        lambda: load(boot.payload, in_owner=True) if original is None else original,
-        keep_exception,
-    )
-    if original is not None:
-        original._is_hosted_in_place = True
+    unused = [] if original is None else [original]
+
+    def make() -> TickProcessor:
+        if unused:
+            unused[0]._is_hosted_in_place = True
+            return unused.pop()
+        if original is not None:  # it could not be restored
+            original._is_hosted_in_place = False
+        return load(boot.payload, in_owner=True)
+
+    host = WorkerHost(boot, link, os.getpid(), make, keep_exception)
     try:
         return await host.run()
     finally:

@@ -45,11 +45,16 @@ class Outbox:
                 self._bytes -= len(self._kept.popleft())
                 self.lost += 1
 
-    def post_if_free(self, report: Uplink) -> None:
-        """Send an expendable report (a beat, a log line), or drop and count it."""
+    def post_if_free(self, report: Uplink) -> bool:
+        """Send an expendable report (a beat, a log line), or drop and count it.
+
+        Returns:
+            Whether it was sent.
+        """
         self.flush()
-        if self._kept or not self._sends(encode_report(report)):
-            self.lost += 1
+        is_sent = not self._kept and self._sends(encode_report(report))
+        self.lost += not is_sent
+        return is_sent
 
     def _sends(self, frame: bytes) -> bool:
         return len(frame) <= MAX_FRAME and self._sender.send(frame)

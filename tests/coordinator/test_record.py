@@ -32,14 +32,17 @@ from chronopype_mp.core.messages import (
     Hello,
     Ready,
     Report,
+    Restoring,
+    StatePart,
     Status,
     TickDone,
     WorkerSettings,
 )
 from chronopype_mp.core.policy import Supervision
+from chronopype_mp.core.saved_state import SavedState
 from chronopype_mp.core.state import TickAccount, TickCounters
 from chronopype_mp.core.worker_events import Event, NetworkChanged, ProcessorFailed
-from chronopype_mp.exceptions import ConfigError
+from chronopype_mp.exceptions import AttributeNotSetError, ConfigError
 from chronopype_mp.processors import ProcessorSpec, ProcessorState, TickProcessor
 
 CONNECTED, ERROR = NetworkStatus.CONNECTED, NetworkStatus.ERROR
@@ -435,3 +438,76 @@ def test_a_name_that_a_terminal_can_show_is_good(name: str) -> None:
 def test_a_name_that_a_terminal_cannot_show_is_refused(name: object) -> None:
     with pytest.raises(ConfigError, match="name"):
         checked_name(name)
+
+
+# State over a restart
+
+
+def part(index: int, count: int, data: bytes) -> dict[str, Any]:
+    return {
+        "serial": 1,
+        "index": index,
+        "count": count,
+        "version": 3,
+        "taken_at": 1.5,
+        "data": data,
+    }
+
+
+def test_only_a_whole_snapshot_replaces_the_one_before() -> None:
+    rig = Rig()
+    before = SavedState(3, 0.5, b"before")
+    kept: list[SavedState | None] = []
+    rig.record.begin(before)
+    rig.record.on_saved = kept.append
+    rig.take(StatePart, **part(0, 2, b"a"))
+    assert (rig.record.saved_state, kept) == (before, [])
+    rig.take(StatePart, **part(1, 2, b"b"))
+    assert rig.record.saved_state == SavedState(3, 1.5, b"ab")
+    assert kept == [SavedState(3, 1.5, b"ab")]
+
+
+def test_a_snapshot_that_cannot_be_restored_is_given_up() -> None:
+    rig = Rig()
+    kept: list[SavedState | None] = []
+    rig.record.begin(SavedState(3, 0.5, b"broken"))
+    rig.record.on_saved = kept.append
+    assert rig.fail("restore").hook == "restore"
+    assert (rig.record.saved_state, kept) == (None, [None])
+
+
+def test_a_snapshot_is_given_up_after_three_processes_in_a_row_that_ended_in_restore() -> None:
+    rig = Rig()
+    rig.record.begin(SavedState(3, 0.5, b"deadly"))
+    events = []
+    for ends_in_restore in (True, True, False, None, True, True, None, True):
+        if ends_in_restore is not None:  # else it has not come as far as that
+            rig.take(Restoring, is_over=False)
+        if ends_in_restore is False:
+            rig.take(Restoring, is_over=True)
+        events.append(rig.record.restore_ended(2))
+    assert events[:-1] == [None] * 7
+    assert isinstance(events[-1], ProcessorFailed)
+    assert events[-1].message.startswith("3 processes in a row ended in it")
+    assert rig.record.saved_state is None
+
+
+def test_each_use_of_the_clock_begins_with_the_snapshot_that_is_given() -> None:
+    rig = Rig()
+    rig.take(StatePart, **part(0, 1, b"old"))
+    rig.record.begin()
+    assert rig.record.saved_state is None
+
+
+# The owner's object
+
+
+def test_a_public_attribute_cannot_be_set_while_the_worker_is_in_use() -> None:
+    rig = Rig()
+    rig.record.attribute_set("limit")
+    rig.record.begin()
+    with pytest.raises(AttributeNotSetError, match=r"TickProcessor\.limit cannot be set here"):
+        rig.record.attribute_set("limit")
+    rig.record.attribute_set("_limit")
+    rig.record.is_in_use = False
+    rig.record.attribute_set("limit")

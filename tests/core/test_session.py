@@ -25,6 +25,7 @@ from chronopype_mp.core.messages import (
     Ready,
     Rehearse,
     Report,
+    SendAttributes,
     Status,
     Stop,
     TickDone,
@@ -415,3 +416,13 @@ def test_a_call_that_is_not_acknowledged_is_repeated_less_and_less_often() -> No
     (call,) = coordinator.session.order(order, coordinator.now)
     sent = [number for number in range(1, 46) if coordinator.due(REPEAT_AFTER * 1.001) == [call]]
     assert sent == [1, 3, 7, 15, 25, 35, 45]
+
+
+def test_a_request_for_attributes_is_sent_once_and_holds_nothing_up() -> None:
+    coordinator = Coordinator()
+    coordinator.get_ready()
+    (request,) = coordinator.session.order(SendAttributes(request=1), coordinator.now)
+    assert isinstance(request, SendAttributes)
+    assert request.request == 1
+    assert coordinator.session.settled
+    assert coordinator.due(2 * REPEAT_AFTER) == []

@@ -31,6 +31,8 @@ from chronopype_mp.core.connection_counters import ConnectionCounters
 from chronopype_mp.core.histogram import Histogram
 from chronopype_mp.core.messages import (
     PROTOCOL,
+    Attributes,
+    AttributeValue,
     Beat,
     Bye,
     Call,
@@ -48,6 +50,9 @@ from chronopype_mp.core.messages import (
     Reconnect,
     Rehearse,
     Reply,
+    Restoring,
+    SendAttributes,
+    StatePart,
     Status,
     Stop,
     Tick,
@@ -85,6 +90,7 @@ OUTCOME = Outcome(
     type_path="builtins:ValueError",
     traceback="Traceback",
 )
+VALUE = AttributeValue("decimal:Decimal", msgspec.Raw(msgspec.msgpack.encode("1.5")))
 ACCOUNT = TickAccount(10, run=20, missed=3, skipped=1)
 
 MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
@@ -97,6 +103,7 @@ MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
     Reconnect(**COMMAND),
     Call(**COMMAND, call=2, method="price", arguments=b"\x92\x90\x80", timeout=5.0),
     Reply(**COMMAND, call=2, outcome=OUTCOME),
+    SendAttributes(**COMMAND, request=2),
     Hello(**REPORT, pid=77, package="1.2.3", python="3.13.1"),
     Ready(**REPORT, base=10),
     Status(
@@ -128,6 +135,7 @@ MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
         cpu=1.25,
         reports_lost=2,
         frames_dropped=1,
+        mirrored={"price": VALUE},
     ),
     GuardBeat(**REPORT, stalled=0.5),
     CommandDone(**REPORT, id=7, seq=41),
@@ -172,6 +180,15 @@ MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
     TickDone(**REPORT, seq=41),
     CallDone(**REPORT, call=2, outcome=OUTCOME),
     CallAsked(**REPORT, call=2, callee="b", method="price", arguments=b"\x92\x90\x80", timeout=5.0),
+    StatePart(**REPORT, serial=1, index=2, count=3, version=4, taken_at=1.5, data=b"state"),
+    Restoring(**REPORT, is_over=True),
+    Attributes(
+        **REPORT,
+        request=2,
+        values={"price": VALUE},
+        left_out={"client": "Client: not supported"},
+        is_last=True,
+    ),
 ]
 
 

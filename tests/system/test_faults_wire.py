@@ -25,6 +25,7 @@ from chronopype_mp.core.codec import (
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.messages import (
     PROTOCOL,
+    Attributes,
     Beat,
     Bye,
     CallAsked,
@@ -37,6 +38,8 @@ from chronopype_mp.core.messages import (
     LogLine,
     Outcome,
     Ready,
+    Restoring,
+    StatePart,
     Status,
     Tick,
     TickDone,
@@ -80,6 +83,9 @@ def reports_as(worker: str, incarnation: int, token: int = 5) -> list[Uplink]:
         TickDone(**who, seq=10**6),
         CallDone(**who, call=1, outcome=Outcome()),
         CallAsked(**who, call=1, callee=worker, method="x", arguments=b"", timeout=1.0),
+        StatePart(**who, serial=1, index=0, count=1, version=0, taken_at=0.0, data=b"\x01"),
+        Restoring(**who, is_over=False),
+        Attributes(**who, request=0, values={}, left_out={}, is_last=True),
         Bye(**who, account=ACCOUNT, counters=STATE),
     ]
 
@@ -200,6 +206,7 @@ def test_a_forged_worker_id_incarnation_or_token_is_counted_and_changes_nothing(
             assert victim.state.success_count != 77
             assert not n.events.of(ProcessorFailed)
             assert victim.restarts == 0
+            assert victim.statistics().snapshot_at is None
             await n.ticks(5)
 
     run(scenario())

@@ -60,7 +60,7 @@ async def _kill(path: Path) -> None:
     async with watched.clock as clock:
         counter = Counter(path)
         handle = clock.add_processor(counter, name="a")
-        counter.count = 0  # what the owner's object becomes later does not travel
+        vars(counter)["count"] = 0  # what the owner's object becomes later does not travel
         await handle.wait_ready()
         first = handle.pid
         assert first is not None

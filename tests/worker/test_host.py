@@ -10,8 +10,10 @@ import math
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
+import msgspec
 import pytest
 
+from chronopype_mp.core.attributes import decoded
 from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.codec import (
     MAX_FRAME,
@@ -25,6 +27,7 @@ from chronopype_mp.core.codec import (
 from chronopype_mp.core.connection import CLOSEST_CHECKS
 from chronopype_mp.core.messages import (
     PROTOCOL,
+    Attributes,
     Beat,
     Bye,
     Command,
@@ -35,6 +38,9 @@ from chronopype_mp.core.messages import (
     Ready,
     Reconnect,
     Report,
+    Restoring,
+    SendAttributes,
+    StatePart,
     Status,
     Stop,
     Tick,
@@ -42,6 +48,7 @@ from chronopype_mp.core.messages import (
     WorkerSettings,
 )
 from chronopype_mp.core.rate import TokenBucket
+from chronopype_mp.core.saved_state import SavedState
 from chronopype_mp.core.state import TickAccount
 from chronopype_mp.exceptions import ConfigError, PermanentFailure, RetryAfter
 from chronopype_mp.processors import NetworkProcessor, NetworkStatus, TickProcessor, hooks
@@ -68,9 +75,13 @@ class Coordinator:
         timeout: float = 5.0,
         stop_grace: float = 5.0,
         beat_interval: float = 0.02,
+        state: SavedState | None = None,
     ) -> None:
         self.boot = boot_of_a(
-            processor_timeout=timeout, beat_interval=beat_interval, stop_grace=stop_grace
+            processor_timeout=timeout,
+            beat_interval=beat_interval,
+            stop_grace=stop_grace,
+            state=state,
         )
         self.hub = MemoryHub()
         self.link = self.hub.connect("a")
@@ -1428,5 +1439,150 @@ def test_a_failed_tick_has_the_connection_checked_once_for_failures_in_a_row() -
             await coordinator.wait_for(
                 Status, lambda status: status.network is NetworkStatus.DISCONNECTING
             )
+
+    run(scenario())
+
+
+class Holds(Noted):
+    """Its state is the number of its ticks."""
+
+    snapshot_interval = 0.01
+    mirrored = ("size", "missing")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+
+    def snapshot(self) -> list[int]:
+        self.note("snapshot")
+        return [self.size]
+
+    def restore(self, state: list[int]) -> None:
+        self.note("restore")
+        (self.size,) = state
+        if self.size < 0:
+            raise ValueError("never negative")
+
+    async def async_tick(self, timestamp: float) -> None:
+        self.size += 1
+        await super().async_tick(timestamp)
+
+
+def states(coordinator: Coordinator) -> list[list[int]]:
+    return [msgspec.msgpack.decode(part.data) for part in coordinator.got(StatePart)]
+
+
+def test_a_snapshot_is_taken_regularly_between_ticks_and_before_the_stop() -> None:
+    async def scenario() -> None:
+        processor = Holds()
+        gate = asyncio.Event()
+        processor.behave = lambda timestamp: gate.wait()
+        async with hosting(processor) as coordinator:
+            await coordinator.welcome()
+            await coordinator.wait_for(StatePart, count=3)
+            coordinator.tick(1)
+            await coordinator.board.until(lambda: processor.size == 1)
+            await coordinator.wait_for(Beat, count=len(coordinator.got(Beat)) + 3)
+            assert states(coordinator)[-1] == [0], "a tick runs"
+            gate.set()
+            await coordinator.wait_for(StatePart, lambda part: part.data == b"\x91\x01")
+            coordinator.tick(2)
+            await coordinator.stop(2)
+            assert states(coordinator)[-1] == [2]
+            assert processor.notes[-3:] == ["snapshot", "stop", "await_cleanup"]
+            assert [part.serial for part in coordinator.got(StatePart)] == list(
+                range(1, len(states(coordinator)) + 1)
+            )
+
+    run(scenario())
+
+
+def test_no_snapshot_is_taken_at_a_stop_that_does_not_wait_for_a_tick() -> None:
+    async def scenario() -> None:
+        processor = Holds()
+        processor.snapshot_interval = 100.0
+        processor.behave = lambda timestamp: asyncio.sleep(100.0)
+        async with hosting(processor, timeout=200.0, stop_grace=0.1) as coordinator:
+            await coordinator.welcome()
+            coordinator.tick(1)
+            await coordinator.board.until(lambda: processor.size == 1)
+            await coordinator.stop(1)
+            assert states(coordinator) == []
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("size", [7, -7])
+def test_a_snapshot_is_restored_before_the_start_or_another_object_starts(size: int) -> None:
+    made: list[Holds] = []
+
+    def make() -> Holds:
+        made.append(Holds())
+        return made[-1]
+
+    async def scenario() -> None:
+        coordinator = Coordinator(make, state=SavedState(0, 0.0, msgspec.msgpack.encode([size])))
+        coordinator.begin()
+        await coordinator.welcome()
+        await coordinator.stop(0)
+        assert [report.is_over for report in coordinator.got(Restoring)] == [False, True]
+        if size > 0:
+            assert made[0].notes[:2] == ["restore", "start"]
+            assert coordinator.got(Failure, lambda failure: failure.hook == "restore") == []
+        else:
+            (failure,) = coordinator.got(Failure, lambda failure: failure.hook == "restore")
+            assert (failure.message, failure.fatal) == ("never negative", False)
+            assert made[0].notes == ["restore"]
+            assert made[0]._host is None
+            assert made[1].notes[0] == "start"
+        assert states(coordinator)[-1] == [max(0, size)]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), Bang("no")])
+def test_a_snapshot_that_fails_is_reported_and_tried_again(error: BaseException) -> None:
+    class Fails(Holds):
+        def snapshot(self) -> list[int]:
+            if self.size == 0:
+                raise error
+            return [self.size]
+
+    async def scenario() -> None:
+        async with hosting(Fails()) as coordinator:
+            await coordinator.welcome()
+            await coordinator.wait_for(Failure, lambda failure: failure.hook == "snapshot", count=2)
+            coordinator.tick(1)
+            assert (await coordinator.wait_for(StatePart)).serial == 1
+
+    run(scenario())
+
+
+def test_mirrored_attributes_come_with_the_beats() -> None:
+    async def scenario() -> None:
+        async with hosting(Holds()) as coordinator:
+            await coordinator.welcome()
+            coordinator.tick(1)
+            await coordinator.run_to(TickAccount(base=0, run=1))
+            await coordinator.wait_for(Beat, count=len(coordinator.got(Beat)) + 2)
+            mirrored = coordinator.got(Beat)[-1].mirrored
+            assert {name: decoded(value) for name, value in mirrored.items()} == {"size": 1}
+            assert coordinator.got(Failure) == []
+
+    run(scenario())
+
+
+def test_attributes_are_reported_when_asked_for_and_at_the_stop() -> None:
+    async def scenario() -> None:
+        async with hosting(Holds()) as coordinator:
+            await coordinator.welcome()
+            coordinator.tick(1)
+            coordinator.command(SendAttributes(incarnation=2, id=1, request=5))
+            answer = await coordinator.wait_for(Attributes)
+            assert (answer.request, answer.is_last) == (5, True)
+            assert decoded(answer.values["size"]) == 1
+            await coordinator.stop(2)
+            last = coordinator.got(Attributes)[-1]
+            assert (last.request, last.is_last) == (0, True)
 
     run(scenario())
