@@ -16,6 +16,7 @@ BENCHMARKS = {
     "isolation": "effect of a faulty worker on healthy ones",
     "restart": "time from the SIGKILL of a worker to the first tick of its replacement",
     "dispatch": "cost of a tick inside a worker",
+    "outputs": "rate and latency of outputs to the owner, and ticks beside a flood of them",
     "density": "start, memory and CPU of 10 to 1000 workers",
 }
 """The names, each with a short description."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from chronopype_mp.coordinator.handle import WorkerHandle
     from chronopype_mp.core.backoff import BackoffPolicy
     from chronopype_mp.core.limits import Limits
+    from chronopype_mp.core.outputs import Output, OutputPolicy
     from chronopype_mp.core.policy import GroupStrategy, RestartType, Supervision
     from chronopype_mp.core.resources import Resources
     from chronopype_mp.core.restart import RestartBudget
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
         ConfigError,
         HookError,
         NotRemoteError,
+        OutputError,
+        OutputsFull,
         PermanentFailure,
         ProcessorError,
         ProcessorTimeoutError,
@@ -80,6 +83,7 @@ _HOMES = {
     "chronopype_mp.core.worker_events": ("WorkerStatus",),
     "chronopype_mp.core.worker_statistics": ("WorkerStatistics",),
     "chronopype_mp.core.limits": ("Limits",),
+    "chronopype_mp.core.outputs": ("Output", "OutputPolicy"),
     "chronopype_mp.core.policy": ("GroupStrategy", "RestartType", "Supervision"),
     "chronopype_mp.core.resources": ("Resources",),
     "chronopype_mp.core.restart": ("RestartBudget",),
@@ -96,6 +100,8 @@ _HOMES = {
         "ConfigError",
         "HookError",
         "NotRemoteError",
+        "OutputError",
+        "OutputsFull",
         "PermanentFailure",
         "ProcessorError",
         "ProcessorTimeoutError",
@@ -145,6 +151,10 @@ __all__ = [
     "NetworkProcessor",
     "NetworkStatus",
     "NotRemoteError",
+    "Output",
+    "OutputError",
+    "OutputPolicy",
+    "OutputsFull",
     "PermanentFailure",
     "ProcessorError",
     "ProcessorSpec",

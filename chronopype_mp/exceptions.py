@@ -17,6 +17,8 @@ __all__ = [
     "ConfigError",
     "HookError",
     "NotRemoteError",
+    "OutputError",
+    "OutputsFull",
     "PermanentFailure",
     "ProcessorError",
     "ProcessorTimeoutError",
@@ -238,6 +240,24 @@ class SnapshotError(ClockError):
     def __init__(self, processor: str, problem: str) -> None:
         super().__init__(f"{processor}: {problem}")
         self.processor = processor
+
+
+class OutputError(ClockError):
+    """An output cannot be emitted.
+
+    Attributes:
+        processor: the name of the processor's class.
+        topic: the topic.
+    """
+
+    def __init__(self, processor: str, topic: object, problem: str) -> None:
+        super().__init__(f"{processor}.emit(…, topic={topic!r}): {problem}")
+        self.processor = processor
+        self.topic = topic
+
+
+class OutputsFull(OutputError):
+    """The worker's buffer of outputs is full, and its clock does not let it drop any."""
 
 
 class RetryAfter(ClockError):

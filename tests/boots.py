@@ -23,6 +23,7 @@ def boot_of_a(*, processor_timeout: float = 5.0, **others: Any) -> WorkerBoot:
         "payload": b"",
         "down": "memory",
         "up": "memory",
+        "data_up": "memory",
         "rules": TickRules(
             processor_timeout=processor_timeout, max_retries=0, stats_window_size=50
         ),

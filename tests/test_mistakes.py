@@ -829,7 +829,7 @@ def test_every_public_name_of_the_base_classes_is_judged() -> None:
     hooks = {hook.name for hook in HOOKS + NETWORK_HOOKS}
     overridable = {
         *("LOGGER_NAME", "record_error", "record_execution", "wants_ticks"),
-        *("snapshot_interval", "snapshot_version", "mirrored"),
+        *("output_types", "snapshot_interval", "snapshot_version", "mirrored"),
     }
     judged = hooks | SETTINGS.keys() | CALLS.keys() | {*SHOWN} | overridable
     assert {name for name in names if not name.startswith("_")} <= judged

@@ -37,6 +37,7 @@ from chronopype_mp.coordinator.descriptor_budget import raise_soft_limit
 from chronopype_mp.coordinator.dossiers import DossierFiles
 from chronopype_mp.coordinator.event_log import log_event
 from chronopype_mp.coordinator.failures import failure_of
+from chronopype_mp.coordinator.output_stream import OutputStream
 from chronopype_mp.coordinator.rolling import roll
 from chronopype_mp.coordinator.state_files import StateFiles
 from chronopype_mp.coordinator.stream import EventStream
@@ -151,6 +152,7 @@ class BaseClock(ProcessorRegistry, abc.ABC):
         self._schedule = Schedule(config.tick_size)
         self._runs: Runs  # made on entry
         self.events = EventStream(self._guard)
+        self.outputs = OutputStream(self._guard, config.outputs, self._tell_outputs)
 
     # Properties
 
@@ -279,6 +281,8 @@ class BaseClock(ProcessorRegistry, abc.ABC):
             self._restart_budget,
             self._event_loop,
             self._guard,
+            self.outputs,
+            self._config.outputs,
         )
         self._coordinator = coordinator
         self._phase = Phase.OPEN
@@ -353,6 +357,7 @@ class BaseClock(ProcessorRegistry, abc.ABC):
                 record.is_in_use = False
             if self._state_files is not None:
                 await self._state_files.close()
+            self.outputs.close()
 
     async def _close(
         self, timeout: float | None = None, last: Callable[[], None] | None = None

@@ -8,6 +8,7 @@ import msgspec
 
 from chronopype_mp.clocks.modes import ClockMode
 from chronopype_mp.core.checks import at_least, finite, positive, whole
+from chronopype_mp.core.outputs import OutputPolicy
 from chronopype_mp.core.settings import Settings
 from chronopype_mp.exceptions import ConfigError
 
@@ -39,6 +40,8 @@ class ClockConfig(Settings, frozen=True):
         concurrent_processors: accepted for compatibility; processors in processes of their own
             always run concurrently.
         stats_window_size: execution times kept per processor, 1 to 10,000.
+        outputs: what happens to outputs of processors that are not read in time; see
+            `OutputPolicy`.
         on_error: ``"continue"`` reports a processor's failure and goes on (the default of a
             realtime clock); ``"raise"`` ends the run with the first failure, as chronopype does
             (the default of a backtest).
@@ -56,6 +59,7 @@ class ClockConfig(Settings, frozen=True):
     concurrent_processors: bool = False
     stats_window_size: int = 100
     on_error: Literal["continue", "raise"] | None = None
+    outputs: OutputPolicy = OutputPolicy()
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
@@ -79,6 +83,11 @@ class ClockConfig(Settings, frozen=True):
             raise ConfigError(
                 owner, "concurrent_processors", self.concurrent_processors, "must be True or False"
             )
+        if not isinstance(self.outputs, OutputPolicy):
+            raise ConfigError(owner, "outputs", self.outputs, "must be an OutputPolicy")
+        if self.outputs.when_full is None:
+            when_full = "drop_oldest" if mode is ClockMode.REALTIME else "wait"
+            values["outputs"] = self.outputs.model_copy(update={"when_full": when_full})
         if self.on_error is None:
             values["on_error"] = "continue" if mode is ClockMode.REALTIME else "raise"
         elif self.on_error not in ("continue", "raise"):

@@ -13,6 +13,7 @@ from chronopype_mp.coordinator.coordinator import Coordinator
 from chronopype_mp.coordinator.copies import Copies
 from chronopype_mp.coordinator.copy_warnings import copy_warnings
 from chronopype_mp.coordinator.handle import WorkerHandle
+from chronopype_mp.coordinator.output_stream import OutputStream
 from chronopype_mp.coordinator.payload import pack
 from chronopype_mp.coordinator.record import WorkerRecord, checked_name
 from chronopype_mp.coordinator.state_files import StateFiles
@@ -79,6 +80,7 @@ class ProcessorRegistry(Publisher):
     """
 
     name: str
+    outputs: OutputStream
     _launcher: Launcher
 
     def __init__(
@@ -267,6 +269,12 @@ class ProcessorRegistry(Publisher):
         """The coordinator while workers can be started, stopped and configured."""
         return self._coordinator if self._phase is Phase.OPEN else None
 
+    def _tell_outputs(self) -> None:
+        """Tell the workers which of their outputs are read."""
+        if self._open_coordinator is not None:
+            for record in self._records():
+                record.set_outputs(self.outputs.wanted_of(record.name))
+
     def _records(self) -> list[WorkerRecord]:
         return [worker.record for worker in self._workers.values()]
 
@@ -291,6 +299,7 @@ class ProcessorRegistry(Publisher):
                     traceback="",
                 )
         worker.record.begin(saved)
+        worker.record.set_outputs(self.outputs.wanted_of(worker.record.name))
         worker.handle.attach(coordinator)
         coordinator.add(worker.record)
         if broken is not None:

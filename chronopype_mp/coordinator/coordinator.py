@@ -23,12 +23,15 @@ from chronopype_mp.coordinator.descriptor_budget import DescriptorBudget
 from chronopype_mp.coordinator.inbox import DropCounts, Inbox
 from chronopype_mp.coordinator.incarnation import Incarnation, Machinery
 from chronopype_mp.coordinator.output import OutputPump
+from chronopype_mp.coordinator.output_inlet import OutputInlet
+from chronopype_mp.coordinator.output_stream import OutputStream
 from chronopype_mp.coordinator.record import WorkerRecord
 from chronopype_mp.coordinator.starts import Starts
 from chronopype_mp.coordinator.switchboard import Switchboard
 from chronopype_mp.coordinator.ticker import QUEUED_IN_FREE_RUNS, Position, Ticker
 from chronopype_mp.core.boot import TickRules
-from chronopype_mp.core.messages import Downlink, SendAttributes, Uplink
+from chronopype_mp.core.messages import Bye, Downlink, SendAttributes, Uplink
+from chronopype_mp.core.outputs import OutputPolicy
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.stimuli import (
     Action,
@@ -74,6 +77,9 @@ SHORTEST_WAIT, LONGEST_WAIT = 0.05, 0.5
 """Seconds that the end of a run waits at most for the workers' attributes. Within them it is half a
 tick, so that a worker that does not answer makes no gap between two runs."""
 
+OUTPUTS_WITHIN = 1.0
+"""Seconds that the outputs of ended processes have to arrive when the clock is left."""
+
 DROPS_INTERVAL = 1.0
 """Seconds between two events about dropped frames."""
 
@@ -92,6 +98,8 @@ class Coordinator:
         budget: the restarts of all workers together.
         event_loop: the workers' event loops: ``"asyncio"`` or ``"uvloop"``.
         guard: calls what may run the owner's code, such as log handlers; None for one of its own.
+        outputs: who follows the outputs of the workers; None for nobody.
+        output_policy: what becomes of outputs that are not read in time.
 
     Attributes:
         hub: the coordinator's end of the transport.
@@ -113,6 +121,8 @@ class Coordinator:
         budget: RestartBudget = CLOCK_BUDGET,
         event_loop: str = "asyncio",
         guard: Guard | None = None,
+        outputs: OutputStream | None = None,
+        output_policy: OutputPolicy = OutputPolicy(),  # noqa: B008 – frozen
     ) -> None:
         self._guard = Guard() if guard is None else guard
         self._launcher = launcher
@@ -136,6 +146,10 @@ class Coordinator:
         self._inbox = Inbox(self.hub, self._deliver)
         self.ticker = Ticker(self.hub, timing, timestamp, self._thread_failed)
         self.switchboard = Switchboard(self._records, self._status)
+        self._stream = OutputStream(self._guard, output_policy) if outputs is None else outputs
+        self._outputs = OutputInlet(
+            self.hub.outputs, self._stream, self._inbox.drop, self.ticker.wait_for_tick
+        )
         self._machinery = Machinery(
             launcher=launcher,
             hub=self.hub,
@@ -146,11 +160,16 @@ class Coordinator:
             timing=timing,
             rules=rules,
             event_loop=event_loop,
+            outputs=output_policy,
             guard=self._guard,
             on_failure=self._fail,
             switchboard=self.switchboard,
         )
         self.hub.attach(self._loop, functools.partial(self._read, self._inbox.on_readable))
+        self._stream.open(self._loop)
+        self.hub.outputs.attach(
+            self._loop, functools.partial(self._read, self._outputs.on_readable)
+        )
         self.hub.watch_threads(self._thread_failed)
         self._output.start()
         self.ticker.start()
@@ -390,6 +409,7 @@ class Coordinator:
             for name in list(self._records):
                 self.stop(name)
             await self._all_stopped()
+            await self._outputs.settle(OUTPUTS_WITHIN)
 
     async def _all_stopped(self) -> None:
         grace = max((record.policy.stop_grace for record in self._records.values()), default=0.0)
@@ -449,6 +469,7 @@ class Coordinator:
             record.incarnation = Incarnation(
                 record, action.incarnation, self._machinery, self._stimulate, self.emit
             )
+            self._expect_outputs(record.incarnation)
             self._running.add(record.incarnation.ended)
             record.incarnation.ended.add_done_callback(self._running.discard)
             record.incarnation.ended.add_done_callback(self._task_ended)
@@ -460,6 +481,11 @@ class Coordinator:
                     record.incarnation.kill(stacks=action.stacks)
                 case Probe():
                     record.incarnation.probe()
+
+    def _expect_outputs(self, incarnation: Incarnation) -> None:
+        token, record = incarnation.token, incarnation.record
+        self._outputs.expect(token, record.name, incarnation.number, record.payload_types)
+        incarnation.ended.add_done_callback(lambda _: self._outputs.ended(token))
 
     def _tell_progress(self) -> None:
         """Tell the ticker how far the slowest worker is in a free run."""
@@ -491,6 +517,8 @@ class Coordinator:
         if incarnation is None or report.incarnation != incarnation.number:
             return "stale"
         dropped = incarnation.take(report)
+        if dropped is None and isinstance(report, Bye):
+            self._outputs.said_bye(report.token, report.outputs.sent)
         self._tell_progress()
         return dropped
 

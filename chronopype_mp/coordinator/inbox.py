@@ -74,12 +74,12 @@ class Inbox:
                 report = decode_report(frame)
             except FrameError:
                 if not self._is_mark(frame):
-                    self._drop("garbage")
+                    self.drop("garbage")
                 continue
             self._handled += 1
             refused = self._deliver(report)
             if refused is not None:
-                self._drop(refused)
+                self.drop(refused)
         return len(frames)
 
     def on_readable(self) -> None:
@@ -127,7 +127,12 @@ class Inbox:
             waiting.set_result(None)
         return True
 
-    def _drop(self, kind: str) -> None:
+    def drop(self, kind: str) -> None:
+        """Count a frame that is dropped.
+
+        Args:
+            kind: the field of `DropCounts`.
+        """
         self.dropped = msgspec.structs.replace(
             self.dropped, **{kind: getattr(self.dropped, kind) + 1}
         )

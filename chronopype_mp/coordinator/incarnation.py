@@ -54,6 +54,7 @@ from chronopype_mp.core.messages import (
     Stop,
     Uplink,
 )
+from chronopype_mp.core.outputs import OutputPolicy
 from chronopype_mp.core.session import Answer, CoordinatorSession, Due, SessionState
 from chronopype_mp.core.stimuli import (
     BeatReceived,
@@ -120,6 +121,7 @@ class Machinery(NamedTuple):
     timing: TimeSource
     rules: TickRules
     event_loop: str
+    outputs: OutputPolicy
     guard: Guard
     on_failure: Callable[[BaseException], None]
     switchboard: Switchboard
@@ -536,7 +538,14 @@ class Incarnation:
         machinery, record = self._machinery, self.record
         original = None if record.launched else record.original
         record.launched = True
-        boot = boot_of(self, self.token, machinery.hub, machinery.rules, machinery.event_loop)
+        boot = boot_of(
+            self,
+            self.token,
+            machinery.hub,
+            machinery.rules,
+            machinery.event_loop,
+            machinery.outputs,
+        )
         return await machinery.launcher.start(
             boot, machinery.hub, original, machinery.ticker.wait_for_gap
         )

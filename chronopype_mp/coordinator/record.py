@@ -26,6 +26,8 @@ from chronopype_mp.core.messages import (
     Uplink,
     WorkerSettings,
 )
+from chronopype_mp.core.output_counters import OutputCounters
+from chronopype_mp.core.outputs import PayloadTypes
 from chronopype_mp.core.policy import GroupStrategy, Supervision
 from chronopype_mp.core.saved_state import Assembly, SavedState
 from chronopype_mp.core.supervisor import WorkerView
@@ -57,6 +59,7 @@ class ProcessFigures(msgspec.Struct, frozen=True, kw_only=True):
     executions: Histogram = Histogram()
     lateness: Histogram = Histogram()
     connection: ConnectionCounters = ConnectionCounters()
+    outputs: OutputCounters = OutputCounters()
 
     def merged(self, other: ProcessFigures) -> ProcessFigures:
         """Return the figures of both together."""
@@ -69,6 +72,7 @@ class ProcessFigures(msgspec.Struct, frozen=True, kw_only=True):
                 connects=mine.connects + its.connects,
                 connected_seconds=mine.connected_seconds + its.connected_seconds,
             ),
+            outputs=self.outputs.merged(other.outputs),
         )
 
 
@@ -181,6 +185,16 @@ class WorkerRecord:
         return target if isinstance(target, type) else None
 
     @property
+    def payload_types(self) -> PayloadTypes:
+        """The declared types of its outputs, as far as its class is loaded in this process."""
+        spec = self.source if isinstance(self.source, ProcessorSpec) else None
+        made_of = self.source if spec is None else spec.loaded_target()
+        try:
+            return PayloadTypes(getattr(made_of, "output_types", None))
+        except ValueError:
+            return PayloadTypes(None)  # the worker refuses them, too
+
+    @property
     def state(self) -> ProcessorState:
         """The processor's state as last reported."""
         return self.snapshot.state
@@ -258,6 +272,10 @@ class WorkerRecord:
                 "processor as it was added. Set it before, or %s",
                 *(self.name, what, again),
             )
+
+    def set_outputs(self, patterns: tuple[str, ...]) -> None:
+        """Tell the worker which topics of its outputs are read."""
+        self._change(outputs=patterns)
 
     def set_paused(self, paused: bool) -> None:
         """Pause or resume the worker."""
@@ -376,6 +394,7 @@ class WorkerRecord:
                 executions=report.counters.executions,
                 lateness=report.counters.lateness,
                 connection=report.connection,
+                outputs=report.outputs,
             ),
             largest_gap=max(self.snapshot.largest_gap, report.largest_gap),
         )

@@ -43,6 +43,9 @@ QUEUED_IN_FREE_RUNS = 4 * WIDEST_WINDOW
 was taken from the queue only after half of it, and a millisecond late. A window of a quarter never
 fills the queue, even if each frame holds one tick."""
 
+PUBLISHING = 0.0003
+"""Seconds, about, until a tick has been published that was due."""
+
 ROUNDING = 1e-6
 """Seconds by which a tick may come early. A deadline is the difference of two numbers in the
 billions, so rounding can move it past the time of a clock that advances by exact tick sizes."""
@@ -182,6 +185,16 @@ class Ticker:
         if not isinstance(run, Run):
             return 0.0
         return run.schedule.wait_for_gap(self._timing.monotonic(), work)
+
+    def wait_for_tick(self, work: float) -> float:
+        """Return in how many seconds to begin ``work`` seconds of work that keeps the interpreter.
+
+        It is 0.0 unless a tick is due meanwhile or is being published.
+        """
+        run = self._run
+        if not isinstance(run, Run):
+            return 0.0
+        return run.schedule.wait_for_gap(self._timing.monotonic(), work, PUBLISHING)
 
     def _send(self, worker: str, command: Downlink) -> None:
         seq, timestamp, _ = self.position

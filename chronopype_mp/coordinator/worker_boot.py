@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from chronopype_mp.coordinator.descriptor_budget import limit_of_workers
 from chronopype_mp.coordinator.record import WorkerRecord
 from chronopype_mp.core.boot import TickRules, WorkerBoot
+from chronopype_mp.core.outputs import OutputPolicy
 from chronopype_mp.transport.base import Hub
 
 if TYPE_CHECKING:
@@ -19,7 +20,12 @@ __all__ = ["boot_of"]
 
 
 def boot_of(
-    incarnation: Incarnation, token: int, hub: Hub, rules: TickRules, event_loop: str
+    incarnation: Incarnation,
+    token: int,
+    hub: Hub,
+    rules: TickRules,
+    event_loop: str,
+    outputs: OutputPolicy,
 ) -> WorkerBoot:
     """Return what an incarnation starts with, from the present state of this process."""
     record = incarnation.record
@@ -30,6 +36,7 @@ def boot_of(
         payload=record.payload,
         down=hub.down,
         up=hub.up,
+        data_up=hub.data_up,
         rules=rules,
         beat_interval=record.policy.beat_interval,
         stop_grace=record.policy.stop_grace,
@@ -46,6 +53,7 @@ def boot_of(
         environment=dict(os.environb),
         log_levels=_log_levels(),
         state=record.saved_state,
+        outputs=outputs,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from chronopype_mp.core.messages import Report
+from chronopype_mp.core.outputs import OutputPolicy
 from chronopype_mp.core.saved_state import SavedState
 
 __all__ = ["STACKS_HEADER", "WORKER_MARK", "TickRules", "WorkerBoot"]
@@ -52,6 +53,7 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
         payload: the processor or its spec, by dill.
         down: the address of the coordinator's PUB socket.
         up: the address of its PULL socket.
+        data_up: the address of its PULL socket for outputs.
         rules: how ticks are executed.
         beat_interval: how often to report, seconds.
         guard_interval: how often the guard looks whether the event loop turns, seconds.
@@ -71,6 +73,7 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
         environment: its environment variables.
         log_levels: the levels of its loggers by name; "" is the root logger.
         state: the last snapshot of the worker; None if there is none.
+        outputs: what becomes of outputs that the owner does not read.
     """
 
     worker: str
@@ -79,6 +82,7 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
     payload: bytes
     down: str
     up: str
+    data_up: str
     rules: TickRules
     beat_interval: float
     stop_grace: float
@@ -96,6 +100,7 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[bytes, bytes] = {}
     log_levels: dict[str, int] = {}
     state: SavedState | None = None
+    outputs: OutputPolicy = OutputPolicy()
 
     def report(self, kind: type[R], **values: object) -> R:
         """Return a report of this incarnation."""

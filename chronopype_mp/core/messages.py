@@ -11,6 +11,7 @@ import msgspec
 from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.connection_counters import ConnectionCounters
+from chronopype_mp.core.output_counters import OutputCounters
 from chronopype_mp.core.state import TickAccount, TickCounters
 
 __all__ = [
@@ -71,11 +72,16 @@ class Ticks(msgspec.Struct, frozen=True, array_like=True, tag=6):
 class WorkerSettings(msgspec.Struct, frozen=True):
     """What the owner can change while a worker runs.
 
-    The attributes but the first are settings of a `NetworkProcessor`. None leaves the processor's
-    own value; infinity stands for a setting of None.
+    The attributes but the first two are settings of a `NetworkProcessor`. None leaves the
+    processor's own value; infinity stands for a setting of None.
+
+    Attributes:
+        paused: ticks are held back.
+        outputs: the patterns of the topics that somebody reads in the owner.
     """
 
     paused: bool = False
+    outputs: tuple[str, ...] = ()
     check_network_interval: float | None = None
     check_network_timeout: float | None = None
     network_error_wait_time: float | None = None
@@ -271,6 +277,7 @@ class Beat(Report, frozen=True, kw_only=True, tag=4):
             were more than the worker may send.
         frames_dropped: frames received that did not decode.
         mirrored: the attributes that the processor's class lists there.
+        outputs: the counts of its outputs.
     """
 
     serial: int
@@ -291,6 +298,7 @@ class Beat(Report, frozen=True, kw_only=True, tag=4):
     reports_lost: int = 0
     frames_dropped: int = 0
     mirrored: dict[str, AttributeValue] = {}
+    outputs: OutputCounters = OutputCounters()
 
 
 class GuardBeat(Report, frozen=True, kw_only=True, tag=5):
@@ -376,6 +384,7 @@ class Bye(Report, frozen=True, kw_only=True, tag=9):
         counters: the processor's.
         largest_gap, connection: as in `Beat`.
         stopped_at: ``seq`` of the `Stop` that ended this incarnation; None without one.
+        outputs: the counts of its outputs, which are on their way by other sockets.
     """
 
     account: TickAccount | None
@@ -383,6 +392,7 @@ class Bye(Report, frozen=True, kw_only=True, tag=9):
     largest_gap: float = 0.0
     connection: ConnectionCounters = ConnectionCounters()
     stopped_at: int | None = None
+    outputs: OutputCounters = OutputCounters()
 
 
 class TickDone(Report, frozen=True, kw_only=True, tag=10):

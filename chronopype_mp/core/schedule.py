@@ -86,23 +86,23 @@ class Schedule:
         number = self.number_at(now + self.offset)
         return number if self.deadline(number) >= now else number + 1
 
-    def wait_for_gap(self, now: float, work: float) -> float:
+    def wait_for_gap(self, now: float, work: float, settled: float = SETTLED) -> float:
         """Return how long to delay work so that it falls between two boundaries, seconds.
 
         Args:
             now: on the monotonic clock, seconds.
             work: how long the work takes, seconds.
+            settled: for how long after a boundary it must not begin, seconds.
 
         Returns:
-            0.0 if it fits now, or fits no gap at all. The first `SETTLED` seconds after a boundary
-            count as busy.
+            0.0 if it fits now, or fits no gap at all.
         """
-        if work + SETTLED > self.tick_size:
+        if work + settled > self.tick_size:
             return 0.0
         since = now - self.deadline(self.number_at(now + self.offset))
         if since + work > self.tick_size:
-            return self.tick_size - since + SETTLED
-        return max(0.0, SETTLED - since)
+            return self.tick_size - since + settled
+        return max(0.0, settled - since)
 
     def following(self, number: int, now: float) -> tuple[int, int]:
         """Return the boundary to wait for after ``number`` was published, and how many are skipped.

@@ -62,6 +62,7 @@ from chronopype_mp.core.messages import (
     Welcome,
     WorkerSettings,
 )
+from chronopype_mp.core.output_counters import OutputCounters
 from chronopype_mp.core.state import TickAccount, TickCounters
 from chronopype_mp.core.stimuli import BeatReceived, GotReady, GuardBeatReceived, Stimulus
 
@@ -441,6 +442,7 @@ class WorkerSession:
         counters: TickCounters,
         largest_gap: float,
         connection: ConnectionCounters,
+        outputs: OutputCounters = OutputCounters(),  # noqa: B008 – frozen
     ) -> list[Uplink]:
         """Return the last report."""
         return [
@@ -451,6 +453,7 @@ class WorkerSession:
                 largest_gap=largest_gap,
                 connection=connection,
                 stopped_at=self.stopped_at,
+                outputs=outputs,
             )
         ]
 

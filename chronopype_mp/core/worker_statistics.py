@@ -26,6 +26,9 @@ SUMS = (
     "connects",
     "connected_seconds",
     "snapshot_bytes",
+    "outputs_emitted",
+    "outputs_sent",
+    "outputs_dropped",
 )
 
 MAXIMA = ("largest_gap", "lag")
@@ -58,6 +61,10 @@ class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
         check_latency: how long the network checks took, also those that failed or timed out.
         connects: how often the network status has become CONNECTED.
         connected_seconds: how long it was CONNECTED.
+        outputs_emitted: calls of ``emit``, whether somebody reads the topic or not.
+        outputs_sent: outputs sent to the owner, because somebody reads their topics.
+        outputs_dropped: outputs dropped in the worker, because they were not read in time. What a
+            reader of the owner has dropped is in its ``dropped``.
         network_error: the last error of the network; None if there was none.
         network_error_at: when that was reported.
         snapshot_at: when the snapshot was taken that the next process gets; None without one.
@@ -94,6 +101,9 @@ class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     check_latency: Histogram = Histogram()
     connects: int = 0
     connected_seconds: float = 0.0
+    outputs_emitted: int = 0
+    outputs_sent: int = 0
+    outputs_dropped: int = 0
     network_error: str | None = None
     network_error_at: float | None = None
     snapshot_at: float | None = None

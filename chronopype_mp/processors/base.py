@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextvars import Context, ContextVar
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
@@ -12,10 +13,28 @@ from chronopype_mp.core.call_outcome import DEFAULT_TIMEOUT
 from chronopype_mp.core.checks import whole
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.connection_counters import ConnectionRecorder
+from chronopype_mp.exceptions import OutputError
 from chronopype_mp.processors.models import ProcessorState
 from chronopype_mp.processors.network_settings import NetworkSetting
 
-__all__ = ["HOSTED_BY", "Hosting", "Mirror", "TickProcessor"]
+__all__ = ["HOSTED_BY", "Emitting", "Hosting", "Mirror", "TickProcessor"]
+
+
+class Emitting(Protocol):
+    """What takes the outputs of a processor."""
+
+    def emit(self, payload: object, topic: str) -> None:
+        """Take an output."""
+        ...
+
+    @property
+    def must_drain(self) -> bool:
+        """Whether `drain` waits."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until there is room for more."""
+        ...
 
 
 class Hosting(Protocol):
@@ -29,6 +48,11 @@ class Hosting(Protocol):
 
     network_settings: dict[str, Any]
     connections: ConnectionRecorder
+
+    @property
+    def outputs(self) -> Emitting:
+        """What takes the outputs."""
+        ...
 
     @property
     def state(self) -> ProcessorState:
@@ -105,6 +129,9 @@ class TickProcessor:
     snapshot_interval: float = 10.0
     snapshot_version: int = 0
     mirrored: tuple[str, ...] = ()
+    output_types: ClassVar[Any] = None
+    """The types of the payloads that it emits: one type, or a dict of types by topic pattern, such
+    as ``{"prices.*": Price}``. The owner gets payloads of these types; None leaves msgpack's."""
 
     # Class-level defaults, so that a subclass need not call __init__.
     _own_state: ProcessorState = ProcessorState()
@@ -226,6 +253,61 @@ class TickProcessor:
         Args:
             state: what `snapshot` returned.
         """
+
+    def emit(self, payload: object, *, topic: str = "") -> None:
+        """Send an output to the readers of ``clock.outputs`` in the owner's process.
+
+        It may be called from `start` on until `await_cleanup` has returned, in hooks, tasks and
+        threads of the worker. It never waits, except in a thread other than the event loop's if
+        the clock's `OutputPolicy` says ``"wait"``. The outputs of one incarnation arrive in the
+        order of these calls. What nobody reads is not sent, and not even encoded.
+
+        What a hook emits is sent once the event loop turns, or when it fills a frame. An orderly
+        stop waits until everything is sent.
+
+        Args:
+            payload: anything that msgspec encodes, such as a Struct, a dataclass, or numbers,
+                texts, bytes, lists and dicts; at most 4 MiB. It is encoded at once.
+            topic: words separated by dots, such as ``"prices.btc"``, at most 200 bytes.
+
+        Raises:
+            OutputError: the payload cannot be encoded, is too large, or is not of the type that
+                ``output_types`` declares; the topic is invalid; or the code does not run in the
+                worker between `start` and its end.
+            OutputsFull: the clock's policy is ``"wait"`` and the buffer is full. Await
+                `drain_outputs` before you emit more.
+        """
+        self._emitting(topic).emit(payload, topic)
+
+    async def drain_outputs(self) -> None:
+        """Wait until the buffer of outputs is at most half full; call it in the worker's loop.
+
+        A loop that emits many outputs awaits it after each. Cancelling it loses no output. In a
+        tick the wait counts towards ``processor_timeout``.
+
+        Raises:
+            OutputError: the code does not run in the worker.
+        """
+        outputs = self._emitting("")
+        if outputs.must_drain:
+            await outputs.drain()
+
+    def _emitting(self, topic: object) -> Emitting:
+        host = self._host
+        if host is not None and self._is_hosted_in_place and HOSTED_BY.get() is not host:
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                pass  # a thread of the worker's
+            else:
+                host = None
+        if host is None:
+            problem = (
+                "only the worker can emit, from start() on; this object belongs to the owner's "
+                "process, has not been started or has stopped"
+            )
+            raise OutputError(type(self).__name__, topic, problem)
+        return host.outputs
 
     def record_execution(self, execution_time: float) -> None:
         """Add an execution time in seconds to this object's own state. Clocks do not call this."""

@@ -12,6 +12,7 @@ import functools
 import inspect
 import weakref
 
+from chronopype_mp.core.outputs import PayloadTypes
 from chronopype_mp.exceptions import HookError
 from chronopype_mp.processors.base import TickProcessor
 from chronopype_mp.processors.code_reading import (
@@ -99,6 +100,7 @@ def _check(processor: TickProcessor) -> list[str]:
         _check_shown(processor, name)
     _check_wants_ticks(processor)
     _check_both(processor, "snapshot", "restore")
+    _check_output_types(processor)
     own = _own_names(processor)
     for name, value in own.items():
         _check_spelling(kind, name, value, hooks, code)
@@ -275,6 +277,16 @@ def _check_calls(processor: TickProcessor, code: ClassCode) -> None:
                 f"super().{name}() in it{where(function)}"
             )
         raise HookError(kind, name, problem)
+
+
+def _check_output_types(processor: TickProcessor) -> None:
+    """Check that the declared types of payloads can be decoded."""
+    try:
+        PayloadTypes(processor.output_types)
+    except ValueError as error:
+        kind = type(processor).__name__
+        problem = f"{kind}.output_types = {processor.output_types!r}: {error}"
+        raise HookError(kind, "output_types", problem) from error
 
 
 def _call(name: str) -> str:

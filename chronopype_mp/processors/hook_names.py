@@ -82,6 +82,8 @@ NETWORK_HOOKS = (
 
 CALLS = {
     "call": "",
+    "emit": "",
+    "drain_outputs": "",
     "check_now": "check_network",
     "connection_lost": "on_disconnected",
     "heard": "",

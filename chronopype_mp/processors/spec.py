@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -54,6 +55,16 @@ class ProcessorSpec(Settings, frozen=True, eq=False):
         if isinstance(self.target, str):
             return self.target.rpartition(":")[2].rpartition(".")[2]
         return getattr(self.target, "__name__", type(self.target).__name__)
+
+    def loaded_target(self) -> object:
+        """Return the target, or None if its module is not imported in this process."""
+        if not isinstance(self.target, str):
+            return self.target
+        module, _, path = self.target.partition(":")
+        found: object = sys.modules.get(module)
+        for part in path.split("."):
+            found = getattr(found, part, None)
+        return found
 
     def build(self) -> TickProcessor:
         """Import the target and make the processor.

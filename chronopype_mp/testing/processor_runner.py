@@ -194,6 +194,7 @@ class ProcessorTest(Generic[P]):
             payload=b"",
             down=self._hub.down,
             up=self._hub.up,
+            data_up=self._hub.data_up,
             rules=TickRules(
                 processor_timeout=positive(owner, "processor_timeout", processor_timeout),
                 max_retries=0,

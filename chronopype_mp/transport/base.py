@@ -11,7 +11,17 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["FRAMES_QUEUED", "REPORTS_QUEUED", "REST", "Hub", "Link", "Sender"]
+__all__ = [
+    "BATCHES_QUEUED",
+    "FRAMES_QUEUED",
+    "REPORTS_QUEUED",
+    "REST",
+    "Hub",
+    "Link",
+    "OutputSender",
+    "Receiver",
+    "Sender",
+]
 
 FRAMES_QUEUED = 1000
 """Frames queued for one peer. Beyond that ticks are dropped and reports are refused, so that memory
@@ -24,9 +34,32 @@ ones wait in the worker, which drops what exceeds its own bound.
 Not fewer: when a process ends whose queue is full, libzmq drops what the kernel still holds of it,
 and with it the last report, which says why."""
 
+BATCHES_QUEUED = 8
+"""Frames of outputs queued at each end of a worker's connection: half a megabyte, or 32 MB of the
+largest outputs. Further ones stay in the worker's buffer."""
+
 REST = 0.0005
 """Seconds between two turns of reading reports while there are more of them. Other threads of the
 owner, such as the ticker, get the interpreter then."""
+
+
+class Receiver(Protocol):
+    """Receives frames of all workers."""
+
+    def receive(self, most: int) -> list[bytes]:
+        """Return up to ``most`` frames that have arrived; never blocks.
+
+        With 0 it only takes note that there are frames, and calls back when `ask_again` was called.
+        """
+        ...
+
+    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
+        """Call ``on_readable`` in the loop, and in this context, when frames may have arrived."""
+        ...
+
+    def ask_again(self, rest: float = 0.0) -> None:
+        """Call ``on_readable`` in ``rest`` seconds, since not all frames have been received."""
+        ...
 
 
 class Hub(Protocol):
@@ -36,11 +69,18 @@ class Hub(Protocol):
         per_worker: file descriptors that a worker takes in the coordinator's process.
         down: where workers receive from.
         up: where they report to.
+        data_up: where they send outputs to.
     """
 
     per_worker: int
     down: str
     up: str
+    data_up: str
+
+    @property
+    def outputs(self) -> Receiver:
+        """Receives outputs."""
+        ...
 
     def file(self, name: str) -> str:
         """Return a path for a worker to write to, removed with the hub; "" if there is none."""
@@ -94,8 +134,22 @@ class Sender(Protocol):
         ...
 
 
+class OutputSender(Sender, Protocol):
+    """Sends outputs."""
+
+    def when_writable(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+        """Call ``call`` once in the loop when a frame may be accepted, after `send` refused one."""
+        ...
+
+
 class Link(Sender, Protocol):
-    """A worker's end: receives ticks and the worker's commands, sends reports."""
+    """A worker's end: receives ticks and the worker's commands, sends reports.
+
+    Attributes:
+        is_abandoned: this is a forked child of the worker, to which the link belongs.
+    """
+
+    is_abandoned: bool
 
     def receive(self, most: int) -> list[bytes]:
         """Return up to ``most`` frames that have arrived, oldest first; never blocks."""
@@ -107,4 +161,8 @@ class Link(Sender, Protocol):
 
     def guard_sender(self) -> Sender:
         """Return another sender, for one other thread."""
+        ...
+
+    def output_sender(self) -> OutputSender:
+        """Return the sender of outputs, which this link closes."""
         ...

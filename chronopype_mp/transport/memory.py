@@ -21,6 +21,10 @@ REPORT_BYTES = 64 * 1024 * 1024
 """Bytes of reports, of all workers, that may wait to be read."""
 
 
+BATCH_BYTES_QUEUED = 16 * 1024 * 1024
+"""Bytes of outputs, of all workers, that may wait to be read. A single frame may exceed it."""
+
+
 class _Queue:
     """A bounded queue, filled by one thread at a time and read by one event loop."""
 
@@ -77,6 +81,71 @@ class _Queue:
             self._loop = self._on_readable = self._context = None
 
 
+class _OutputQueue:
+    """The frames of outputs of all workers. Everybody who uses it is in one event loop.
+
+    Like a socket it is read until it is empty, or its reader asks again.
+    """
+
+    def __init__(self) -> None:
+        self._frames: deque[bytes] = deque()
+        self._bytes = 0
+        self._waiting: list[Callable[[], None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._on_readable: Callable[[], None] = lambda: None
+        self._context: contextvars.Context | None = None
+
+    def send(self, frame: bytes) -> bool:
+        """Add a frame; return whether there was room."""
+        if self._frames and self._bytes + len(frame) > BATCH_BYTES_QUEUED:
+            return False
+        self._frames.append(frame)
+        self._bytes += len(frame)
+        if len(self._frames) == 1:
+            self.ask_again()
+        return True
+
+    def receive(self, most: int) -> list[bytes]:
+        """Return up to ``most`` frames."""
+        frames = [self._frames.popleft() for _ in range(min(most, len(self._frames)))]
+        self._bytes -= sum(map(len, frames))
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            call()
+        return frames
+
+    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
+        """Call ``on_readable`` in the loop, and in this context, when frames may have arrived."""
+        self._loop, self._on_readable = loop, on_readable
+        self._context = contextvars.copy_context()
+        self.ask_again()
+
+    def ask_again(self, rest: float = 0.0) -> None:
+        """Call ``on_readable`` in ``rest`` seconds."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_later(rest, self._call_back, context=self._context)
+
+    def _call_back(self) -> None:
+        if self._loop is not None:
+            self._on_readable()
+
+    def when_writable(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+        """Call ``call`` once in the loop after frames have been received."""
+        context = contextvars.copy_context()
+
+        def call_soon() -> None:
+            loop.call_soon(call, context=context)
+
+        self._waiting.append(call_soon)
+
+    def close(self, linger: float) -> None:
+        """Nothing to close: what was sent has arrived."""
+
+    def detach(self) -> None:
+        """Stop calling back."""
+        self._loop = None
+
+
 class MemoryHub:
     """The coordinator's end.
 
@@ -85,13 +154,14 @@ class MemoryHub:
     """
 
     per_worker = 0
-    down = up = "memory"
+    down = up = data_up = "memory"
 
     def __init__(self, queued: int = FRAMES_QUEUED) -> None:
         self._links: dict[bytes, list[_Queue]] = {}
         self._lock = threading.Lock()
         self._queued = queued
         self._inbox = _Queue(100 * FRAMES_QUEUED, REPORT_BYTES)
+        self.outputs = _OutputQueue()
 
     def file(self, name: str) -> str:
         """Return "", because there is no directory."""
@@ -111,7 +181,7 @@ class MemoryHub:
                     if queue in self._links[topic]:
                         self._links[topic].remove(queue)
 
-        return MemoryLink(queue, self._inbox, disconnect)
+        return MemoryLink(queue, self._inbox, self.outputs, disconnect)
 
     def publish(self, frame: bytes) -> None:
         """Put a frame into the queue of every link that has subscribed to its topic."""
@@ -144,14 +214,24 @@ class MemoryHub:
     def close(self) -> None:
         """Stop reading."""
         self._inbox.detach()
+        self.outputs.detach()
 
 
 class MemoryLink:
     """A worker's end; made by `MemoryHub.connect`."""
 
-    def __init__(self, queue: _Queue, inbox: _Queue, disconnect: Callable[[], None]) -> None:
+    is_abandoned = False
+
+    def __init__(
+        self,
+        queue: _Queue,
+        inbox: _Queue,
+        outputs: _OutputQueue,
+        disconnect: Callable[[], None],
+    ) -> None:
         self._queue = queue
         self._inbox = inbox
+        self._outputs = outputs
         self._disconnect = disconnect
 
     def receive(self, most: int) -> list[bytes]:
@@ -169,6 +249,10 @@ class MemoryLink:
     def guard_sender(self) -> MemoryLink:
         """Return this link, whose `send` may be called from any thread."""
         return self
+
+    def output_sender(self) -> _OutputQueue:
+        """Return the queue of outputs, which all workers share."""
+        return self._outputs
 
     def close(self, linger: float) -> None:
         """Stop receiving. What was sent has already arrived."""

@@ -17,17 +17,18 @@ from collections.abc import Callable
 import zmq
 
 from chronopype_mp.core.codec import MAX_FRAME, TICK_TOPIC, TICKS_TOPIC, command_topic
+from chronopype_mp.core.outputs import MAX_BATCH
 from chronopype_mp.exceptions import TransportError
-from chronopype_mp.transport.base import FRAMES_QUEUED, REPORTS_QUEUED, REST
+from chronopype_mp.transport.base import BATCHES_QUEUED, FRAMES_QUEUED, REPORTS_QUEUED, REST
 from chronopype_mp.transport.doorkeeper import BACKLOG, Doorkeeper
 from chronopype_mp.transport.private_directory import DIRECTORY_PREFIX, PrivateDirectory, sweep
 
-__all__ = ["ZmqHub", "ZmqLink", "ZmqSender"]
+__all__ = ["ZmqHub", "ZmqLink", "ZmqOutputSender", "ZmqSender"]
 
-READABLE = int(zmq.POLLIN)
+READABLE, WRITABLE = int(zmq.POLLIN), int(zmq.POLLOUT)
 
-DESCRIPTORS_PER_WORKER = 8
-"""Three connections, two pipes of its output, and three by which its process is watched."""
+DESCRIPTORS_PER_WORKER = 9
+"""Four connections, two pipes of what it prints, and three by which its process is watched."""
 
 MAX_IPC_PATH = 107
 """Bytes. The size of sun_path in Linux's sockaddr_un without the final NUL."""
@@ -49,10 +50,16 @@ def _drain(socket: zmq.Socket[bytes], most: int) -> list[bytes]:
 
 
 class _Readable:
-    """Calls back when a socket may have frames. A reader that stops early must ask again."""
+    """Calls back when a socket may have frames. A reader that stops early must ask again.
 
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+    Args:
+        socket: the socket.
+        rests: a reader that has asked again is not called earlier, whatever arrives.
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes], rests: bool = False) -> None:
         self._socket = socket
+        self._rests = rests
         self._loop: asyncio.AbstractEventLoop | None = None
         self._fd: int | None = None
         self._on_readable: Callable[[], None] | None = None
@@ -61,7 +68,7 @@ class _Readable:
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
         self._loop, self._on_readable = loop, on_readable
         self._fd = self._socket.fileno()
-        loop.add_reader(self._fd, on_readable)
+        loop.add_reader(self._fd, self._look if self._rests else on_readable)
         self.ask_again()
 
     def ask_again(self, rest: float = 0.0) -> None:
@@ -77,6 +84,19 @@ class _Readable:
         if self._loop is not None and self._on_readable is not None:
             self._on_readable()
 
+    def _look(self) -> None:
+        if self._asked is None:
+            self._call_back()
+        else:
+            self.receive(0)
+
+    def receive(self, most: int) -> list[bytes]:
+        """Return up to ``most`` frames; with 0, only make the descriptor unreadable."""
+        if most:
+            return _drain(self._socket, most)
+        self._socket.getsockopt(zmq.EVENTS)
+        return []
+
     def detach(self) -> None:
         if self._loop is not None and self._fd is not None and not self._loop.is_closed():
             self._loop.remove_reader(self._fd)
@@ -89,14 +109,17 @@ class ZmqHub:
     """The coordinator's sockets.
 
     Args:
-        addresses: the PUB and PULL addresses to bind, such as ``tcp://127.0.0.1:*``. None for ipc
-            in a new directory that only this user can enter.
+        addresses: the addresses to bind of the PUB socket, the PULL socket and that for outputs,
+            such as ``tcp://127.0.0.1:*``. None for ipc in a new directory that only this user can
+            enter.
         queued: the number of frames queued for one worker before frames are dropped.
 
     Attributes:
         per_worker: descriptors of this process that a connected worker takes.
         down: the address for the workers' SUB sockets.
         up: the address for the workers' PUSH sockets.
+        data_up: that for their outputs.
+        outputs: receives outputs.
 
     Raises:
         TransportError: an address cannot be bound.
@@ -105,7 +128,7 @@ class ZmqHub:
     per_worker = DESCRIPTORS_PER_WORKER
 
     def __init__(
-        self, addresses: tuple[str, str] | None = None, queued: int = FRAMES_QUEUED
+        self, addresses: tuple[str, str, str] | None = None, queued: int = FRAMES_QUEUED
     ) -> None:
         self._directory: PrivateDirectory | None = None
         self._is_down_lost = False
@@ -118,29 +141,35 @@ class ZmqHub:
         if addresses is None:
             sweep()
             self._directory = PrivateDirectory()
-            addresses = (f"ipc://{self.directory}/down", f"ipc://{self.directory}/up")
+            directory = f"ipc://{self.directory}"
+            addresses = (f"{directory}/down", f"{directory}/up", f"{directory}/data")
         self._context = zmq.Context()
         self._pub: zmq.Socket[bytes] = self._context.socket(zmq.PUB)
         self._pull: zmq.Socket[bytes] = self._context.socket(zmq.PULL)
-        for socket in (self._pub, self._pull):
+        self._data: zmq.Socket[bytes] = self._context.socket(zmq.PULL)
+        for socket in (self._pub, self._pull, self._data):
             socket.setsockopt(zmq.LINGER, 0)
-            socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
+            socket.setsockopt(zmq.MAXMSGSIZE, MAX_BATCH if socket is self._data else MAX_FRAME)
             socket.setsockopt(zmq.BACKLOG, BACKLOG)
         self._pub.setsockopt(zmq.SNDHWM, queued)
         self._pull.setsockopt(zmq.RCVHWM, REPORTS_QUEUED)
+        self._data.setsockopt(zmq.RCVHWM, BATCHES_QUEUED)
         try:
             self.down = self._bind(self._pub, addresses[0])
             self.up = self._bind(self._pull, addresses[1])
+            self.data_up = self._bind(self._data, addresses[2])
         except TransportError:
             self._pub.close()
             self.close()
             raise
         self._doorkeeper: Doorkeeper | None = None
-        paths = [address.removeprefix("ipc://") for address in (self.down, self.up)]
-        if paths != [self.down, self.up]:  # libzmq survives it over tcp
-            sockets = dict(zip(paths, (self._pub, self._pull), strict=True))
+        bound = [self.down, self.up, self.data_up]
+        paths = [address.removeprefix("ipc://") for address in bound]
+        if paths != bound:  # libzmq survives it over tcp
+            sockets = dict(zip(paths, (self._pub, self._pull, self._data), strict=True))
             self._doorkeeper = Doorkeeper(self._context, sockets)
         self._echo = ZmqSender(self._context, self.up)
+        self.outputs = _Readable(self._data, rests=True)
         self._readable = _Readable(self._pull)
 
     @property
@@ -161,6 +190,8 @@ class ZmqHub:
             self._directory.restore()
             if self._is_lost("up"):
                 self._bind_again(self._pull, "up")
+            if self._is_lost("data"):
+                self._bind_again(self._data, "data")
             # In the thread to which the socket belongs.
             self._is_down_lost = self._is_lost("down")
 
@@ -244,13 +275,15 @@ class ZmqHub:
         self._pub.close()
 
     def close(self) -> None:
-        """Close the PULL socket and the context, and remove the private directory."""
+        """Close the PULL sockets and the context, and remove the private directory."""
         if hasattr(self, "_readable"):
             self._readable.detach()
+            self.outputs.detach()
             self._echo.close(0)
             if self._doorkeeper is not None:
                 self._doorkeeper.close()
         self._pull.close()
+        self._data.close()
         self._context.term()
         if self._directory is not None:
             self._directory.remove()
@@ -261,13 +294,19 @@ class ZmqSender:
 
     Args:
         context: the context of this process.
-        address: the coordinator's `ZmqHub.up`.
+        address: the coordinator's `ZmqHub.up`, or `ZmqHub.data_up`.
+        queued: frames queued before any is refused.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        address: str,
+        queued: int = FRAMES_QUEUED,
+    ) -> None:
         self._push: zmq.Socket[bytes] = context.socket(zmq.PUSH)
         self._push.setsockopt(zmq.LINGER, 0)
-        self._push.setsockopt(zmq.SNDHWM, FRAMES_QUEUED)
+        self._push.setsockopt(zmq.SNDHWM, queued)
         self._push.connect(address)
         self._is_abandoned = False
 
@@ -290,18 +329,63 @@ class ZmqSender:
         self._push.close(linger=int(linger * 1000))
 
 
+class ZmqOutputSender(ZmqSender):
+    """A PUSH socket for outputs, which tells when it is writable again.
+
+    Args:
+        context: the context of this process.
+        address: the coordinator's `ZmqHub.data_up`.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str) -> None:
+        super().__init__(context, address, BATCHES_QUEUED)
+        self._watched: tuple[asyncio.AbstractEventLoop, int] | None = None
+        self._call: Callable[[], None] = lambda: None
+
+    def when_writable(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+        """Call ``call`` once in the loop when a frame may be accepted."""
+        self._call = call
+        if self._watched is None:
+            self._watched = loop, self._push.fileno()
+            loop.add_reader(self._watched[1], self._look)
+        loop.call_soon(self._look)  # the last send may have taken the sign from the descriptor
+
+    def _look(self) -> None:
+        # Reading EVENTS makes the descriptor tell of the next change.
+        if self._watched is not None and int(self._push.getsockopt(zmq.EVENTS)) & WRITABLE:
+            self._stop_watching()
+            self._call()
+
+    def _stop_watching(self) -> None:
+        if self._watched is not None:
+            loop, fd = self._watched
+            self._watched = None
+            if not loop.is_closed():
+                loop.remove_reader(fd)
+
+    def close(self, linger: float) -> None:
+        """Close the socket, as `ZmqSender.close`."""
+        self._stop_watching()
+        super().close(linger)
+
+
 class ZmqLink:
     """A worker's sockets.
 
     Args:
         down: the coordinator's `ZmqHub.down`.
         up: the coordinator's `ZmqHub.up`.
+        data_up: the coordinator's `ZmqHub.data_up`.
         worker: the worker's name. The link subscribes to the commands for this worker.
+
+    Attributes:
+        is_abandoned: this is a forked child of the worker.
     """
 
-    def __init__(self, down: str, up: str, worker: str) -> None:
+    def __init__(self, down: str, up: str, data_up: str, worker: str) -> None:
         self._up = up
-        self._is_abandoned = False
+        self._data_up = data_up
+        self.is_abandoned = False
         self._context = zmq.Context()
         self._sub: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
         self._sub.setsockopt(zmq.LINGER, 0)
@@ -313,11 +397,12 @@ class ZmqLink:
         self._sub.connect(down)
         self._sender = ZmqSender(self._context, up)
         self._guards: list[ZmqSender] = []
+        self._outputs: ZmqOutputSender | None = None
         self._readable = _Readable(self._sub)
 
     def receive(self, most: int) -> list[bytes]:
         """Return up to ``most`` received frames, oldest first."""
-        if self._is_abandoned:
+        if self.is_abandoned:
             return []
         frames = _drain(self._sub, most)
         if len(frames) == most:
@@ -338,10 +423,18 @@ class ZmqLink:
         self._guards.append(guard)
         return guard
 
+    def output_sender(self) -> ZmqOutputSender:
+        """Return the PUSH socket for outputs, which is connected when it is first asked for."""
+        if self._outputs is None:
+            self._outputs = ZmqOutputSender(self._context, self._data_up)
+        return self._outputs
+
     def abandon(self) -> None:
         """Stop using the sockets, in a forked child: they are its parent's."""
-        self._is_abandoned = True
+        self.is_abandoned = True
         self._sender.abandon()
+        if self._outputs is not None:
+            self._outputs.abandon()
 
     def clean_up(self) -> None:
         """Remove the private directory of a coordinator that has died."""
@@ -350,13 +443,15 @@ class ZmqLink:
             shutil.rmtree(directory, ignore_errors=True)
 
     def close(self, linger: float) -> None:
-        """Close all sockets and wait up to ``linger`` seconds for queued reports to be sent.
+        """Close all sockets and wait up to ``linger`` seconds for queued frames to be sent.
 
         The user of a `guard_sender` must have stopped before.
         """
         self._readable.detach()
         self._sub.close()
         self._sender.close(linger)
+        if self._outputs is not None:
+            self._outputs.close(linger)
         for guard in self._guards:
             guard.close(0)
         with contextlib.suppress(zmq.ZMQError):

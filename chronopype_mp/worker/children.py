@@ -64,7 +64,7 @@ class Plumbing:
     def add(
         self,
         link: ZmqLink,
-        addresses: tuple[str, str],
+        addresses: tuple[str, ...],
         loop: asyncio.AbstractEventLoop,
         handled: int,
         before_fork: Callable[[], None],

@@ -234,7 +234,7 @@ def _take_surroundings(boot: WorkerBoot) -> None:
 
 async def _work(boot: WorkerBoot, watchdog: Watchdog, plumbing: Plumbing, end: _End) -> int:
     loop = asyncio.get_running_loop()
-    link = ZmqLink(boot.down, boot.up, boot.worker)
+    link = ZmqLink(boot.down, boot.up, boot.data_up, boot.worker)
     host = WorkerHost(
         boot,
         link,
@@ -246,7 +246,7 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog, plumbing: Plumbing, end: _
     logs = LogForwarder(boot, host.outbox, loop)
     logging.getLogger().addHandler(logs)
     loop.add_signal_handler(STOP_SIGNAL, host.stop)
-    plumbing.add(link, (boot.down, boot.up), loop, STOP_SIGNAL, logs.prepare_fork)
+    plumbing.add(link, (boot.down, boot.up, boot.data_up), loop, STOP_SIGNAL, logs.prepare_fork)
     guard = Guard(
         boot,
         multiprocess.process.parent_process().sentinel,

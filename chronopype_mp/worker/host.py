@@ -46,6 +46,7 @@ from chronopype_mp.core.messages import (
     Welcome,
     WorkerSettings,
 )
+from chronopype_mp.core.outputs import PayloadTypes
 from chronopype_mp.core.rate import TokenBucket
 from chronopype_mp.core.session import Due, WorkerAnswer, WorkerSession
 from chronopype_mp.core.state import TickRecorder
@@ -68,6 +69,7 @@ from chronopype_mp.worker.attributes import AttributeReader
 from chronopype_mp.worker.blocking import BlockingWatch
 from chronopype_mp.worker.call_runner import CallRunner
 from chronopype_mp.worker.dispatch import TickDispatcher
+from chronopype_mp.worker.emitter import Emitter
 from chronopype_mp.worker.inflict import inflict
 from chronopype_mp.worker.outbox import Outbox
 from chronopype_mp.worker.payload import PayloadError
@@ -79,7 +81,12 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_STUCK = 70
 
-NETWORK_SETTINGS = tuple(name for name in WorkerSettings.__struct_fields__ if name != "paused")
+NETWORK_SETTINGS = tuple(
+    name for name in WorkerSettings.__struct_fields__ if name not in ("paused", "outputs")
+)
+
+FLUSH_WITHIN = 0.9
+"""The part of ``stop_grace`` after which a stop waits no longer for outputs to be sent."""
 
 PROGRAM_EXITS = (SystemExit, KeyboardInterrupt)
 """A hook that raises one of them ends the process."""
@@ -99,8 +106,11 @@ costs as much as dozens of ticks; a batch of full frames has 2,000 ticks."""
 class _Hosting:
     """What the host keeps for its processor: the counters, and settings of this incarnation."""
 
-    def __init__(self, recorder: TickRecorder, connections: ConnectionRecorder) -> None:
+    def __init__(
+        self, recorder: TickRecorder, connections: ConnectionRecorder, outputs: Emitter
+    ) -> None:
         self._recorder = recorder
+        self.outputs = outputs
         self.network_settings: dict[str, Any] = {}
         self.connections = connections
         self.calls: CallRunner | None = None
@@ -156,6 +166,7 @@ class WorkerHost:
         self._processor: TickProcessor | None = None
         self._dispatcher: TickDispatcher | None = None
         self._calls: CallRunner | None = None
+        self._outputs: Emitter | None = None
         self._session = WorkerSession(boot, pid, CODE_VERSION)
         self._deeds: dict[type[Downlink], Callable[[Any], None]] = {
             Welcome: self._welcomed,
@@ -217,6 +228,8 @@ class WorkerHost:
             for task in (beats, ticks, snapshots, self._stopping):
                 if task is not None:
                     task.cancel()
+            if self._outputs is not None:
+                self._outputs.close()
             self._say_bye()
             self._abandon()
 
@@ -248,6 +261,7 @@ class WorkerHost:
         try:
             processor = self._make_processor()
             check_state_settings(processor)
+            types = PayloadTypes(processor.output_types)
         except PROGRAM_EXITS:
             raise
         except PayloadError as error:
@@ -257,12 +271,14 @@ class WorkerHost:
             self._report("the processor cannot be made", error, fatal=True)
             return False
         self._processor = processor
-        self._adopt(processor)
+        if self._outputs is None:
+            self._outputs = Emitter(self._boot, self._link, type(processor).__name__, types)
+        self._adopt(processor, self._outputs)
         return True
 
-    def _adopt(self, processor: TickProcessor) -> None:
+    def _adopt(self, processor: TickProcessor, outputs: Emitter) -> None:
         processor._stats_window_size = self._boot.rules.stats_window_size
-        hosting = processor._host = _Hosting(self._recorder, self._connections)
+        hosting = processor._host = _Hosting(self._recorder, self._connections, outputs)
         HOSTED_BY.set(processor._host)
         if isinstance(processor, NetworkProcessor):
             for name in ("start_network_timeout", "stop_network_timeout"):
@@ -340,6 +356,8 @@ class WorkerHost:
         processor = self._processor
         assert processor is not None
         assert self._dispatcher is not None
+        assert self._outputs is not None
+        self._outputs.want(welcome.settings.outputs)
         self._set_network(welcome.settings)
         self._recorder.last_timestamp = welcome.timestamp
         before = processor._own_state
@@ -417,6 +435,8 @@ class WorkerHost:
         self._welcome.set_result(welcome)
 
     def _configure(self, command: Configure) -> None:
+        assert self._outputs is not None
+        self._outputs.want(command.settings.outputs)
         self._set_network(command.settings)
         self._set_paused(command.settings.paused)
 
@@ -516,6 +536,7 @@ class WorkerHost:
     async def _stop_gracefully(self, seq: int) -> None:
         """Run the last tick, stop the processor, clean up, say bye."""
         assert self._end is not None
+        flush_until = monotonic() + FLUSH_WITHIN * self._boot.stop_grace
         processor, dispatcher = self._processor, self._dispatcher
         if processor is None or dispatcher is None or not self._session.has_started:
             self._finish(EXIT_OK)
@@ -536,6 +557,8 @@ class WorkerHost:
         await self._clean_up(processor)
         if self._network is not None:
             await self._network.wait_stopped()
+        assert self._outputs is not None
+        await self._outputs.finish(flush_until - monotonic())
         self._recorder.is_active = False
         self._post_attributes(0)
         if processor.mirrored:
@@ -553,14 +576,16 @@ class WorkerHost:
             self._report("await_cleanup", error)
 
     def _say_bye(self) -> None:
-        dispatcher = self._dispatcher
+        dispatcher, outputs = self._dispatcher, self._outputs
         assert dispatcher is not None
+        assert outputs is not None
         self._post(
             self._session.bye(
                 dispatcher.account,
                 self._recorder.counters,
                 dispatcher.largest_gap,
                 self._connections.counters(monotonic()),
+                outputs.counters,
             )
         )
 
@@ -582,6 +607,7 @@ class WorkerHost:
     def _post_beat(self, lag: float) -> None:
         assert self._dispatcher is not None
         assert self._attributes is not None
+        assert self._outputs is not None
         rss, cpu = self._usage()
         network = self._network
         beats = self._session.beat(
@@ -597,6 +623,7 @@ class WorkerHost:
             reports_lost=self.outbox.lost,
             frames_dropped=self._garbage,
             mirrored=self._attributes.mirrored() if self._session.has_started else {},
+            outputs=self._outputs.counters,
         )
         for beat in beats:
             self.outbox.post_if_free(beat)

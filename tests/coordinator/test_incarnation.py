@@ -42,6 +42,7 @@ from chronopype_mp.core.messages import (
     Uplink,
     Welcome,
 )
+from chronopype_mp.core.outputs import OutputPolicy
 from chronopype_mp.core.policy import Supervision
 from chronopype_mp.core.session import LONGEST_REPEAT, UNHEARD_AFTER
 from chronopype_mp.core.stimuli import (
@@ -139,6 +140,7 @@ class Rig:
                 timing=self.time,
                 rules=RULES,
                 event_loop="asyncio",
+                outputs=OutputPolicy(),
                 guard=Guard(),
                 on_failure=self.failures.append,
                 switchboard=Switchboard({}, lambda name: WorkerStatus.STOPPED),
@@ -241,6 +243,7 @@ def test_ready_before_start_has_returned_is_kept_until_the_process_is_known() ->
                 payload=b"",
                 down="",
                 up="",
+                data_up="",
                 rules=RULES,
                 beat_interval=1.0,
                 stop_grace=1.0,

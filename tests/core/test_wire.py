@@ -62,6 +62,7 @@ from chronopype_mp.core.messages import (
     Welcome,
     WorkerSettings,
 )
+from chronopype_mp.core.output_counters import OutputCounters
 from chronopype_mp.core.state import TickAccount, TickCounters
 
 GOLDEN = Path(__file__).with_name("wire.json")
@@ -70,6 +71,7 @@ REPORT = {"worker": "feed", "incarnation": 3, "token": 2**62 + 1}
 COMMAND = {"incarnation": 3, "id": 7, "oldest": 5, "seq": 41, "timestamp": 1.5}
 SETTINGS = WorkerSettings(
     paused=True,
+    outputs=("prices.*",),
     check_network_interval=1.0,
     check_network_timeout=2.0,
     network_error_wait_time=3.0,
@@ -91,6 +93,7 @@ OUTCOME = Outcome(
     traceback="Traceback",
 )
 VALUE = AttributeValue("decimal:Decimal", msgspec.Raw(msgspec.msgpack.encode("1.5")))
+OUTPUTS = OutputCounters(emitted=9, sent=5, dropped=3)
 ACCOUNT = TickAccount(10, run=20, missed=3, skipped=1)
 
 MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
@@ -136,6 +139,7 @@ MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
         reports_lost=2,
         frames_dropped=1,
         mirrored={"price": VALUE},
+        outputs=OUTPUTS,
     ),
     GuardBeat(**REPORT, stalled=0.5),
     CommandDone(**REPORT, id=7, seq=41),
@@ -176,6 +180,7 @@ MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
         largest_gap=2.5,
         connection=CONNECTION,
         stopped_at=41,
+        outputs=OUTPUTS,
     ),
     TickDone(**REPORT, seq=41),
     CallDone(**REPORT, call=2, outcome=OUTCOME),

@@ -43,7 +43,9 @@ class OverTcp(ForkserverLauncher):
     """A forkserver's launcher whose workers may be anywhere: there is no directory to share."""
 
     def make_hub(self, queued: int) -> ZmqHub:
-        return ZmqHub(("tcp://127.0.0.1:*", "tcp://127.0.0.1:*"), queued=queued)
+        return ZmqHub(
+            ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*", "tcp://127.0.0.1:*"), queued=queued
+        )
 
 
 @pytest.fixture

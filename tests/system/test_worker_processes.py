@@ -62,7 +62,9 @@ class OverTcp(ForkserverLauncher):
     """Its workers share no directory with the coordinator."""
 
     def make_hub(self, queued: int) -> ZmqHub:
-        return ZmqHub(("tcp://127.0.0.1:*", "tcp://127.0.0.1:*"), queued=queued)
+        return ZmqHub(
+            ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*", "tcp://127.0.0.1:*"), queued=queued
+        )
 
 
 class Bench:
@@ -190,7 +192,7 @@ def test_a_process_that_cannot_run_python_writes_its_stacks_before_it_is_killed(
             assert end.stacks.count("Current thread") == 1
             assert "in __init__" in end.stacks
             assert isinstance(b.hub, ZmqHub)
-            assert set(os.listdir(b.hub.directory)) == {"down", "up"}
+            assert set(os.listdir(b.hub.directory)) == {"data", "down", "up"}
 
     run(scenario())
 

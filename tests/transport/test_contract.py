@@ -37,7 +37,7 @@ from chronopype_mp.transport.memory import MemoryHub
 from chronopype_mp.transport.zeromq import ZmqHub, ZmqLink
 from tests.waiting import Noticeboard, run
 
-LOOPBACK = ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*")
+LOOPBACK = ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*", "tcp://127.0.0.1:*")
 BOUND = 10.0
 """Seconds to wait for a frame."""
 
@@ -62,7 +62,7 @@ class Ends:
         if isinstance(self.hub, MemoryHub):
             link = self.hub.connect(worker)
         else:
-            link = ZmqLink(self.hub.down, self.hub.up, worker)
+            link = ZmqLink(self.hub.down, self.hub.up, self.hub.data_up, worker)
         self.links.append(link)
         self._wait_for_subscription(link, worker)
         return link
@@ -452,7 +452,7 @@ def test_a_report_larger_than_allowed_is_refused_and_the_coordinator_lives(socke
 FLOOD = """
 import sys, time
 from chronopype_mp.transport.zeromq import ZmqLink
-link = ZmqLink(sys.argv[1], sys.argv[2], "flood")
+link = ZmqLink(sys.argv[1], sys.argv[2], "", "flood")
 for _ in range(5000):
     deadline = time.monotonic() + 1.0
     while not link.send(bytes(50_000)) and time.monotonic() < deadline:
@@ -486,7 +486,7 @@ def test_the_private_directory_is_for_this_user_alone_and_gone_after_the_close()
     mode = os.stat(hub.directory).st_mode
     assert stat.S_ISDIR(mode)
     assert stat.S_IMODE(mode) == 0o700
-    assert sorted(os.listdir(hub.directory)) == ["down", "up"]
+    assert sorted(os.listdir(hub.directory)) == ["data", "down", "up"]
     hub.close_publisher()
     hub.close()
     assert not Path(hub.directory).exists()
@@ -520,9 +520,9 @@ def test_the_longest_path_that_works_has_107_bytes(length: int) -> None:
     assert len(path.encode()) == length
     if length > zeromq.MAX_IPC_PATH:
         with pytest.raises(TransportError, match="107"):
-            ZmqHub((f"ipc://{path}", "tcp://127.0.0.1:*"))
+            ZmqHub((f"ipc://{path}", *LOOPBACK[1:]))
         return
-    hub = ZmqHub((f"ipc://{path}", "tcp://127.0.0.1:*"))
+    hub = ZmqHub((f"ipc://{path}", *LOOPBACK[1:]))
     hub.close_publisher()
     hub.close()
     Path(path).unlink(missing_ok=True)
@@ -531,7 +531,7 @@ def test_the_longest_path_that_works_has_107_bytes(length: int) -> None:
 def test_an_address_in_use_is_refused_by_name() -> None:
     hub = ZmqHub(LOOPBACK)
     with pytest.raises(TransportError, match="cannot be bound") as caught:
-        ZmqHub((hub.down, "tcp://127.0.0.1:*"))
+        ZmqHub((hub.down, *LOOPBACK[1:]))
     assert caught.value.address == hub.down
     hub.close_publisher()
     hub.close()

@@ -225,16 +225,16 @@ def test_a_closed_door_is_no_lost_socket_and_a_lost_one_comes_back_closed() -> N
     owner("""
 names = lambda: sorted(os.listdir(os.path.dirname(path)))
 doorkeeper.spare_descriptors = lambda: 0
-until(lambda: names() == ["down.closed", "up.closed"])
+until(lambda: names() == ["data.closed", "down.closed", "up.closed"])
 before = os.stat(path + ".closed").st_ino
 hub.restore()
-assert names() == ["down.closed", "up.closed"]
+assert names() == ["data.closed", "down.closed", "up.closed"]
 assert os.stat(path + ".closed").st_ino == before
 os.unlink(path + ".closed")
 hub.restore()
-assert names() == ["down.closed", "up.closed"]
+assert names() == ["data.closed", "down.closed", "up.closed"]
 doorkeeper.spare_descriptors = lambda: 1000
-until(lambda: names() == ["down", "up"])
+until(lambda: names() == ["data", "down", "up"])
 arrives()
 """)
 

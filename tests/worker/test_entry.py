@@ -34,6 +34,7 @@ BOOT = WorkerBoot(
     payload=b"\xff",
     down="memory",
     up="memory",
+    data_up="memory",
     rules=TickRules(processor_timeout=1.0, max_retries=0, stats_window_size=10),
     beat_interval=1.0,
     stop_grace=5.0,
