@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import abc
+import ast
 import collections
 import dis
 import enum
 import functools
 import importlib
 import io
+import itertools
 import struct
 import sys
 import threading
@@ -237,10 +239,27 @@ def _save_struct(pickler: Pickler, value: struct.Struct) -> None:
     pickler.save_reduce(struct.Struct, (value.format,), obj=value)
 
 
+def _save_partialmethod(pickler: Pickler, value: functools.partialmethod[Any]) -> None:
+    make = functools.partial(functools.partialmethod, value.func, *value.args, **value.keywords)
+    pickler.save_reduce(make, (), obj=value)
+
+
+def _save_count(pickler: Pickler, counter: itertools.count[Any]) -> None:
+    """Save a counter by its repr, which alone shows its position since Python 3.14."""
+    arguments = repr(counter).removeprefix("count(").removesuffix(")")
+    try:
+        made = ast.literal_eval(f"({arguments},)")
+    except (ValueError, SyntaxError):
+        raise Refused(f"{counter!r} counts in objects", culprit=counter) from None
+    pickler.save_reduce(itertools.count, made, obj=counter)
+
+
 Pickler.dispatch.update(
     {
         types.FunctionType: _save_function,
         functools._lru_cache_wrapper: _save_cache,
+        functools.partialmethod: _save_partialmethod,
+        itertools.count: _save_count,
         dict: _save_dict,
         types.ModuleType: _save_module,
         struct.Struct: _save_struct,

@@ -91,6 +91,7 @@ class Bench:
             payload=dill.dumps(ProcessorSpec(target=target, options=options)),
             down=self.hub.down,
             up=self.hub.up,
+            data_up=self.hub.data_up,
             rules=TickRules(processor_timeout=5.0, max_retries=0, stats_window_size=10),
             beat_interval=0.1,
             stop_grace=1.0,
