@@ -267,8 +267,6 @@ class NetworkProcessor(TickProcessor):
                     raise ConfigError(type(self).__name__, name, value, problem)
                 self._mirror.network_setting_changed(name, value)
             setattr(self, f"_{name}", value)
-            if self._host is not None:
-                return  # the clock sends it to the host
         if self._network is not None:
             self._network.settings_changed()
 

@@ -49,7 +49,14 @@ from chronopype_mp.processors.hooks import (
 if TYPE_CHECKING:
     from chronopype_mp.processors.network import NetworkProcessor
 
-__all__ = ["NOBODY", "NetworkChange", "NetworkFailure", "NetworkListener", "NetworkLoop"]
+__all__ = [
+    "NOBODY",
+    "NetworkChange",
+    "NetworkFailure",
+    "NetworkListener",
+    "NetworkLoop",
+    "says_when",
+]
 
 T = TypeVar("T")
 
@@ -583,6 +590,11 @@ class NetworkLoop:
 def _is_signal(cause: Failed) -> bool:
     """Return whether a hook has said when to try again."""
     return cause.permanent or cause.retry_after is not None
+
+
+def says_when(error: BaseException) -> bool:
+    """Return whether an exception says when to try again: a `RetryAfter` or `PermanentFailure`."""
+    return any(True for _ in _signals(error))
 
 
 def _signals(error: BaseException) -> Iterator[PermanentFailure | RetryAfter]:

@@ -5,7 +5,8 @@ the other counts as missed. (In modes where every tick runs, it waits its turn.)
 show how many ticks there were, so ticks that will not run need not be decoded.
 
 A failed tick is tried again after a pause, as long as ticks are let through at all: not while the
-processor is paused, not connected or stopping.
+processor is paused, not connected or stopping. A `RetryAfter` or `PermanentFailure` of a network
+processor's tick decides about the connection, so that tick is not tried again.
 
 A processor without an ``async_tick`` of its own is ticked where the tick arrives, without a task
 switch. An ``async_tick`` runs in the dispatcher's one task. A timer for its timeout is only created
@@ -25,6 +26,8 @@ from chronopype_mp.core.boot import TickRules
 from chronopype_mp.core.error_text import message_of, traceback_of
 from chronopype_mp.core.state import TickAccount, TickRecorder
 from chronopype_mp.processors.base import TickProcessor
+from chronopype_mp.processors.network import NetworkProcessor
+from chronopype_mp.processors.network_loop import says_when
 from chronopype_mp.timing import monotonic_ns
 
 __all__ = ["FIRST_RETRY_PAUSE", "TickDispatcher"]
@@ -374,7 +377,7 @@ class TickDispatcher:
 
     async def _retry(self, timestamp: float, failed: _Failed) -> None:
         attempts = 1
-        while attempts < self._attempts and self._may_retry:
+        while attempts < self._attempts and self._may_retry and not self._is_final(failed):
             await asyncio.sleep(FIRST_RETRY_PAUSE * 2 ** (attempts - 1))
             if not self._may_retry:
                 break
@@ -388,6 +391,10 @@ class TickDispatcher:
     @property
     def _may_retry(self) -> bool:
         return self._lets_through and not self._closed
+
+    def _is_final(self, failed: _Failed) -> bool:
+        """Whether the failure decides about the connection, so that a retry would ignore it."""
+        return isinstance(self._processor, NetworkProcessor) and says_when(failed.error)
 
     def _give_up(self, timestamp: float, failed: _Failed, attempts: int) -> None:
         self._recorder.failed(timestamp, message_of(failed.error), attempts)

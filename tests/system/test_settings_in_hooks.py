@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from chronopype_mp import NetworkStatus
+from chronopype_mp import NetworkStatus, PermanentFailure
 from chronopype_mp.events import Event, NetworkChanged, WorkerReady
 from tests.system.clocks import Watched, eventually, run
 from tests.system.processors import Network
+
+CONNECTED, ERROR = NetworkStatus.CONNECTED, NetworkStatus.ERROR
 
 SETTINGS = ("check_network_interval", "check_network_timeout", "network_error_wait_time")
 
@@ -131,5 +133,32 @@ def test_what_the_owner_sets_reaches_the_worker_and_the_next_one(
             )
         lines = (tmp_path / "calls").read_text().splitlines()
         assert {line for line in lines if line.startswith("check")} == {"check 7"}
+
+    run(scenario())
+
+
+class Denied(Network):
+    """Is told that its key is wrong."""
+
+    async def check_network(self) -> NetworkStatus:
+        raise PermanentFailure("wrong key")
+
+
+@either_launcher
+def test_what_the_owner_sets_while_the_network_waits_ends_or_shortens_the_wait(
+    launcher: str, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        watched = Watched(launcher=launcher)
+        connected, denied = Noting(tmp_path / "calls"), Denied(tmp_path / "denied")
+        async with watched.clock as clock:
+            clock.add_processor(connected, name="connected")
+            await watched.events.wait_for(NetworkChanged, worker="connected", after=CONNECTED)
+            connected.stale_after = 0.05
+            await watched.events.wait_for(NetworkChanged, worker="connected", before=CONNECTED)
+            clock.add_processor(denied, name="denied")
+            await watched.events.wait_for(NetworkChanged, worker="denied", after=ERROR)
+            denied.retry_permanent_after = 0.05
+            await watched.events.wait_for(NetworkChanged, worker="denied", before=ERROR)
 
     run(scenario())

@@ -318,6 +318,37 @@ def test_the_timeout_of_a_check_is_a_transition_only() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(
+    ("signal", "status"), [(RetryAfter(6.0), NOT_CONNECTED), (PermanentFailure("no key"), ERROR)]
+)
+def test_a_tick_that_says_when_to_try_again_is_a_transition_and_not_tried_again(
+    signal: Exception, status: NetworkStatus, is_async: bool
+) -> None:
+    ticks: list[float] = []
+
+    class Limited(Feed):
+        def tick(self, timestamp: float) -> None:
+            ticks.append(timestamp)
+            if len(ticks) == 1:
+                raise signal
+
+    class LimitedLater(Limited):
+        async def async_tick(self, timestamp: float) -> None:
+            await asyncio.sleep(0)
+            self.tick(timestamp)
+
+    async def scenario() -> None:
+        async with ProcessorTest((LimitedLater if is_async else Limited)()) as feed:
+            await feed.reaches(CONNECTED)
+            await feed.tick()
+            reached = await feed.reaches(status)
+            assert reached.reason == f"async_tick: {type(signal).__name__}: {signal}"
+            assert len(ticks) == 1
+
+    run(scenario())
+
+
 def test_the_timeout_of_a_stop_is_raised() -> None:
     class Hanging(Feed):
         stop_network_timeout = 0.1
