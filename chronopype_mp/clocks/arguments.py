@@ -26,6 +26,7 @@ from chronopype_mp.timing import TimeSource
 __all__ = [
     "checked_bool",
     "checked_budget",
+    "checked_env",
     "checked_event_loop",
     "checked_groups",
     "checked_launcher",
@@ -88,6 +89,21 @@ def checked_budget(owner: str, budget: object) -> RestartBudget | None:
     if budget is not None and not isinstance(budget, RestartBudget):
         raise ConfigError(owner, "restart_budget", budget, "must be a RestartBudget")
     return budget
+
+
+def checked_env(owner: str, env: object) -> dict[str, str]:
+    """Return environment variables; None means none. An error shows no value of one."""
+    if env is None:
+        return {}
+    if not isinstance(env, Mapping):
+        raise ConfigError(owner, "env", type(env), "must be a dict of strings by name")
+    for name, value in env.items():
+        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+            raise ConfigError(owner, "env", name, "is not the name of an environment variable")
+        if not isinstance(value, str) or "\0" in value:
+            problem = f"the value of {name} must be a str without null characters"
+            raise ConfigError(owner, "env", name, problem)
+    return dict(env)
 
 
 def checked_policy(owner: str, policy: object) -> Supervision:

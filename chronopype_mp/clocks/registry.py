@@ -7,7 +7,12 @@ import functools
 from collections.abc import Mapping
 from typing import NamedTuple, TypedDict, cast
 
-from chronopype_mp.clocks.arguments import checked_groups, checked_policy, checked_source
+from chronopype_mp.clocks.arguments import (
+    checked_env,
+    checked_groups,
+    checked_policy,
+    checked_source,
+)
 from chronopype_mp.clocks.publication import Publisher
 from chronopype_mp.coordinator.coordinator import Coordinator
 from chronopype_mp.coordinator.copies import Copies
@@ -123,6 +128,7 @@ class ProcessorRegistry(Publisher):
         name: str | None = None,
         supervision: Supervision | None = None,
         group: str | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> WorkerHandle:
         """Give a processor a worker. In an entered clock the worker starts at once.
 
@@ -137,6 +143,8 @@ class ProcessorRegistry(Publisher):
                 derives one from the class name.
             supervision: how it is supervised; None means as the clock's ``supervision`` says.
             group: one of the clock's ``groups``, whose members are restarted together.
+            env: environment variables for its processes, in addition to those of this process.
+                Workers of the inline launcher have no process of their own and take none.
 
         Returns:
             The worker's handle.
@@ -160,6 +168,10 @@ class ProcessorRegistry(Publisher):
         policy = checked_policy(
             "add_processor", self._supervision if supervision is None else supervision
         )
+        env = checked_env("add_processor", env)
+        if env and isinstance(self._launcher, InlineLauncher):
+            problem = "the inline launcher has no process for them; set them in this process"
+            raise ConfigError("add_processor", "env", sorted(env), problem)
         name = self._free_name(processor, name)
         self._copies.check(processor)
         packed = pack(processor)
@@ -172,6 +184,7 @@ class ProcessorRegistry(Publisher):
             number=self._added,
             group=group,
             strategy=self._strategy(group),
+            env=env,
         )
         self._copies.add(name, packed.carried)
         self._added += 1

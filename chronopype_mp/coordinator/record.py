@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -116,6 +116,7 @@ class WorkerRecord:
         number: counts the workers of its clock from 0.
         group: the name of its group, if it is in one.
         strategy: the group's.
+        env: environment variables for its processes.
 
     Attributes:
         snapshot: what the worker reported last.
@@ -143,6 +144,7 @@ class WorkerRecord:
         number: int = 0,
         group: str | None = None,
         strategy: GroupStrategy = GroupStrategy.ONE_FOR_ONE,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.source = source
@@ -156,6 +158,7 @@ class WorkerRecord:
         self.number = number
         self.group = group
         self.strategy = strategy
+        self.env = dict(env or {})
         self.last_failure: WorkerDied | None = None
         self.incarnation: Incarnation | None = None
         self.is_removed = False

@@ -50,11 +50,15 @@ def boot_of(
         rlimits=_limits_of(record),
         path=[os.fsencode(entry) for entry in sys.path if isinstance(entry, str)],
         directory=_directory(),
-        environment=dict(os.environb),
+        environment={**os.environb, **_encoded(record.env)},
         log_levels=_log_levels(),
         state=record.saved_state,
         outputs=outputs,
     )
+
+
+def _encoded(env: dict[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
 
 
 def _cores_of(record: WorkerRecord) -> list[int]:

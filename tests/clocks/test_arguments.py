@@ -18,6 +18,7 @@ from chronopype_mp import (
     RealtimeClock,
     Resources,
     Supervision,
+    TickProcessor,
 )
 from chronopype_mp.launchers import SpawnLauncher
 from chronopype_mp.testing import ManualClock
@@ -115,3 +116,27 @@ def test_an_event_loop_that_is_not_installed_says_how_to_have_it(
 def test_a_state_dir_is_made_with_all_that_leads_to_it(tmp_path: Path) -> None:
     RealtimeClock(CONFIG, state_dir=tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ("A=1", r"env = <class 'str'>: must be a dict"),
+        ({"A": 1}, r"env = 'A': the value of A must be a str"),
+        ({"A": "hunter2\0"}, r"env = 'A': the value of A must be a str without null characters"),
+        ({"A=B": "hunter2"}, r"env = 'A=B': is not the name of an environment variable"),
+        ({"": "hunter2"}, r"env = '': is not the name of an environment variable"),
+        ({3: "hunter2"}, r"env = 3: is not the name of an environment variable"),
+    ],
+)
+def test_invalid_variables_are_refused_without_their_values(env: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        RealtimeClock(CONFIG).add_processor(TickProcessor(), env=env)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_workers_without_processes_take_no_variables() -> None:
+    clock = RealtimeClock(CONFIG, launcher="inline")
+    with pytest.raises(ConfigError, match=r"env = \['A'\]: the inline launcher"):
+        clock.add_processor(TickProcessor(), env={"A": "1"})
+    clock.add_processor(TickProcessor(), env={})
