@@ -10,9 +10,9 @@ new process, the prelude has
 - replaced the module path, on which the working directory would be first.
 
 The forkserver is replaced when it has ended, even if the owner does not learn of that because it
-ignores SIGCHLD or reaps all children, and when its socket was removed; it then ends once the
-processes that it has forked have ended. It ends at once if it cannot import what it should preload;
-multiprocess would go on without.
+ignores SIGCHLD or reaps all children, when its socket was removed, and when it lacks modules; it
+then ends once the processes that it has forked have ended. It ends at once if it cannot import what
+it should preload; multiprocess would go on without.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class _Helpers:
     Attributes:
         lock: held while a process is started.
         server: the process id of the forkserver that was started here.
+        preloaded: the modules that it has imported.
         directory: the one in which it listens; None if multiprocess had one already.
         retired: forkservers without a socket: by their process ids, the ends of the pipes that keep
             them alive, or None once they were told to end.
@@ -90,6 +91,7 @@ class _Helpers:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.server: int | None = None
+        self.preloaded: list[str] = []
         self.directory: PrivateDirectory | None = None
         self.retired: dict[int, int | None] = {}
         self.in_fork = threading.local()
@@ -172,10 +174,11 @@ def _module_path() -> list[str]:
 
 
 def ensure_forkserver(preload: list[str]) -> int:
-    """Start a forkserver unless there is one that was started here and can be reached.
+    """Start a forkserver unless there is one with these modules that can be reached.
 
     Args:
-        preload: the modules that a new one imports first.
+        preload: the modules that it must have imported. A new one also imports those of the one
+            that it replaces, so that two clocks with different modules share it.
 
     Returns:
         Its process id.
@@ -184,23 +187,29 @@ def ensure_forkserver(preload: list[str]) -> int:
         OSError: the system has no more processes, memory or file descriptors.
     """
     server = multiprocess.forkserver._forkserver
-    with starting(preload):
+    others = [module for module in _helpers.preloaded if module not in preload]
+    wanted = [*others, *preload]
+    with starting(wanted):
         pid = server._forkserver_pid
+        has_modules = len(wanted) == len(_helpers.preloaded)
         if pid is not None and _has_ended(pid):
             _close_forkserver()
         elif pid is not None and pid != _helpers.server:
             _forget_forkserver()  # somebody else's, without our modules
-        elif pid is not None and not os.path.exists(server._forkserver_address):
-            # It goes on for the processes that it has forked.
+        elif pid is not None and not (has_modules and os.path.exists(server._forkserver_address)):
+            # It goes on for the processes that it has forked. Without a socket, it will not remove
+            # the directory, which is its successor's.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(server._forkserver_address)
             _helpers.retired[pid] = server._forkserver_alive_fd
             _forget_forkserver()
         _end_retired_forkservers(_has_children)
         if server._forkserver_pid is None:
             _make_directory()
             # Otherwise it would import the main module.
-            multiprocess.set_forkserver_preload(preload)
+            multiprocess.set_forkserver_preload(wanted)
             server.ensure_running()
-            _helpers.server = server._forkserver_pid
+            _helpers.server, _helpers.preloaded = server._forkserver_pid, wanted
         return int(server._forkserver_pid)
 
 
@@ -215,6 +224,7 @@ def forget_if_ended(pid: int) -> bool:
             return False
         sleep(0.01)
     with _helpers.lock:
+        _helpers.preloaded = []  # one of them may be to blame
         if multiprocess.forkserver._forkserver._forkserver_pid == pid:
             _close_forkserver()
     return True

@@ -21,7 +21,7 @@ import importlib
 import itertools
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from typing import Any
@@ -31,6 +31,7 @@ import multiprocess
 import multiprocess.process
 
 from chronopype_mp.core.boot import WorkerBoot
+from chronopype_mp.exceptions import ConfigError
 from chronopype_mp.guarded_log import GuardedLogger
 from chronopype_mp.launchers.base import Gap
 from chronopype_mp.launchers.child import (
@@ -259,12 +260,25 @@ class ForkserverLauncher(_ProcessLauncher):
 
     If that process ends before it has forked one, for example because it cannot import what it
     should preload, workers are started by spawn from then on.
+
+    Args:
+        preload: names of modules for that process to import, so that no worker takes the time and
+            memory for it. They must start no threads.
+
+    Raises:
+        ConfigError: a name is not that of a module.
     """
 
     method = "forkserver"
 
-    def __init__(self) -> None:
+    def __init__(self, preload: Sequence[str] = ()) -> None:
         super().__init__()
+        names = [preload] if isinstance(preload, str) else list(preload)
+        for name in names:
+            if not isinstance(name, str) or not all(map(str.isidentifier, name.split("."))):
+                problem = 'must be names of modules, such as ["aiohttp"]'
+                raise ConfigError(type(self).__name__, "preload", name, problem)
+        self._preload = [*names, PRELOAD]  # it freezes what is loaded by then
         self._starts = 0
         self._proven: int | None = None
         self._spawns = False
@@ -303,7 +317,7 @@ class ForkserverLauncher(_ProcessLauncher):
     def _make_process(self) -> ChildProcess:
         if self._spawns:
             return super()._make_process()
-        server = ensure_forkserver([PRELOAD])
+        server = ensure_forkserver(self._preload)
         try:
             process = super()._make_process()
         except (EOFError, ConnectionError) as error:
