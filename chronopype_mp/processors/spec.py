@@ -49,6 +49,11 @@ class ProcessorSpec(Settings, frozen=True, eq=False):
         ):
             raise ConfigError(owner, "options", self.options, "must be a dict with names as keys")
 
+    def __repr__(self) -> str:
+        """Name the options, without their values, which may be secrets."""
+        options = ", ".join(self.options)
+        return f"{type(self).__name__}(target={self.target!r}, options=<{options}>)"
+
     @property
     def default_name(self) -> str:
         """The last part of the target's name; a worker's name is made from it."""

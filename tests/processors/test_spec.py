@@ -95,3 +95,9 @@ def test_two_specs_do_not_share_their_default_options() -> None:
     with pytest.raises(AttributeError):
         one.target = "a:B"  # type: ignore[misc]
     assert isinstance(one, msgspec.Struct)
+
+
+def test_the_repr_names_the_options_without_their_values() -> None:
+    """They may be secrets, and a spec is shown in errors and logs."""
+    spec = ProcessorSpec(target="a.b:C", options={"url": "x", "key": "hunter2"})
+    assert repr(spec) == "ProcessorSpec(target='a.b:C', options=<url, key>)"
