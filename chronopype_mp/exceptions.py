@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 __all__ = [
     "AttributeNotSetError",
@@ -15,6 +17,7 @@ __all__ = [
     "ClockError",
     "ClockRuntimeError",
     "ConfigError",
+    "FleetError",
     "HookError",
     "NotRemoteError",
     "OutputError",
@@ -100,6 +103,7 @@ class ConfigError(ClockError, ValueError):
         owner: the name of the settings class, such as ``"ClockConfig"``.
         field: the name of the setting.
         value: the invalid value.
+        problem: what is wrong with it, without the three above.
     """
 
     def __init__(self, owner: str, field: str, value: object, problem: str) -> None:
@@ -107,6 +111,44 @@ class ConfigError(ClockError, ValueError):
         self.owner = owner
         self.field = field
         self.value = value
+        self.problem = problem
+
+
+class FleetProblem(NamedTuple):
+    """One mistake in a fleet file.
+
+    Attributes:
+        file: the path of the file, or the name of an environment variable.
+        line: its line in the file, from 1; None if there is none.
+        path: the setting, such as ``"clock.tick_size"`` or ``"processor[feed].options.url"``; empty
+            for the whole file.
+        value: the wrong value as the file has it, shortened; None if there is none. A secret is
+            shown as its reference, such as ``"${KEY}"``.
+        problem: what is wrong, and what to do.
+    """
+
+    file: str
+    line: int | None
+    path: str
+    value: str | None
+    problem: str
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        setting = self.path if self.value is None else f"{self.path} = {self.value}"
+        return f"{place}: {setting}: {self.problem}" if setting else f"{place}: {self.problem}"
+
+
+class FleetError(ClockError):
+    """A fleet cannot be run as its files say. The message has a line for each problem.
+
+    Attributes:
+        problems: all mistakes that were found.
+    """
+
+    def __init__(self, problems: Sequence[FleetProblem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = tuple(problems)
 
 
 class HookError(ClockError, TypeError):

@@ -9,7 +9,7 @@ import msgspec
 from chronopype_mp.clocks.modes import ClockMode
 from chronopype_mp.core.checks import at_least, finite, positive, whole
 from chronopype_mp.core.outputs import OutputPolicy
-from chronopype_mp.core.settings import Settings
+from chronopype_mp.core.settings import Seconds, Settings
 from chronopype_mp.exceptions import ConfigError
 
 __all__ = ["FLOAT_EPSILON", "ClockConfig"]
@@ -51,10 +51,10 @@ class ClockConfig(Settings, frozen=True):
     """
 
     clock_mode: ClockMode
-    tick_size: float = 1.0
-    start_time: float = 0.0
-    end_time: float = 0.0
-    processor_timeout: float = 1.0
+    tick_size: Seconds = 1.0
+    start_time: Seconds = 0.0
+    end_time: Seconds = 0.0
+    processor_timeout: Seconds = 1.0
     max_retries: int = 3
     concurrent_processors: bool = False
     stats_window_size: int = 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from chronopype_mp.core.checks import at_least, finite, positive
-from chronopype_mp.core.settings import Settings
+from chronopype_mp.core.settings import Seconds, Settings
 from chronopype_mp.exceptions import ConfigError
 
 __all__ = ["BackoffPolicy"]
@@ -25,9 +25,9 @@ class BackoffPolicy(Settings, frozen=True):
         ConfigError: a value is out of range.
     """
 
-    minimum: float = 1.0
+    minimum: Seconds = 1.0
     factor: float = 2.0
-    maximum: float = 300.0
+    maximum: Seconds = 300.0
     jitter: float = 0.1
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ import random
 from collections import deque
 
 from chronopype_mp.core.checks import at_least, finite, positive, whole
-from chronopype_mp.core.settings import Settings
+from chronopype_mp.core.settings import Seconds, Settings
 from chronopype_mp.exceptions import ConfigError
 
 __all__ = ["Excess", "LimitWatch", "Limits"]
@@ -30,8 +30,8 @@ class Limits(Settings, frozen=True):
 
     max_rss: int | None = None
     max_cpu: float | None = None
-    cpu_window: float = 10.0
-    max_lifetime: float | None = None
+    cpu_window: Seconds = 10.0
+    max_lifetime: Seconds | None = None
     lifetime_jitter: float = 0.1
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from chronopype_mp.core.checks import at_least, positive, whole
 from chronopype_mp.core.limits import Limits
 from chronopype_mp.core.resources import Resources
 from chronopype_mp.core.restart import RestartBudget
-from chronopype_mp.core.settings import Settings
+from chronopype_mp.core.settings import Seconds, Settings
 from chronopype_mp.exceptions import ConfigError
 
 __all__ = ["GroupStrategy", "RestartType", "Supervision"]
@@ -87,15 +87,15 @@ class Supervision(Settings, frozen=True):
     restart: RestartType = RestartType.PERMANENT
     no_restart_exit_codes: tuple[int, ...] = ()
     backoff: BackoffPolicy = BackoffPolicy(minimum=0.5, maximum=30.0)
-    healthy_after: float = 60.0
+    healthy_after: Seconds = 60.0
     budget: RestartBudget = RestartBudget()
-    probation_interval: float | None = None
-    start_timeout: float = 30.0
-    loop_stall_timeout: float = 10.0
-    stop_grace: float = 10.0
-    start_network_timeout: float | None = None
-    stop_network_timeout: float | None = None
-    max_downtime: float | None = None
+    probation_interval: Seconds | None = None
+    start_timeout: Seconds = 30.0
+    loop_stall_timeout: Seconds = 10.0
+    stop_grace: Seconds = 10.0
+    start_network_timeout: Seconds | None = None
+    stop_network_timeout: Seconds | None = None
+    max_downtime: Seconds | None = None
     max_check_timeouts: int | None = None
     limits: Limits = Limits()
     resources: Resources = Resources()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chronopype_mp.core.checks import positive, whole
-from chronopype_mp.core.settings import Settings
+from chronopype_mp.core.settings import Seconds, Settings
 
 __all__ = ["RestartBudget"]
 
@@ -20,7 +20,7 @@ class RestartBudget(Settings, frozen=True):
     """
 
     max_restarts: int = 5
-    window: float = 60.0
+    window: Seconds = 60.0
 
     def __post_init__(self) -> None:
         owner = type(self).__name__

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 
 from chronopype_mp.exceptions import ConfigError
 
-__all__ = ["Settings"]
+__all__ = ["Seconds", "Settings"]
+
+Seconds = Annotated[
+    float,
+    msgspec.Meta(
+        description='seconds, or a duration such as "250ms", "5s", "2m" or "1h"',
+        extra={"unit": "s"},
+    ),
+]
+"""A number of seconds. A fleet file may also state it as a duration, such as "250ms"."""
 
 
 class _StrictMeta(msgspec.StructMeta):
@@ -35,7 +44,9 @@ def _restore(kind: type[Settings], values: dict[str, Any]) -> Settings:
     return kind(**values)
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_StrictMeta):
+class Settings(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, metaclass=_StrictMeta
+):
     """Frozen settings. The error for an unknown name suggests the nearest known one."""
 
     def model_copy(self, *, update: dict[str, Any] | None = None) -> Self:

@@ -1,0 +1,8 @@
+"""Fleet files: from TOML to the workers of a clock."""
+
+from __future__ import annotations
+
+from chronopype_mp.fleet.plan import FleetPlan, WorkerPlan, load_fleet
+from chronopype_mp.fleet.runner import make_clock, run_fleet
+
+__all__ = ["FleetPlan", "WorkerPlan", "load_fleet", "make_clock", "run_fleet"]
