@@ -1,27 +1,27 @@
 """The command ``chronopype-mp``: parses the arguments, runs the command, returns the exit status.
 
-A usage error prints one line and exits with status 2, without a traceback. Ctrl-C exits with
-status 130.
+A user's mistake is shown without a traceback and exits with status 2. Ctrl-C exits with status 130,
+except in ``run``, which stops the fleet gracefully.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.metadata
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from chronopype_mp.console import chaos, demo
+import click
+
+from chronopype_mp.console import chaos, demo, fleet_commands
 from chronopype_mp.console.demo_course import DemoError, DemoOptions
+from chronopype_mp.console.exit_status import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
 
-__all__ = ["EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_USAGE", "main"]
+__all__ = ["main"]
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
+PROGRAM = "chronopype-mp"
 
 LONGEST_RUN = 86_400.0
 SHORTEST_TICK = 0.001
@@ -34,139 +34,114 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the command's name; None for those of this process.
 
     Returns:
-        The exit status: 0 for success, 1 for a bad verdict or a failed benchmark, 2 for invalid
-        arguments or a missing dependency, 130 after Ctrl-C.
+        The exit status, as `exit_status` defines it.
     """
     try:
-        parser, demo_parser = _parsers()
-        given = _joined(sys.argv[1:] if argv is None else argv)
-        if given[:1] == ["bench"]:
-            return _bench(parser, given[1:])
-        arguments = parser.parse_args(given)
-        return _demo(demo_parser, arguments)
-    except SystemExit as end:  # argparse has already printed its message
-        return end.code if isinstance(end.code, int) else EXIT_USAGE
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-
-
-def _demo(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
-    if arguments.tick_size > arguments.seconds:
-        parser.error(
-            f"--tick-size {arguments.tick_size:g}: must not exceed --seconds "
-            f"{arguments.seconds:g}, because no tick would be due"
+        status = commands.main(
+            None if argv is None else list(argv), prog_name=PROGRAM, standalone_mode=False
         )
-    if arguments.chaos:
-        return chaos.run()
-    options = DemoOptions(
-        seconds=arguments.seconds, tick_size=arguments.tick_size, plain=arguments.plain
-    )
-    try:
-        return demo.run(options)
-    except DemoError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return error.status
-
-
-def _bench(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
-    """Run the benchmarks. They are inside an installed package, or next to it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    for directory in (package / "bench", package.parent):
-        if (directory / "benchmarks" / "__main__.py").is_file():
-            sys.path.insert(0, str(directory))
-            status: int = importlib.import_module("benchmarks.__main__").main(
-                argv, f"{parser.prog} bench"
-            )
-            return status
-    print(f"{parser.prog}: no benchmarks found in {package} or next to it", file=sys.stderr)
-    return EXIT_FAILED
-
-
-def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
-    parser = argparse.ArgumentParser(
-        prog="chronopype-mp",
-        description="A clock that ticks processors, each in its own worker process.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"chronopype-mp {_version()}")
-    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    demo_parser = commands.add_parser(
-        "demo",
-        help="run eight feeds of a troubled exchange and two faulty workers",
-        description="Run ten workers against real HTTP and WebSocket servers on loopback. Eight "
-        "read the feeds of an exchange, which bans, limits, drops and ignores six of them for a "
-        "while. One worker blocks its event loop, and one segfaults. The demo ends with a verdict. "
-        "The exit status is 1 if a fault spread or a worker did not recover.",
-        allow_abbrev=False,
-    )
-    demo_parser.add_argument(
-        "--seconds",
-        type=_number(SHORTEST_TICK, LONGEST_RUN),
-        default=30.0,
-        metavar="N",
-        help="seconds to run (default %(default)g; runs under 15 do not judge the faults)",
-    )
-    demo_parser.add_argument(
-        "--tick-size",
-        type=_number(SHORTEST_TICK, LONGEST_RUN),
-        default=0.1,
-        metavar="S",
-        help="seconds between ticks (default %(default)g)",
-    )
-    demo_parser.add_argument(
-        "--plain", action="store_true", help="print a line per event instead of a live table"
-    )
-    demo_parser.add_argument(
-        "--chaos",
-        action="store_true",
-        help="instead, inject ten faults into one worker, one by one, and show what was detected",
-    )
-    commands.add_parser(
-        "bench",
-        help="run a benchmark next to a reference: bench NAME, see bench --help",
-        add_help=False,  # the benchmarks parse the remaining arguments
-    )
-    return parser, demo_parser
-
-
-def _number(least: float, most: float) -> Callable[[str], float]:
-    """Return an argparse type for seconds. argparse puts the option's name before its error."""
-
-    def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(
-                f"{text!r}: must be a number of seconds from {least:g} to {most:g}"
-            )
-        return value
-
-    return read
-
-
-def _joined(argv: Sequence[str]) -> list[str]:
-    """Rewrite ``--option -inf`` as ``--option=-inf``. argparse takes ``-inf`` for an option."""
-    joined: list[str] = []
-    for argument in argv:
-        if joined and joined[-1] in ("--seconds", "--tick-size") and _is_negative(argument):
-            joined[-1] += f"={argument}"
-        else:
-            joined.append(argument)
-    return joined
-
-
-def _is_negative(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return text.startswith("-")
+    except click.ClickException as error:
+        error.show()
+        return EXIT_USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    return status if isinstance(status, int) else EXIT_OK
 
 
 def _version() -> str:
     try:
-        return importlib.metadata.version("chronopype-mp")
+        return importlib.metadata.version(PROGRAM)
     except importlib.metadata.PackageNotFoundError:
         return "(not installed)"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(_version(), message="%(prog)s %(version)s")
+def commands() -> None:
+    """Run a clock that ticks processors, each in its own worker process.
+
+    For completion in bash: eval "$(_CHRONOPYPE_MP_COMPLETE=bash_source chronopype-mp)"
+    """
+
+
+def _seconds(value: object) -> float:
+    """Return a number of seconds. Click puts the option's name before the error."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = math.nan
+    if not SHORTEST_TICK <= number <= LONGEST_RUN:
+        raise click.BadParameter(
+            f"{value!r}: must be a number of seconds from {SHORTEST_TICK:g} to {LONGEST_RUN:g}"
+        )
+    return number
+
+
+@commands.command("demo")
+@click.option(
+    "--seconds",
+    type=_seconds,
+    default=30.0,
+    metavar="N",
+    help="Seconds to run (default 30; runs under 15 do not judge the faults).",
+)
+@click.option(
+    "--tick-size",
+    type=_seconds,
+    default=0.1,
+    metavar="S",
+    help="Seconds between ticks (default 0.1).",
+)
+@click.option("--plain", is_flag=True, help="Print a line per event instead of a live table.")
+@click.option(
+    "--chaos",
+    "with_chaos",
+    is_flag=True,
+    help="Instead, inject ten faults into one worker, one by one, and show what was detected.",
+)
+def demo_command(seconds: float, tick_size: float, plain: bool, with_chaos: bool) -> int:
+    """Run eight feeds of a troubled exchange and two faulty workers.
+
+    Ten workers run against real HTTP and WebSocket servers on loopback. Eight read the feeds of an
+    exchange, which bans, limits, drops and ignores six of them for a while. One worker blocks its
+    event loop, and one segfaults. The demo ends with a verdict. The exit status is 1 if a fault
+    spread or a worker did not recover.
+    """
+    if tick_size > seconds:
+        raise click.UsageError(
+            f"--tick-size {tick_size:g}: must not exceed --seconds {seconds:g}, because no tick "
+            "would be due"
+        )
+    if with_chaos:
+        return chaos.run()
+    try:
+        return demo.run(DemoOptions(seconds=seconds, tick_size=tick_size, plain=plain))
+    except DemoError as error:
+        print(f"{PROGRAM} demo: {error}", file=sys.stderr)
+        return error.status
+
+
+@commands.command(
+    "bench",
+    add_help_option=False,  # the benchmarks parse the arguments
+    context_settings={"ignore_unknown_options": True},
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def bench_command(arguments: tuple[str, ...]) -> int:
+    """Run a benchmark next to a reference: bench NAME, see bench --help.
+
+    The benchmarks are inside an installed package, or next to it in a checkout.
+    """
+    package = Path(__file__).resolve().parent.parent
+    for directory in (package / "bench", package.parent):
+        if (directory / "benchmarks" / "__main__.py").is_file():
+            sys.path.insert(0, str(directory))
+            benchmarks = importlib.import_module("benchmarks.__main__")
+            status: int = benchmarks.main(list(arguments), f"{PROGRAM} bench")
+            return status
+    print(f"{PROGRAM}: no benchmarks found in {package} or next to it", file=sys.stderr)
+    return EXIT_FAILED
+
+
+for command in fleet_commands.COMMANDS:
+    commands.add_command(command)

@@ -10,8 +10,9 @@ import pytest
 
 from chronopype_mp import __version__
 from chronopype_mp.console import demo, demo_servers
-from chronopype_mp.console.cli import EXIT_INTERRUPTED, EXIT_USAGE, main
+from chronopype_mp.console.cli import main
 from chronopype_mp.console.demo_course import DemoError, DemoOptions
+from chronopype_mp.console.exit_status import EXIT_INTERRUPTED, EXIT_USAGE
 from chronopype_mp.exceptions import ConfigError
 
 
@@ -42,9 +43,9 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_no_command_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
-    """The usage says what is missing."""
+    """The usage shows the commands."""
     assert main([]) == EXIT_USAGE
-    assert "command" in capsys.readouterr().err
+    assert "COMMAND" in capsys.readouterr().err
 
 
 def test_the_demo_runs_30_s_with_ticks_of_100_ms_unless_told_otherwise(
@@ -102,7 +103,7 @@ def test_ctrl_c_is_status_130_without_a_traceback(
     """Also if nothing else catches it."""
     raising(monkeypatch, KeyboardInterrupt())
     assert main(["demo"]) == EXIT_INTERRUPTED
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "\n"  # after the ^C of the terminal
 
 
 def test_the_demo_names_the_extra_when_a_dependency_is_missing(

@@ -1,0 +1,109 @@
+"""Runs a fleet in the foreground: signals, logging, and the exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+
+import msgspec
+
+from chronopype_mp.console.exit_status import EXIT_FAILED, EXIT_OK, EXIT_SIGNALLED
+from chronopype_mp.core.worker_events import Event
+from chronopype_mp.exceptions import ClockError
+from chronopype_mp.fleet.plan import FleetPlan
+from chronopype_mp.fleet.runner import run_fleet
+from chronopype_mp.fleet.schema import LoggingSettings
+
+__all__ = ["run_in_foreground"]
+
+logger = logging.getLogger("chronopype_mp.fleet")
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def run_in_foreground(plan: FleetPlan, as_json: bool) -> int:
+    """Run a fleet until it is stopped by SIGTERM or SIGINT, or ends.
+
+    Args:
+        plan: the fleet.
+        as_json: whether to print each event on standard output.
+
+    Returns:
+        The exit status.
+    """
+    _set_up_logging(plan.settings.logging)
+    name, count = plan.settings.name, len(plan.workers)
+    logger.info("fleet %r: starting %d worker%s", name, count, "s" if count > 1 else "")
+    foreground = _Foreground()
+    try:
+        asyncio.run(foreground.run(plan, as_json))
+    except asyncio.CancelledError:
+        logger.warning("fleet %r: killed by a second signal", name)
+        return EXIT_SIGNALLED + foreground.last_signal
+    except ClockError as error:
+        logger.error("fleet %r: cannot go on: %s", name, error)
+        return EXIT_FAILED
+    except Exception:  # a fault of the machinery, or what a processor has raised
+        logger.exception("fleet %r: cannot go on", name)
+        return EXIT_FAILED
+    logger.info("fleet %r: stopped", name)
+    return EXIT_OK
+
+
+class _Foreground:
+    """Stops the fleet at the first signal, and kills it at the second.
+
+    Attributes:
+        last_signal: the number of the signal that came last; 0 before the first.
+    """
+
+    def __init__(self) -> None:
+        self.last_signal = 0
+
+    async def run(self, plan: FleetPlan, as_json: bool) -> None:
+        """Run the fleet.
+
+        Raises:
+            CancelledError: a second signal has killed it.
+            Others as `run_fleet`.
+        """
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        fleet = loop.create_task(run_fleet(plan, stop, _print_event if as_json else None))
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self._take, number, stop, fleet)
+        try:
+            await fleet
+        finally:
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _take(self, number: int, stop: asyncio.Event, fleet: asyncio.Task[None]) -> None:
+        self.last_signal = number
+        if stop.is_set():
+            fleet.cancel()
+            return
+        name = signal.Signals(number).name
+        logger.info("%s: stopping gracefully; a second signal kills", name)
+        stop.set()
+
+
+def _set_up_logging(settings: LoggingSettings) -> None:
+    logging.basicConfig(
+        level=settings.level,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    for name, level in settings.levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def _print_event(event: Event) -> None:
+    fields = {name: getattr(event, name) for name in event.__struct_fields__}
+    fields.pop("final_states", None)  # of all processors, when the clock stops
+    line = {"event": type(event).__name__, **fields}
+    # Other than msgspec, json can write text that is not UTF-8.
+    print(json.dumps(msgspec.to_builtins(line, enc_hook=repr)), flush=True)

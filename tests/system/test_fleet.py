@@ -1,0 +1,154 @@
+"""``chronopype-mp run``: real workers from a file, in a process of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from tests.system.scripts import Script, Scripts
+
+FEEDS = """
+import asyncio, logging, os
+from pathlib import Path
+
+import heavy
+from chronopype_mp import NetworkProcessor, NetworkStatus
+
+NOTES = Path(__file__).with_name("notes")
+
+
+class Feed(NetworkProcessor):
+    def __init__(self, url: str, key: str = "") -> None:
+        super().__init__()
+        self.url, self.key = url, key
+
+    @classmethod
+    def logger(cls) -> logging.Logger:
+        return logging.getLogger("feed")
+
+    def note(self, what: str) -> None:
+        variables = os.environ["KIND"], os.environ["PLACE"]
+        inherited = heavy.IMPORTED_IN == os.getppid()
+        with NOTES.open("a") as notes:
+            print(what, self.url, self.key, *variables, inherited, file=notes)
+
+    async def start_network(self) -> None:
+        self.note("start")
+
+    async def check_network(self) -> NetworkStatus:
+        return NetworkStatus.CONNECTED
+
+    async def stop_network(self) -> None:
+        self.note("stop")
+
+
+class Stubborn(Feed):
+    async def stop_network(self) -> None:
+        await asyncio.sleep(60)  # the fault under test
+
+
+class Failing(Feed):
+    def tick(self, timestamp: float) -> None:
+        raise RuntimeError("no tick today")
+"""
+
+FLEET = """
+name = "five"
+preload = ["heavy"]
+stagger = "10ms"
+
+[clock]
+tick_size = "100ms"
+
+[[processor]]
+name = "last"
+type = "feeds:Feed"
+options = { url = "last" }
+depends_on = [{ name = "late", until = "connected" }]
+env = { KIND = "c" }
+env_file = "place.env"
+
+[[processor]]
+name = "net"
+count = 3
+type = "feeds:Feed"
+options = { url = "net-{item}", key = "${file:key}" }
+env = { KIND = "a", PLACE = "here-{item}" }
+
+[[processor]]
+name = "late"
+type = "feeds:Feed"
+options = { url = "late" }
+depends_on = [{ name = "net", until = "connected" }]
+env = { KIND = "b" }
+env_file = "place.env"
+"""
+
+
+def start(scripts: Scripts, tmp_path: Path, fleet: str, *options: str) -> Script:
+    """Run a fleet from another directory than that of its file."""
+    directory = tmp_path / "fleet"
+    directory.mkdir(exist_ok=True)
+    (directory / "feeds.py").write_text(FEEDS)
+    (directory / "heavy.py").write_text("import os\n\nIMPORTED_IN = os.getpid()\n")
+    (directory / "place.env").write_text("PLACE=there\n")
+    (directory / "key").write_text("hunter2\n")
+    (directory / "fleet.toml").write_text(fleet)
+    command = [sys.executable, "-m", "chronopype_mp", "run", *options, "fleet/fleet.toml"]
+    return scripts.run(command)
+
+
+def test_a_fleet_starts_in_order_and_stops_gracefully(scripts: Scripts, tmp_path: Path) -> None:
+    """Five workers, each after those it depends on, with its own environment; one SIGTERM."""
+    script = start(scripts, tmp_path, FLEET, "--json")
+    script.wait_for("worker 'last': network CONNECTING → CONNECTED")
+    script.process.send_signal(signal.SIGTERM)
+    assert script.wait() == 0, script.output
+    notes = (tmp_path / "fleet" / "notes").read_text().splitlines()
+    starts = [f"start net-{item} hunter2 a here-{item} True" for item in (1, 2, 3)]
+    later = ["start late  b there True", "start last  c there True"]
+    assert sorted(notes[:3]) == starts
+    assert notes[3:5] == later
+    assert sorted(notes[5:]) == sorted(
+        line.replace("start", "stop", 1) for line in (*starts, *later)
+    )
+    events = [json.loads(line) for line in script.output.splitlines() if line.startswith("{")]
+    assert {event["worker"] for event in events if event["event"] == "WorkerStopped"} == {
+        *("net-1", "net-2", "net-3"),
+        *("late", "last"),
+    }
+    assert not [event for event in events if event["event"] == "WorkerDied"]
+    assert "hunter2" not in script.output
+    assert "Traceback" not in script.output
+
+
+def test_a_second_signal_kills_the_workers_that_have_not_stopped(
+    scripts: Scripts, tmp_path: Path
+) -> None:
+    """Ctrl-C twice; the exit status is that of SIGINT."""
+    stubborn = FLEET.replace("feeds:Feed", "feeds:Stubborn")
+    stubborn += "[supervision]\nstop_grace = 50\nstop_network_timeout = 50\n"
+    script = start(scripts, tmp_path, stubborn)
+    script.wait_for("worker 'last': network CONNECTING → CONNECTED")
+    os.kill(script.process.pid, signal.SIGINT)
+    script.wait_for("SIGINT: stopping gracefully; a second signal kills")
+    os.kill(script.process.pid, signal.SIGINT)
+    assert script.wait(20.0) == 130, script.output
+    assert "Traceback" not in script.output
+
+
+def test_a_fleet_that_cannot_go_on_exits_with_1(scripts: Scripts, tmp_path: Path) -> None:
+    """With ``on_error = "raise"`` the first failure ends it, and the others stop gracefully."""
+    failing = FLEET.replace('tick_size = "100ms"', 'tick_size = "100ms"\non_error = "raise"')
+    failing += '[[processor]]\nname = "failing"\ntype = "feeds:Failing"\n'
+    failing += 'options = { url = "f" }\nenv = { KIND = "d", PLACE = "x" }\n'
+    failing += 'depends_on = [{ name = "last" }]\n'
+    script = start(scripts, tmp_path, failing)
+    assert script.wait() == 1, script.output
+    assert "fleet 'five': cannot go on: " in script.output
+    assert "RuntimeError: no tick today" in script.output
+    notes = (tmp_path / "fleet" / "notes").read_text().splitlines()
+    assert sum(line.startswith("stop") for line in notes) == 6
