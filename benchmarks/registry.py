@@ -17,6 +17,7 @@ BENCHMARKS = {
     "restart": "time from the SIGKILL of a worker to the first tick of its replacement",
     "dispatch": "cost of a tick inside a worker",
     "outputs": "rate and latency of outputs to the owner, and ticks beside a flood of them",
+    "messages": "messages from 1 and 8 workers to 1 and 8 others, and ticks beside a flood",
     "density": "start, memory and CPU of 10 to 1000 workers",
 }
 """The names, each with a short description."""

@@ -19,6 +19,7 @@ __all__ = [
     "ConfigError",
     "FleetError",
     "HookError",
+    "MessageError",
     "NotRemoteError",
     "OutputError",
     "OutputsFull",
@@ -300,6 +301,20 @@ class OutputError(ClockError):
 
 class OutputsFull(OutputError):
     """The worker's buffer of outputs is full, and its clock does not let it drop any."""
+
+
+class MessageError(ClockError):
+    """A processor cannot subscribe, or a message for it cannot be decoded.
+
+    Attributes:
+        processor: the name of the processor's class.
+        topic: the topic or pattern.
+    """
+
+    def __init__(self, processor: str, topic: object, problem: str) -> None:
+        super().__init__(f"{processor}, topic {topic!r}: {problem}")
+        self.processor = processor
+        self.topic = topic
 
 
 class RetryAfter(ClockError):

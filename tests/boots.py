@@ -24,6 +24,8 @@ def boot_of_a(*, processor_timeout: float = 5.0, **others: Any) -> WorkerBoot:
         "down": "memory",
         "up": "memory",
         "data_up": "memory",
+        "messages_in": "memory",
+        "messages_out": "memory",
         "rules": TickRules(
             processor_timeout=processor_timeout, max_retries=0, stats_window_size=50
         ),

@@ -829,7 +829,8 @@ def test_every_public_name_of_the_base_classes_is_judged() -> None:
     hooks = {hook.name for hook in HOOKS + NETWORK_HOOKS}
     overridable = {
         *("LOGGER_NAME", "record_error", "record_execution", "wants_ticks"),
-        *("output_types", "snapshot_interval", "snapshot_version", "mirrored"),
+        *("message_types", "on_message", "output_types", "subscribe", "unsubscribe"),
+        *("snapshot_interval", "snapshot_version", "mirrored"),
     }
     judged = hooks | SETTINGS.keys() | CALLS.keys() | {*SHOWN} | overridable
     assert {name for name in names if not name.startswith("_")} <= judged

@@ -26,11 +26,12 @@ from chronopype_mp.coordinator.output import OutputPump
 from chronopype_mp.coordinator.output_inlet import OutputInlet
 from chronopype_mp.coordinator.output_stream import OutputStream
 from chronopype_mp.coordinator.record import WorkerRecord
+from chronopype_mp.coordinator.retained import RetainedMessages
 from chronopype_mp.coordinator.starts import Starts
 from chronopype_mp.coordinator.switchboard import Switchboard
 from chronopype_mp.coordinator.ticker import QUEUED_IN_FREE_RUNS, Position, Ticker
 from chronopype_mp.core.boot import TickRules
-from chronopype_mp.core.messages import Bye, Downlink, SendAttributes, Uplink
+from chronopype_mp.core.messages import AskRetained, Bye, Downlink, SendAttributes, Uplink
 from chronopype_mp.core.outputs import OutputPolicy
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.core.stimuli import (
@@ -150,6 +151,7 @@ class Coordinator:
         self._outputs = OutputInlet(
             self.hub.outputs, self._stream, self._inbox.drop, self.ticker.wait_for_tick
         )
+        self._retained = RetainedMessages(self.hub.messages)
         self._machinery = Machinery(
             launcher=launcher,
             hub=self.hub,
@@ -169,6 +171,9 @@ class Coordinator:
         self._stream.open(self._loop)
         self.hub.outputs.attach(
             self._loop, functools.partial(self._read, self._outputs.on_readable)
+        )
+        self.hub.messages.attach(
+            self._loop, functools.partial(self._read, self._retained.on_readable)
         )
         self.hub.watch_threads(self._thread_failed)
         self._output.start()
@@ -519,6 +524,8 @@ class Coordinator:
         dropped = incarnation.take(report)
         if dropped is None and isinstance(report, Bye):
             self._outputs.said_bye(report.token, report.outputs.sent)
+        elif dropped is None and isinstance(report, AskRetained):
+            self._retained.ask(report)
         self._tell_progress()
         return dropped
 

@@ -15,7 +15,7 @@ logger = GuardedLogger("chronopype_mp.coordinator")
 
 HIGHEST = 65_536
 """The soft limit is raised to the hard one, but not above this: programs that close all possible
-descriptors get slow with millions of them. It is enough for 8,000 workers."""
+descriptors get slow with millions of them. It is enough for 5,000 workers."""
 
 TO_ENTER = 64
 """Descriptors that must be free when a clock is entered. It takes about half of them, and libzmq

@@ -139,6 +139,8 @@ class WorkerHandle:
             outputs_emitted=figures.outputs.emitted,
             outputs_sent=figures.outputs.sent,
             outputs_dropped=figures.outputs.dropped,
+            messages_received=figures.messages.received,
+            message_gaps=figures.messages.gaps,
             network_error=None if error is None else error.text,
             network_error_at=None if error is None else error.at,
             lag=snapshot.lag,

@@ -14,6 +14,7 @@ from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.connection_counters import ConnectionCounters
 from chronopype_mp.core.histogram import Histogram
 from chronopype_mp.core.ledger import Ledger
+from chronopype_mp.core.message_counters import MessageCounters
 from chronopype_mp.core.messages import (
     Attributes,
     Beat,
@@ -60,6 +61,7 @@ class ProcessFigures(msgspec.Struct, frozen=True, kw_only=True):
     lateness: Histogram = Histogram()
     connection: ConnectionCounters = ConnectionCounters()
     outputs: OutputCounters = OutputCounters()
+    messages: MessageCounters = MessageCounters()
 
     def merged(self, other: ProcessFigures) -> ProcessFigures:
         """Return the figures of both together."""
@@ -73,6 +75,7 @@ class ProcessFigures(msgspec.Struct, frozen=True, kw_only=True):
                 connected_seconds=mine.connected_seconds + its.connected_seconds,
             ),
             outputs=self.outputs.merged(other.outputs),
+            messages=self.messages.merged(other.messages),
         )
 
 
@@ -398,6 +401,7 @@ class WorkerRecord:
                 lateness=report.counters.lateness,
                 connection=report.connection,
                 outputs=report.outputs,
+                messages=report.messages,
             ),
             largest_gap=max(self.snapshot.largest_gap, report.largest_gap),
         )

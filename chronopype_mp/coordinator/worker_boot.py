@@ -37,6 +37,8 @@ def boot_of(
         down=hub.down,
         up=hub.up,
         data_up=hub.data_up,
+        messages_in=hub.messages_in,
+        messages_out=hub.messages_out,
         rules=rules,
         beat_interval=record.policy.beat_interval,
         stop_grace=record.policy.stop_grace,

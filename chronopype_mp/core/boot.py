@@ -54,6 +54,8 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
         down: the address of the coordinator's PUB socket.
         up: the address of its PULL socket.
         data_up: the address of its PULL socket for outputs.
+        messages_in: where workers publish messages.
+        messages_out: where they receive them.
         rules: how ticks are executed.
         beat_interval: how often to report, seconds.
         guard_interval: how often the guard looks whether the event loop turns, seconds.
@@ -83,6 +85,8 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
     down: str
     up: str
     data_up: str
+    messages_in: str
+    messages_out: str
     rules: TickRules
     beat_interval: float
     stop_grace: float

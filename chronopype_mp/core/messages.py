@@ -11,12 +11,14 @@ import msgspec
 from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.connection_counters import ConnectionCounters
+from chronopype_mp.core.message_counters import MessageCounters
 from chronopype_mp.core.output_counters import OutputCounters
 from chronopype_mp.core.state import TickAccount, TickCounters
 
 __all__ = [
     "LOADING",
     "PROTOCOL",
+    "AskRetained",
     "AttributeValue",
     "Attributes",
     "Beat",
@@ -278,6 +280,7 @@ class Beat(Report, frozen=True, kw_only=True, tag=4):
         frames_dropped: frames received that did not decode.
         mirrored: the attributes that the processor's class lists there.
         outputs: the counts of its outputs.
+        messages: the counts of the messages for it.
     """
 
     serial: int
@@ -299,6 +302,7 @@ class Beat(Report, frozen=True, kw_only=True, tag=4):
     frames_dropped: int = 0
     mirrored: dict[str, AttributeValue] = {}
     outputs: OutputCounters = OutputCounters()
+    messages: MessageCounters = MessageCounters()
 
 
 class GuardBeat(Report, frozen=True, kw_only=True, tag=5):
@@ -385,6 +389,7 @@ class Bye(Report, frozen=True, kw_only=True, tag=9):
         largest_gap, connection: as in `Beat`.
         stopped_at: ``seq`` of the `Stop` that ended this incarnation; None without one.
         outputs: the counts of its outputs, which are on their way by other sockets.
+        messages: the counts of the messages for it.
     """
 
     account: TickAccount | None
@@ -393,6 +398,7 @@ class Bye(Report, frozen=True, kw_only=True, tag=9):
     connection: ConnectionCounters = ConnectionCounters()
     stopped_at: int | None = None
     outputs: OutputCounters = OutputCounters()
+    messages: MessageCounters = MessageCounters()
 
 
 class TickDone(Report, frozen=True, kw_only=True, tag=10):
@@ -466,6 +472,18 @@ class Attributes(Report, frozen=True, kw_only=True, tag=52):
     is_last: bool
 
 
+class AskRetained(Report, frozen=True, kw_only=True, tag=60):
+    """The processor has subscribed; the answer comes among its messages.
+
+    Attributes:
+        request: counts the requests of this incarnation; only the last one is waited for.
+        patterns: of the topics whose retained messages it needs.
+    """
+
+    request: int
+    patterns: tuple[str, ...]
+
+
 Uplink = (
     Hello
     | Ready
@@ -482,4 +500,5 @@ Uplink = (
     | StatePart
     | Restoring
     | Attributes
+    | AskRetained
 )

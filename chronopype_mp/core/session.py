@@ -44,8 +44,10 @@ import msgspec
 from chronopype_mp.core.boot import WorkerBoot
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.connection_counters import ConnectionCounters
+from chronopype_mp.core.message_counters import MessageCounters
 from chronopype_mp.core.messages import (
     PROTOCOL,
+    AskRetained,
     Beat,
     Bye,
     CommandDone,
@@ -213,6 +215,8 @@ class CoordinatorSession:
                 if received.stopped_at is not None:
                     self.stopped_at = received.stopped_at
                 answer.facts.append(received)
+            case AskRetained():
+                pass  # whoever keeps the retained messages answers it
             case _:
                 answer.facts.append(received)
         return answer
@@ -443,6 +447,7 @@ class WorkerSession:
         largest_gap: float,
         connection: ConnectionCounters,
         outputs: OutputCounters = OutputCounters(),  # noqa: B008 – frozen
+        messages: MessageCounters = MessageCounters(),  # noqa: B008 – frozen
     ) -> list[Uplink]:
         """Return the last report."""
         return [
@@ -454,6 +459,7 @@ class WorkerSession:
                 connection=connection,
                 stopped_at=self.stopped_at,
                 outputs=outputs,
+                messages=messages,
             )
         ]
 

@@ -29,6 +29,8 @@ SUMS = (
     "outputs_emitted",
     "outputs_sent",
     "outputs_dropped",
+    "messages_received",
+    "message_gaps",
 )
 
 MAXIMA = ("largest_gap", "lag")
@@ -65,6 +67,9 @@ class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
         outputs_sent: outputs sent to the owner, because somebody reads their topics.
         outputs_dropped: outputs dropped in the worker, because they were not read in time. What a
             reader of the owner has dropped is in its ``dropped``.
+        messages_received: messages of other processors for its subscriptions.
+        message_gaps: messages that did not arrive, counted where a later one of the same process
+            and topic did.
         network_error: the last error of the network; None if there was none.
         network_error_at: when that was reported.
         snapshot_at: when the snapshot was taken that the next process gets; None without one.
@@ -104,6 +109,8 @@ class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     outputs_emitted: int = 0
     outputs_sent: int = 0
     outputs_dropped: int = 0
+    messages_received: int = 0
+    message_gaps: int = 0
     network_error: str | None = None
     network_error_at: float | None = None
     snapshot_at: float | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import Context, ContextVar
 from typing import Any, ClassVar, Protocol
 
@@ -13,17 +13,18 @@ from chronopype_mp.core.call_outcome import DEFAULT_TIMEOUT
 from chronopype_mp.core.checks import whole
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.connection_counters import ConnectionRecorder
-from chronopype_mp.exceptions import OutputError
+from chronopype_mp.core.topics import pattern_problem
+from chronopype_mp.exceptions import HookError, MessageError, OutputError
 from chronopype_mp.processors.models import ProcessorState
 from chronopype_mp.processors.network_settings import NetworkSetting
 
-__all__ = ["HOSTED_BY", "Emitting", "Hosting", "Mirror", "TickProcessor"]
+__all__ = ["HOSTED_BY", "Emitting", "Hosting", "Mirror", "Subscribing", "TickProcessor"]
 
 
 class Emitting(Protocol):
     """What takes the outputs of a processor."""
 
-    def emit(self, payload: object, topic: str) -> None:
+    def emit(self, payload: object, topic: str, retain: bool) -> None:
         """Take an output."""
         ...
 
@@ -34,6 +35,18 @@ class Emitting(Protocol):
 
     async def drain(self) -> None:
         """Wait until there is room for more."""
+        ...
+
+
+class Subscribing(Protocol):
+    """What gets the messages for a processor."""
+
+    def subscribe(self, patterns: Iterable[str]) -> None:
+        """Subscribe to topics."""
+        ...
+
+    def unsubscribe(self, patterns: Iterable[str]) -> None:
+        """Unsubscribe."""
         ...
 
 
@@ -52,6 +65,11 @@ class Hosting(Protocol):
     @property
     def outputs(self) -> Emitting:
         """What takes the outputs."""
+        ...
+
+    @property
+    def messages(self) -> Subscribing:
+        """What gets the messages."""
         ...
 
     @property
@@ -133,12 +151,16 @@ class TickProcessor:
     """The types of the payloads that it emits: one type, or a dict of types by topic pattern, such
     as ``{"prices.*": Price}``. The owner gets payloads of these types; None leaves msgpack's."""
 
+    message_types: ClassVar[Any] = None
+    """The types of the payloads that `on_message` gets, declared like ``output_types``."""
+
     # Class-level defaults, so that a subclass need not call __init__.
     _own_state: ProcessorState = ProcessorState()
     _stats_window_size: int = 100
     _mirror: Mirror | None = None
     _host: Hosting | None = None
     _is_hosted_in_place: bool = False
+    _initial_topics: tuple[str, ...] = ()
 
     def __init__(self, stats_window_size: int = 100) -> None:
         self._stats_window_size = whole(
@@ -254,8 +276,87 @@ class TickProcessor:
             state: what `snapshot` returned.
         """
 
-    def emit(self, payload: object, *, topic: str = "") -> None:
-        """Send an output to the readers of ``clock.outputs`` in the owner's process.
+    def on_message(self, topic: str, payload: Any) -> Any:
+        """Get a message of another processor, or of this one; see `subscribe`.
+
+        It runs in the worker between two ticks, one call at a time, as a plain method or as
+        ``async def``. An async one is cancelled when it exceeds ``processor_timeout``. If it
+        raises, that is reported as for other hooks, and the next message follows.
+
+        Args:
+            topic: the topic, as given to ``emit``.
+            payload: what was emitted, of the type that ``message_types`` declares for the topic;
+                without one, of msgpack's types.
+        """
+
+    def subscribe(self, *topics: str) -> None:
+        """Get what processors of this clock emit with these topics, in `on_message`.
+
+        It may be called in ``__init__``, and in the event loop of the worker from `start` on. The
+        retained message of each topic comes first: those of subscriptions made in ``__init__`` and
+        `start` before the first tick. They belong to the worker's process; a restarted one
+        subscribes again.
+
+        The messages of one process and topic come in order, and none comes twice. They are dropped
+        while this worker does not read and its queue is full: ``handle.statistics()`` has the count
+        in ``message_gaps``.
+
+        Args:
+            topics: topics, or patterns of topics as for ``clock.outputs``: ``"prices.*"`` or
+                ``"prices.**"``.
+
+        Raises:
+            MessageError: a pattern is invalid, the object has been added to a clock and belongs to
+                the owner's process, or the code runs in another thread of the worker.
+            HookError: the class does not override `on_message`.
+        """
+        self._check_topics("subscribe", topics)
+        if getattr(self.on_message, "__func__", None) is TickProcessor.on_message:
+            kind = type(self).__name__
+            problem = (
+                f"{kind} calls subscribe(), but does not override on_message; add "
+                "`def on_message(self, topic, payload)`"
+            )
+            raise HookError(kind, "on_message", problem)
+        if self._hosting is not None:
+            self._hosting.messages.subscribe(topics)
+        else:
+            self._initial_topics = tuple(dict.fromkeys((*self._initial_topics, *topics)))
+
+    def unsubscribe(self, *topics: str) -> None:
+        """Take back subscriptions; messages that wait are not given to `on_message` any more.
+
+        Args:
+            topics: as given to `subscribe`; others have no effect.
+
+        Raises:
+            MessageError: as `subscribe`.
+        """
+        self._check_topics("unsubscribe", topics)
+        if self._hosting is not None:
+            self._hosting.messages.unsubscribe(topics)
+        else:
+            self._initial_topics = tuple(
+                each for each in self._initial_topics if each not in topics
+            )
+
+    def _check_topics(self, method: str, topics: tuple[str, ...]) -> None:
+        kind = type(self).__name__
+        for topic in topics:
+            problem = pattern_problem(topic)
+            if problem is not None:
+                raise MessageError(kind, topic, f"{method}(): {problem}")
+        if self._mirror is not None and self._hosting is None:
+            problem = (
+                f"{method}() works in __init__ and in the worker; this object has been added to a "
+                "clock and belongs to the owner's process"
+            )
+            raise MessageError(kind, ", ".join(topics), problem)
+
+    def emit(self, payload: object, *, topic: str = "", retain: bool = False) -> None:
+        """Send an output to the owner's readers and to the processors that have subscribed to it.
+
+        The owner reads it with ``clock.outputs``, other processors with `subscribe`.
 
         It may be called from `start` on until `await_cleanup` has returned, in hooks, tasks and
         threads of the worker. It never waits, except in a thread other than the event loop's if
@@ -269,6 +370,9 @@ class TickProcessor:
             payload: anything that msgspec encodes, such as a Struct, a dataclass, or numbers,
                 texts, bytes, lists and dicts; at most 4 MiB. It is encoded at once.
             topic: words separated by dots, such as ``"prices.btc"``, at most 200 bytes.
+            retain: keep it for processors that subscribe later, or again after a restart, in place
+                of the topic's last retained one. It is kept until the clock is left, also when this
+                worker has ended.
 
         Raises:
             OutputError: the payload cannot be encoded, is too large, or is not of the type that
@@ -277,7 +381,7 @@ class TickProcessor:
             OutputsFull: the clock's policy is ``"wait"`` and the buffer is full. Await
                 `drain_outputs` before you emit more.
         """
-        self._emitting(topic).emit(payload, topic)
+        self._emitting(topic).emit(payload, topic, retain)
 
     async def drain_outputs(self) -> None:
         """Wait until the buffer of outputs is at most half full; call it in the worker's loop.

@@ -27,6 +27,7 @@ from chronopype_mp.processors.hook_hints import hints
 from chronopype_mp.processors.hook_names import (
     CALLS,
     HOOKS,
+    MESSAGE_HOOKS,
     NETWORK_HOOKS,
     SHOWN,
     Hook,
@@ -89,6 +90,8 @@ def _check(processor: TickProcessor) -> list[str]:
     kind: type = type(processor)
     hooks = HOOKS + (NETWORK_HOOKS if isinstance(processor, NetworkProcessor) else ())
     code = code_of(kind)
+    if _subscribes(processor, code):
+        hooks += MESSAGE_HOOKS
     _check_settable(processor)
     for hook in hooks:
         _check_required(processor, hook)
@@ -100,11 +103,21 @@ def _check(processor: TickProcessor) -> list[str]:
         _check_shown(processor, name)
     _check_wants_ticks(processor)
     _check_both(processor, "snapshot", "restore")
-    _check_output_types(processor)
+    for name in ("output_types", "message_types"):
+        _check_types(processor, name)
     own = _own_names(processor)
     for name, value in own.items():
         _check_spelling(kind, name, value, hooks, code)
     return list(hints(processor, own, hooks, code))
+
+
+def _subscribes(processor: TickProcessor, code: ClassCode) -> bool:
+    """Whether a processor gets messages, as far as its code tells.
+
+    The names are common. A class with a ``subscribe`` of its own means that one.
+    """
+    calls_ours = code.mentions("subscribe") and not is_own(processor, "subscribe")
+    return calls_ours or bool(processor._initial_topics)
 
 
 def check_class(kind: type[TickProcessor]) -> list[str]:
@@ -279,14 +292,14 @@ def _check_calls(processor: TickProcessor, code: ClassCode) -> None:
         raise HookError(kind, name, problem)
 
 
-def _check_output_types(processor: TickProcessor) -> None:
+def _check_types(processor: TickProcessor, name: str) -> None:
     """Check that the declared types of payloads can be decoded."""
     try:
-        PayloadTypes(processor.output_types)
+        PayloadTypes(getattr(processor, name))
     except ValueError as error:
         kind = type(processor).__name__
-        problem = f"{kind}.output_types = {processor.output_types!r}: {error}"
-        raise HookError(kind, "output_types", problem) from error
+        problem = f"{kind}.{name} = {getattr(processor, name)!r}: {error}"
+        raise HookError(kind, name, problem) from error
 
 
 def _call(name: str) -> str:

@@ -14,6 +14,7 @@ from chronopype_mp.processors.network import NetworkProcessor
 __all__ = [
     "CALLS",
     "HOOKS",
+    "MESSAGE_HOOKS",
     "NETWORK_HOOKS",
     "SHOWN",
     "Hook",
@@ -61,6 +62,9 @@ HOOKS = (
     Hook("await_cleanup", True),
 )
 """The hooks of every processor."""
+
+MESSAGE_HOOKS = (Hook("on_message", None, ("topic", "payload")),)
+"""The hook of processors that subscribe. Others may have a method of that name for themselves."""
 
 NETWORK_HOOKS = (
     Hook(

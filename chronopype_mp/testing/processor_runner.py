@@ -195,6 +195,8 @@ class ProcessorTest(Generic[P]):
             down=self._hub.down,
             up=self._hub.up,
             data_up=self._hub.data_up,
+            messages_in=self._hub.messages_in,
+            messages_out=self._hub.messages_out,
             rules=TickRules(
                 processor_timeout=positive(owner, "processor_timeout", processor_timeout),
                 max_retries=0,

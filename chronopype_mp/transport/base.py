@@ -14,6 +14,7 @@ from typing import Protocol
 __all__ = [
     "BATCHES_QUEUED",
     "FRAMES_QUEUED",
+    "MESSAGES_QUEUED",
     "REPORTS_QUEUED",
     "REST",
     "Hub",
@@ -37,6 +38,10 @@ and with it the last report, which says why."""
 BATCHES_QUEUED = 8
 """Frames of outputs queued at each end of a worker's connection: half a megabyte, or 32 MB of the
 largest outputs. Further ones stay in the worker's buffer."""
+
+MESSAGES_QUEUED = 4000
+"""Frames of messages queued for a subscriber at each end of its connection. Further ones are
+dropped."""
 
 REST = 0.0005
 """Seconds between two turns of reading reports while there are more of them. Other threads of the
@@ -62,6 +67,52 @@ class Receiver(Protocol):
         ...
 
 
+class Publishing(Protocol):
+    """Publishes messages of a worker to other workers."""
+
+    def publish(self, frame: bytes) -> bool:
+        """Send a frame to all who have subscribed to what it begins with; never blocks.
+
+        It is dropped for those who do not read, and for all while there is no connection.
+
+        Returns:
+            Whether there was room. Otherwise ``on_readable`` is called when there is.
+        """
+        ...
+
+    def changes(self) -> list[bytes]:
+        """Return what others have subscribed to (byte 1) or no longer need (byte 0) meanwhile.
+
+        Each is that byte and the beginning of frames. Retained messages are always subscribed to
+        while there is a connection.
+        """
+        ...
+
+    def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
+        """Call ``on_readable`` in the loop when there may be changes, or room again."""
+        ...
+
+
+class Subscribing(Receiver, Protocol):
+    """Receives messages of other workers."""
+
+    def subscribe(self, prefix: bytes) -> None:
+        """Receive frames that begin with ``prefix``. Subscriptions take effect in order."""
+        ...
+
+    def unsubscribe(self, prefix: bytes) -> None:
+        """Take back a subscription."""
+        ...
+
+
+class OwnerPort(Receiver, Protocol):
+    """The owner's access to messages: it receives those to be retained, and answers."""
+
+    def publish(self, frame: bytes) -> None:
+        """Send a frame to all who have subscribed to what it begins with; never blocks."""
+        ...
+
+
 class Hub(Protocol):
     """The coordinator's end: publishes to all workers, receives from all.
 
@@ -70,16 +121,25 @@ class Hub(Protocol):
         down: where workers receive from.
         up: where they report to.
         data_up: where they send outputs to.
+        messages_in: where they publish messages.
+        messages_out: where they receive messages.
     """
 
     per_worker: int
     down: str
     up: str
     data_up: str
+    messages_in: str
+    messages_out: str
 
     @property
     def outputs(self) -> Receiver:
         """Receives outputs."""
+        ...
+
+    @property
+    def messages(self) -> OwnerPort:
+        """Receives messages that are to be retained."""
         ...
 
     def file(self, name: str) -> str:
@@ -165,4 +225,12 @@ class Link(Sender, Protocol):
 
     def output_sender(self) -> OutputSender:
         """Return the sender of outputs, which this link closes."""
+        ...
+
+    def publisher(self) -> Publishing:
+        """Return what publishes messages, which this link closes."""
+        ...
+
+    def subscriber(self) -> Subscribing:
+        """Return what receives messages, which this link closes."""
         ...

@@ -14,6 +14,11 @@ from collections.abc import Callable
 
 from chronopype_mp.core.codec import TICK_TOPIC, TICKS_TOPIC, command_topic
 from chronopype_mp.transport.base import FRAMES_QUEUED
+from chronopype_mp.transport.memory_messages import (
+    MemoryForwarder,
+    MemoryPublisher,
+    MemorySubscriber,
+)
 
 __all__ = ["MemoryHub", "MemoryLink"]
 
@@ -154,7 +159,7 @@ class MemoryHub:
     """
 
     per_worker = 0
-    down = up = data_up = "memory"
+    down = up = data_up = messages_in = messages_out = "memory"
 
     def __init__(self, queued: int = FRAMES_QUEUED) -> None:
         self._links: dict[bytes, list[_Queue]] = {}
@@ -162,6 +167,8 @@ class MemoryHub:
         self._queued = queued
         self._inbox = _Queue(100 * FRAMES_QUEUED, REPORT_BYTES)
         self.outputs = _OutputQueue()
+        self._forwarder = MemoryForwarder()
+        self.messages = self._forwarder.owner
 
     def file(self, name: str) -> str:
         """Return "", because there is no directory."""
@@ -181,7 +188,7 @@ class MemoryHub:
                     if queue in self._links[topic]:
                         self._links[topic].remove(queue)
 
-        return MemoryLink(queue, self._inbox, self.outputs, disconnect)
+        return MemoryLink(queue, self._inbox, self.outputs, self._forwarder, disconnect)
 
     def publish(self, frame: bytes) -> None:
         """Put a frame into the queue of every link that has subscribed to its topic."""
@@ -215,6 +222,7 @@ class MemoryHub:
         """Stop reading."""
         self._inbox.detach()
         self.outputs.detach()
+        self.messages.close()
 
 
 class MemoryLink:
@@ -227,8 +235,11 @@ class MemoryLink:
         queue: _Queue,
         inbox: _Queue,
         outputs: _OutputQueue,
+        forwarder: MemoryForwarder,
         disconnect: Callable[[], None],
     ) -> None:
+        self._forwarder = forwarder
+        self._messages: list[MemoryPublisher | MemorySubscriber] = []
         self._queue = queue
         self._inbox = inbox
         self._outputs = outputs
@@ -254,7 +265,22 @@ class MemoryLink:
         """Return the queue of outputs, which all workers share."""
         return self._outputs
 
+    def publisher(self) -> MemoryPublisher:
+        """Return what publishes messages."""
+        publisher = MemoryPublisher(self._forwarder)
+        self._messages.append(publisher)
+        return publisher
+
+    def subscriber(self) -> MemorySubscriber:
+        """Return what receives messages."""
+        subscriber = MemorySubscriber(self._forwarder)
+        self._messages.append(subscriber)
+        return subscriber
+
     def close(self, linger: float) -> None:
         """Stop receiving. What was sent has already arrived."""
+        for each in self._messages:
+            each.close()
+        self._messages = []
         self._queue.detach()
         self._disconnect()

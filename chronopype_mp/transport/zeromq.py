@@ -13,6 +13,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 
 import zmq
 
@@ -21,14 +22,19 @@ from chronopype_mp.core.outputs import MAX_BATCH
 from chronopype_mp.exceptions import TransportError
 from chronopype_mp.transport.base import BATCHES_QUEUED, FRAMES_QUEUED, REPORTS_QUEUED, REST
 from chronopype_mp.transport.doorkeeper import BACKLOG, Doorkeeper
+from chronopype_mp.transport.forwarder import Forwarder
+from chronopype_mp.transport.message_sockets import OwnerMessages, ZmqPublisher, ZmqSubscriber
 from chronopype_mp.transport.private_directory import DIRECTORY_PREFIX, PrivateDirectory, sweep
 
 __all__ = ["ZmqHub", "ZmqLink", "ZmqOutputSender", "ZmqSender"]
 
 READABLE, WRITABLE = int(zmq.POLLIN), int(zmq.POLLOUT)
 
-DESCRIPTORS_PER_WORKER = 9
-"""Four connections, two pipes of what it prints, and three by which its process is watched."""
+DESCRIPTORS_PER_WORKER = 11
+"""Six connections, two pipes of what it prints, and three by which its process is watched."""
+
+MESSAGES_IN, MESSAGES_OUT = "pub", "sub"
+"""The files by which workers publish messages and receive them."""
 
 MAX_IPC_PATH = 107
 """Bytes. The size of sun_path in Linux's sockaddr_un without the final NUL."""
@@ -109,9 +115,9 @@ class ZmqHub:
     """The coordinator's sockets.
 
     Args:
-        addresses: the addresses to bind of the PUB socket, the PULL socket and that for outputs,
-            such as ``tcp://127.0.0.1:*``. None for ipc in a new directory that only this user can
-            enter.
+        addresses: the addresses to bind, such as ``tcp://127.0.0.1:*``: of the PUB socket, the PULL
+            socket, that for outputs, and those to which workers send messages and from which they
+            receive them. None for ipc in a new directory that only this user can enter.
         queued: the number of frames queued for one worker before frames are dropped.
 
     Attributes:
@@ -119,7 +125,10 @@ class ZmqHub:
         down: the address for the workers' SUB sockets.
         up: the address for the workers' PUSH sockets.
         data_up: that for their outputs.
+        messages_in: that to which they publish messages.
+        messages_out: that from which they receive them.
         outputs: receives outputs.
+        messages: receives what is to be retained, and answers.
 
     Raises:
         TransportError: an address cannot be bound.
@@ -128,7 +137,7 @@ class ZmqHub:
     per_worker = DESCRIPTORS_PER_WORKER
 
     def __init__(
-        self, addresses: tuple[str, str, str] | None = None, queued: int = FRAMES_QUEUED
+        self, addresses: tuple[str, str, str, str, str] | None = None, queued: int = FRAMES_QUEUED
     ) -> None:
         self._directory: PrivateDirectory | None = None
         self._is_down_lost = False
@@ -138,12 +147,14 @@ class ZmqHub:
         self._bound: dict[str, str] = {}
         # Those before, with the looks of the doorkeeper until then.
         self._lost: dict[str, dict[str, int]] = {}
+        bound = [] if addresses is None else [*addresses]
         if addresses is None:
             sweep()
             self._directory = PrivateDirectory()
             directory = f"ipc://{self.directory}"
-            addresses = (f"{directory}/down", f"{directory}/up", f"{directory}/data")
-        self._context = zmq.Context()
+            names = "down", "up", "data", MESSAGES_IN, MESSAGES_OUT
+            bound = [f"{directory}/{name}" for name in names]
+        self._context = zmq.Context(io_threads=2)
         self._pub: zmq.Socket[bytes] = self._context.socket(zmq.PUB)
         self._pull: zmq.Socket[bytes] = self._context.socket(zmq.PULL)
         self._data: zmq.Socket[bytes] = self._context.socket(zmq.PULL)
@@ -151,23 +162,33 @@ class ZmqHub:
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.MAXMSGSIZE, MAX_BATCH if socket is self._data else MAX_FRAME)
             socket.setsockopt(zmq.BACKLOG, BACKLOG)
+        self._forwarder = Forwarder(self._context)
         self._pub.setsockopt(zmq.SNDHWM, queued)
         self._pull.setsockopt(zmq.RCVHWM, REPORTS_QUEUED)
         self._data.setsockopt(zmq.RCVHWM, BATCHES_QUEUED)
         try:
-            self.down = self._bind(self._pub, addresses[0])
-            self.up = self._bind(self._pull, addresses[1])
-            self.data_up = self._bind(self._data, addresses[2])
+            self.down = self._bind(self._pub, bound[0])
+            self.up = self._bind(self._pull, bound[1])
+            self.data_up = self._bind(self._data, bound[2])
+            self.messages_in = self._bind(self._forwarder.from_publishers, bound[3])
+            self.messages_out = self._bind(self._forwarder.to_subscribers, bound[4])
         except TransportError:
             self._pub.close()
             self.close()
             raise
         self._doorkeeper: Doorkeeper | None = None
-        bound = [self.down, self.up, self.data_up]
-        paths = [address.removeprefix("ipc://") for address in bound]
-        if paths != bound:  # libzmq survives it over tcp
-            sockets = dict(zip(paths, (self._pub, self._pull, self._data), strict=True))
-            self._doorkeeper = Doorkeeper(self._context, sockets)
+        sockets = {
+            self.down: self._pub,
+            self.up: self._pull,
+            self.data_up: self._data,
+            self.messages_in: self._forwarder.from_publishers,
+            self.messages_out: self._forwarder.to_subscribers,
+        }
+        paths = {address.removeprefix("ipc://"): socket for address, socket in sockets.items()}
+        if paths != sockets:  # libzmq survives it over tcp
+            self._doorkeeper = Doorkeeper(self._context, paths)
+        self._forwarder.start()
+        self.messages = OwnerMessages(self._context, partial(_Readable, rests=True))
         self._echo = ZmqSender(self._context, self.up)
         self.outputs = _Readable(self._data, rests=True)
         self._readable = _Readable(self._pull)
@@ -192,8 +213,17 @@ class ZmqHub:
                 self._bind_again(self._pull, "up")
             if self._is_lost("data"):
                 self._bind_again(self._data, "data")
-            # In the thread to which the socket belongs.
+            # In the threads to which the sockets belong.
+            if self._is_lost(MESSAGES_IN) or self._is_lost(MESSAGES_OUT):
+                self._forwarder.call(self._restore_forwarder)
             self._is_down_lost = self._is_lost("down")
+
+    def _restore_forwarder(self) -> None:
+        with contextlib.suppress(OSError, TransportError):  # `restore` sees it again
+            if self._is_lost(MESSAGES_IN):
+                self._bind_again(self._forwarder.from_publishers, MESSAGES_IN)
+            if self._is_lost(MESSAGES_OUT):
+                self._bind_again(self._forwarder.to_subscribers, MESSAGES_OUT)
 
     def _is_lost(self, name: str) -> bool:
         return self._doorkeeper is not None and not self._doorkeeper.has(self.file(name))
@@ -262,7 +292,8 @@ class ZmqHub:
         return self._echo.send(frame)
 
     def watch_threads(self, on_failure: Callable[[BaseException], None]) -> None:
-        """Call ``on_failure`` with an error that ends the doorkeeper, in whichever thread."""
+        """Call ``on_failure`` with an error that ends one of them, in whichever thread."""
+        self._forwarder.watch(on_failure)
         if self._doorkeeper is not None:
             self._doorkeeper.watch(on_failure)
 
@@ -275,13 +306,15 @@ class ZmqHub:
         self._pub.close()
 
     def close(self) -> None:
-        """Close the PULL sockets and the context, and remove the private directory."""
+        """Close what is left and the context, and remove the private directory."""
         if hasattr(self, "_readable"):
             self._readable.detach()
             self.outputs.detach()
+            self.messages.close()
             self._echo.close(0)
             if self._doorkeeper is not None:
                 self._doorkeeper.close()
+        self._forwarder.close()
         self._pull.close()
         self._data.close()
         self._context.term()
@@ -376,15 +409,19 @@ class ZmqLink:
         down: the coordinator's `ZmqHub.down`.
         up: the coordinator's `ZmqHub.up`.
         data_up: the coordinator's `ZmqHub.data_up`.
+        messages: the coordinator's `ZmqHub.messages_in` and `ZmqHub.messages_out`.
         worker: the worker's name. The link subscribes to the commands for this worker.
 
     Attributes:
         is_abandoned: this is a forked child of the worker.
     """
 
-    def __init__(self, down: str, up: str, data_up: str, worker: str) -> None:
+    def __init__(
+        self, down: str, up: str, data_up: str, messages: tuple[str, str], worker: str
+    ) -> None:
         self._up = up
         self._data_up = data_up
+        self._messages_in, self._messages_out = messages
         self.is_abandoned = False
         self._context = zmq.Context()
         self._sub: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
@@ -398,6 +435,8 @@ class ZmqLink:
         self._sender = ZmqSender(self._context, up)
         self._guards: list[ZmqSender] = []
         self._outputs: ZmqOutputSender | None = None
+        self._publisher: ZmqPublisher | None = None
+        self._subscriber: ZmqSubscriber | None = None
         self._readable = _Readable(self._sub)
 
     def receive(self, most: int) -> list[bytes]:
@@ -429,12 +468,27 @@ class ZmqLink:
             self._outputs = ZmqOutputSender(self._context, self._data_up)
         return self._outputs
 
+    def publisher(self) -> ZmqPublisher:
+        """Return the socket that publishes messages, connected when it is first asked for."""
+        if self._publisher is None:
+            self._publisher = ZmqPublisher(self._context, self._messages_in, _Readable)
+        return self._publisher
+
+    def subscriber(self) -> ZmqSubscriber:
+        """Return the socket that receives messages, connected when it is first asked for."""
+        if self._subscriber is None:
+            self._subscriber = ZmqSubscriber(
+                self._context, self._messages_out, partial(_Readable, rests=True)
+            )
+        return self._subscriber
+
     def abandon(self) -> None:
         """Stop using the sockets, in a forked child: they are its parent's."""
         self.is_abandoned = True
         self._sender.abandon()
-        if self._outputs is not None:
-            self._outputs.abandon()
+        for socket in (self._outputs, self._publisher, self._subscriber):
+            if socket is not None:
+                socket.abandon()
 
     def clean_up(self) -> None:
         """Remove the private directory of a coordinator that has died."""
@@ -450,8 +504,9 @@ class ZmqLink:
         self._readable.detach()
         self._sub.close()
         self._sender.close(linger)
-        if self._outputs is not None:
-            self._outputs.close(linger)
+        for socket in (self._outputs, self._publisher, self._subscriber):
+            if socket is not None:
+                socket.close(linger)
         for guard in self._guards:
             guard.close(0)
         with contextlib.suppress(zmq.ZMQError):

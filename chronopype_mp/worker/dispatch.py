@@ -247,6 +247,11 @@ class TickDispatcher:
         self._missed += len(self._pending)
         self._pending.clear()
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a tick waits for what runs in the task."""
+        return bool(self._pending)
+
     def run_between(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run something in the task while no tick runs, also when ticks are held back.
 

@@ -1,4 +1,4 @@
-"""Sends what the processor emits to the owner, on a socket of its own.
+"""Sends what the processor emits to the owner, on a socket of its own, and to other processors.
 
 Its pure twin is `chronopype_mp.core.output_buffer`. Outputs may come from any thread; the socket
 belongs to the thread of the event loop. What is emitted in one turn of the loop is sent together at
@@ -27,6 +27,7 @@ from chronopype_mp.exceptions import OutputError, OutputsFull
 from chronopype_mp.guarded_log import GuardedLogger
 from chronopype_mp.timing import wall
 from chronopype_mp.transport.base import Link, OutputSender
+from chronopype_mp.worker.publisher import MessagePublisher
 
 __all__ = ["Emitter"]
 
@@ -45,10 +46,12 @@ class _Rule(NamedTuple):
     Attributes:
         kind: the class of which payloads must be instances; None for any.
         is_wanted: somebody reads them.
+        is_subscribed: a processor may have subscribed to them.
     """
 
     kind: type | None
     is_wanted: bool
+    is_subscribed: bool
 
 
 class Emitter:
@@ -87,6 +90,7 @@ class Emitter:
         self._frame: bytes | None = None  # refused by the socket
         self._in_frame = 0
         self._sendings: set[asyncio.Future[None]] = set()
+        self._publisher = MessagePublisher(boot, link, self._forget_rules)
 
     @property
     def counters(self) -> OutputCounters:
@@ -96,25 +100,36 @@ class Emitter:
 
     def want(self, patterns: Sequence[str]) -> None:
         """Take note of the topics that somebody reads."""
-        self._wanted, self._rules = patterns, {}
+        self._wanted = patterns
+        self._forget_rules()
 
-    def emit(self, payload: object, topic: str) -> None:
+    def _forget_rules(self) -> None:
+        self._rules = {}
+
+    def emit(self, payload: object, topic: str, retain: bool = False) -> None:
         """Take an output; see `TickProcessor.emit`."""
         rule = self._rules.get(topic) if isinstance(topic, str) else None
         if rule is None:
             rule = self._learn(topic)
-        kind, is_wanted = rule
+        kind, is_wanted, is_subscribed = rule
         if (
             self._is_closed
             or self._link.is_abandoned
             or (kind is not None and not isinstance(payload, kind))
         ):
             self._refuse_one(payload, topic, kind)
-        if not is_wanted:
+        publishes = retain or is_subscribed
+        item = self._encoded(payload, topic) if is_wanted or publishes else b""
+        if is_wanted:
+            self._put(item, topic)
+        else:
             with self._lock:
                 self._emitted += 1
-            return
-        item = self._encoded(payload, topic)
+        if publishes:
+            self._publisher.put(topic, item, retain)
+
+    def _put(self, item: bytes, topic: str) -> None:
+        """Keep an output for the owner, and send it soon."""
         is_in_loop = threading.get_ident() == self._thread
         with self._lock:
             if self._waits and not self._buffer.fits(item):
@@ -133,15 +148,16 @@ class Emitter:
     @property
     def must_drain(self) -> bool:
         """Whether `drain` waits."""
-        return self._must_turn or self._waiting_bytes > self._bound // 2
+        is_full = self._waiting_bytes > self._bound // 2
+        return self._must_turn or is_full or self._publisher.must_drain
 
     async def drain(self) -> None:
-        """Wait until the buffer is no more than half full, and let the loop turn now and then."""
-        if self._waiting_bytes <= self._bound // 2:
-            await asyncio.sleep(0)  # the caller may never wait for anything else
-            return
-        while self._waiting_bytes > self._bound // 4 and not self._is_closed:
-            await self._something_sent()
+        """Wait until the buffers are no more than half full; let the loop turn now and then."""
+        await asyncio.sleep(0)  # the caller may never wait for anything else
+        if self._waiting_bytes > self._bound // 2:
+            while self._waiting_bytes > self._bound // 4 and not self._is_closed:
+                await self._something_sent()
+        await self._publisher.drain()
 
     async def finish(self, timeout: float) -> None:
         """Wait until everything is sent, at most ``timeout`` seconds."""
@@ -149,6 +165,7 @@ class Emitter:
             async with asyncio.timeout(timeout):
                 while self._waiting_bytes:
                     await self._something_sent()
+                await self._publisher.finish()
         except TimeoutError:
             pass
 
@@ -161,7 +178,8 @@ class Emitter:
             self._sendings.discard(done)
 
     def close(self) -> None:
-        """Send what the socket takes and drop the rest; further outputs are refused."""
+        """Send what the sockets take and drop the rest; further outputs are refused."""
+        self._publisher.close()
         self._send()
         with self._lock:
             self._is_closed = True
@@ -182,7 +200,9 @@ class Emitter:
             self._refuse(topic, f"the topic {problem}")
         assert isinstance(topic, str)
         wanted, rules = self._wanted, self._rules
-        rule = _Rule(self._types.kind(topic), match_any(wanted, topic))
+        rule = _Rule(
+            self._types.kind(topic), match_any(wanted, topic), self._publisher.is_wanted(topic)
+        )
         if len(rules) >= TOPICS_KNOWN:
             rules.clear()
         rules[topic] = rule

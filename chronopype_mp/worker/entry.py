@@ -234,7 +234,8 @@ def _take_surroundings(boot: WorkerBoot) -> None:
 
 async def _work(boot: WorkerBoot, watchdog: Watchdog, plumbing: Plumbing, end: _End) -> int:
     loop = asyncio.get_running_loop()
-    link = ZmqLink(boot.down, boot.up, boot.data_up, boot.worker)
+    messages = boot.messages_in, boot.messages_out
+    link = ZmqLink(boot.down, boot.up, boot.data_up, messages, boot.worker)
     host = WorkerHost(
         boot,
         link,
@@ -246,7 +247,8 @@ async def _work(boot: WorkerBoot, watchdog: Watchdog, plumbing: Plumbing, end: _
     logs = LogForwarder(boot, host.outbox, loop)
     logging.getLogger().addHandler(logs)
     loop.add_signal_handler(STOP_SIGNAL, host.stop)
-    plumbing.add(link, (boot.down, boot.up, boot.data_up), loop, STOP_SIGNAL, logs.prepare_fork)
+    addresses = boot.down, boot.up, boot.data_up, *messages
+    plumbing.add(link, addresses, loop, STOP_SIGNAL, logs.prepare_fork)
     guard = Guard(
         boot,
         multiprocess.process.parent_process().sentinel,

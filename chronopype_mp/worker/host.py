@@ -74,6 +74,7 @@ from chronopype_mp.worker.inflict import inflict
 from chronopype_mp.worker.outbox import Outbox
 from chronopype_mp.worker.payload import PayloadError
 from chronopype_mp.worker.snapshots import Snapshots
+from chronopype_mp.worker.subscriber import MessageSubscriber
 
 __all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_STUCK", "WorkerHost"]
 
@@ -107,10 +108,15 @@ class _Hosting:
     """What the host keeps for its processor: the counters, and settings of this incarnation."""
 
     def __init__(
-        self, recorder: TickRecorder, connections: ConnectionRecorder, outputs: Emitter
+        self,
+        recorder: TickRecorder,
+        connections: ConnectionRecorder,
+        outputs: Emitter,
+        messages: MessageSubscriber,
     ) -> None:
         self._recorder = recorder
         self.outputs = outputs
+        self.messages = messages
         self.network_settings: dict[str, Any] = {}
         self.connections = connections
         self.calls: CallRunner | None = None
@@ -167,6 +173,7 @@ class WorkerHost:
         self._dispatcher: TickDispatcher | None = None
         self._calls: CallRunner | None = None
         self._outputs: Emitter | None = None
+        self._messages: MessageSubscriber | None = None
         self._session = WorkerSession(boot, pid, CODE_VERSION)
         self._deeds: dict[type[Downlink], Callable[[Any], None]] = {
             Welcome: self._welcomed,
@@ -180,6 +187,7 @@ class WorkerHost:
         self._welcome: asyncio.Future[Welcome] | None = None
         self._end: asyncio.Future[int] | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self._has_begun = False
         self._over = False
         self._snapshots: Snapshots | None = None
         self._attributes: AttributeReader | None = None
@@ -212,8 +220,11 @@ class WorkerHost:
             welcome = await self._say_hello()
             if welcome is None:
                 return self._end.result()
-            if not self._restore() or not self._start(welcome):
+            if not self._restore():
                 return EXIT_FAILED
+            if not await self._start(welcome):
+                is_ending = self._stopping is not None or self._end.done()
+                return await self._end if is_ending else EXIT_FAILED
             assert self._dispatcher is not None
             assert self._snapshots is not None
             ticks = loop.create_task(self._dispatcher.run(), name=f"ticks of {self._boot.worker}")
@@ -228,6 +239,8 @@ class WorkerHost:
             for task in (beats, ticks, snapshots, self._stopping):
                 if task is not None:
                     task.cancel()
+            if self._messages is not None:
+                self._messages.close()
             if self._outputs is not None:
                 self._outputs.close()
             self._say_bye()
@@ -262,6 +275,7 @@ class WorkerHost:
             processor = self._make_processor()
             check_state_settings(processor)
             types = PayloadTypes(processor.output_types)
+            message_types = PayloadTypes(processor.message_types)
         except PROGRAM_EXITS:
             raise
         except PayloadError as error:
@@ -273,13 +287,13 @@ class WorkerHost:
         self._processor = processor
         if self._outputs is None:
             self._outputs = Emitter(self._boot, self._link, type(processor).__name__, types)
-        self._adopt(processor, self._outputs)
+        self._adopt(processor, self._outputs, message_types)
         return True
 
-    def _adopt(self, processor: TickProcessor, outputs: Emitter) -> None:
+    def _adopt(
+        self, processor: TickProcessor, outputs: Emitter, message_types: PayloadTypes
+    ) -> None:
         processor._stats_window_size = self._boot.rules.stats_window_size
-        hosting = processor._host = _Hosting(self._recorder, self._connections, outputs)
-        HOSTED_BY.set(processor._host)
         if isinstance(processor, NetworkProcessor):
             for name in ("start_network_timeout", "stop_network_timeout"):
                 if getattr(self._boot, name) is not None:
@@ -297,6 +311,22 @@ class WorkerHost:
             self._tell_progress,
             self._tick_blocked,
         )
+        if self._messages is not None:
+            self._messages.close()  # of a processor that could not be restored
+        self._messages = MessageSubscriber(
+            self._boot,
+            self._link,
+            self.outbox,
+            processor,
+            message_types,
+            self._dispatcher,
+            self._message_failed,
+            lambda: self._hook_stuck("on_message"),
+        )
+        hosting = processor._host = _Hosting(
+            self._recorder, self._connections, outputs, self._messages
+        )
+        HOSTED_BY.set(processor._host)
         self._calls = hosting.calls = CallRunner(
             self._boot, processor, self._dispatcher, self._post, self._hook_stuck
         )
@@ -351,17 +381,25 @@ class WorkerHost:
             self._post([self._boot.report(Restoring, is_over=True)])
         return True
 
-    def _start(self, welcome: Welcome) -> bool:
-        """Apply the settings, start the processor, open the account; return whether it worked."""
+    async def _start(self, welcome: Welcome) -> bool:
+        """Apply the settings, start the processor, open the account.
+
+        Returns:
+            Whether it worked, and no stop came meanwhile.
+        """
         processor = self._processor
         assert processor is not None
         assert self._dispatcher is not None
+        assert self._end is not None
         assert self._outputs is not None
+        assert self._messages is not None
         self._outputs.want(welcome.settings.outputs)
         self._set_network(welcome.settings)
         self._recorder.last_timestamp = welcome.timestamp
         before = processor._own_state
+        self._has_begun = True
         try:
+            self._messages.subscribe(processor._initial_topics)
             processor.start(welcome.timestamp)
         except PROGRAM_EXITS:
             raise
@@ -370,8 +408,11 @@ class WorkerHost:
             self._call("stop", processor.stop)
             return False
         self._check_super(processor, before)
+        await self._messages.catch_up()
+        if self._stopping is not None or self._end.done():
+            return False
         self._recorder.is_active = True
-        self._set_paused(welcome.settings.paused)
+        self._set_paused(self._settings.paused)  # they may have changed meanwhile
         # What was published while the processor started is from before READY.
         self._read()
         base = self._session.newest_tick
@@ -538,18 +579,21 @@ class WorkerHost:
         assert self._end is not None
         flush_until = monotonic() + FLUSH_WITHIN * self._boot.stop_grace
         processor, dispatcher = self._processor, self._dispatcher
-        if processor is None or dispatcher is None or not self._session.has_started:
+        if processor is None or dispatcher is None or not self._has_begun:
             self._finish(EXIT_OK)
             return
-        dispatcher.close(seq)
         assert self._calls is not None
+        assert self._messages is not None
         self._calls.stop()
-        try:
-            async with asyncio.timeout(self._boot.stop_grace / 2):
-                await dispatcher.settle()
-            self._post([*self._snapshot_parts()])
-        except TimeoutError:
-            dispatcher.drop_pending()
+        self._messages.close()
+        if self._session.has_started:
+            dispatcher.close(seq)
+            try:
+                async with asyncio.timeout(self._boot.stop_grace / 2):
+                    await dispatcher.settle()
+                self._post([*self._snapshot_parts()])
+            except TimeoutError:
+                dispatcher.drop_pending()
         self._call("stop", processor.stop)
         # Whatever the hooks have left out or failed to do, the network is stopped.
         if self._network is not None:
@@ -576,9 +620,10 @@ class WorkerHost:
             self._report("await_cleanup", error)
 
     def _say_bye(self) -> None:
-        dispatcher, outputs = self._dispatcher, self._outputs
+        dispatcher, outputs, messages = self._dispatcher, self._outputs, self._messages
         assert dispatcher is not None
         assert outputs is not None
+        assert messages is not None
         self._post(
             self._session.bye(
                 dispatcher.account,
@@ -586,6 +631,7 @@ class WorkerHost:
                 dispatcher.largest_gap,
                 self._connections.counters(monotonic()),
                 outputs.counters,
+                messages.counters,
             )
         )
 
@@ -594,6 +640,8 @@ class WorkerHost:
             self.outbox.post(report)
 
     def _finish(self, code: int) -> None:
+        if self._messages is not None:
+            self._messages.close()  # the start may wait for some
         if self._end is not None and not self._end.done():
             self._end.set_result(code)
 
@@ -608,6 +656,7 @@ class WorkerHost:
         assert self._dispatcher is not None
         assert self._attributes is not None
         assert self._outputs is not None
+        assert self._messages is not None
         rss, cpu = self._usage()
         network = self._network
         beats = self._session.beat(
@@ -621,9 +670,10 @@ class WorkerHost:
             rss=rss,
             cpu=cpu,
             reports_lost=self.outbox.lost,
-            frames_dropped=self._garbage,
+            frames_dropped=self._garbage + self._messages.garbage,
             mirrored=self._attributes.mirrored() if self._session.has_started else {},
             outputs=self._outputs.counters,
+            messages=self._messages.counters,
         )
         for beat in beats:
             self.outbox.post_if_free(beat)
@@ -721,6 +771,12 @@ class WorkerHost:
             self.outbox.lost += 1
             return
         self._report("async_tick", error, printed=printed, timestamp=timestamp, timeout=timeout)
+
+    def _message_failed(self, error: BaseException) -> None:
+        if self._failure_rate.take(1, monotonic()):
+            self._report("on_message", error, timeout=isinstance(error, TimeoutError))
+        else:
+            self.outbox.lost += 1
 
     def _report(
         self,

@@ -124,7 +124,8 @@ def test_who_catches_up_has_handled_all_that_was_sent_before() -> None:
         hub.attach(asyncio.get_running_loop(), inbox.on_readable)
         total = 0
         for burst in (1, 3 * BATCH, 20, 1):
-            link = ZmqLink(hub.down, hub.up, hub.data_up, "a")
+            messages = hub.messages_in, hub.messages_out
+            link = ZmqLink(hub.down, hub.up, hub.data_up, messages, "a")
             for _ in range(burst):
                 assert link.send(frame("a", total))
                 total += 1

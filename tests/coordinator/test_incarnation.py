@@ -244,6 +244,8 @@ def test_ready_before_start_has_returned_is_kept_until_the_process_is_known() ->
                 down="",
                 up="",
                 data_up="",
+                messages_in="",
+                messages_out="",
                 rules=RULES,
                 beat_interval=1.0,
                 stop_grace=1.0,

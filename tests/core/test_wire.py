@@ -29,8 +29,10 @@ from chronopype_mp.core.codec import (
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.connection_counters import ConnectionCounters
 from chronopype_mp.core.histogram import Histogram
+from chronopype_mp.core.message_counters import MessageCounters
 from chronopype_mp.core.messages import (
     PROTOCOL,
+    AskRetained,
     Attributes,
     AttributeValue,
     Beat,
@@ -94,6 +96,7 @@ OUTCOME = Outcome(
 )
 VALUE = AttributeValue("decimal:Decimal", msgspec.Raw(msgspec.msgpack.encode("1.5")))
 OUTPUTS = OutputCounters(emitted=9, sent=5, dropped=3)
+GOT = MessageCounters(received=7, gaps=2)
 ACCOUNT = TickAccount(10, run=20, missed=3, skipped=1)
 
 MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
@@ -140,6 +143,7 @@ MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
         frames_dropped=1,
         mirrored={"price": VALUE},
         outputs=OUTPUTS,
+        messages=GOT,
     ),
     GuardBeat(**REPORT, stalled=0.5),
     CommandDone(**REPORT, id=7, seq=41),
@@ -181,6 +185,7 @@ MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
         connection=CONNECTION,
         stopped_at=41,
         outputs=OUTPUTS,
+        messages=GOT,
     ),
     TickDone(**REPORT, seq=41),
     CallDone(**REPORT, call=2, outcome=OUTCOME),
@@ -194,6 +199,7 @@ MESSAGES: list[Tick | Ticks | Downlink | Uplink] = [
         left_out={"client": "Client: not supported"},
         is_last=True,
     ),
+    AskRetained(**REPORT, request=2, patterns=("prices.*",)),
 ]
 
 

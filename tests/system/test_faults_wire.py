@@ -25,6 +25,7 @@ from chronopype_mp.core.codec import (
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.messages import (
     PROTOCOL,
+    AskRetained,
     Attributes,
     Beat,
     Bye,
@@ -86,6 +87,7 @@ def reports_as(worker: str, incarnation: int, token: int = 5) -> list[Uplink]:
         StatePart(**who, serial=1, index=0, count=1, version=0, taken_at=0.0, data=b"\x01"),
         Restoring(**who, is_over=False),
         Attributes(**who, request=0, values={}, left_out={}, is_last=True),
+        AskRetained(**who, request=1, patterns=("**",)),
         Bye(**who, account=ACCOUNT, counters=STATE),
     ]
 

@@ -43,9 +43,8 @@ class OverTcp(ForkserverLauncher):
     """A forkserver's launcher whose workers may be anywhere: there is no directory to share."""
 
     def make_hub(self, queued: int) -> ZmqHub:
-        return ZmqHub(
-            ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*", "tcp://127.0.0.1:*"), queued=queued
-        )
+        any_port = "tcp://127.0.0.1:*"
+        return ZmqHub((any_port, any_port, any_port, any_port, any_port), queued=queued)
 
 
 @pytest.fixture

@@ -62,9 +62,8 @@ class OverTcp(ForkserverLauncher):
     """Its workers share no directory with the coordinator."""
 
     def make_hub(self, queued: int) -> ZmqHub:
-        return ZmqHub(
-            ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*", "tcp://127.0.0.1:*"), queued=queued
-        )
+        any_port = "tcp://127.0.0.1:*"
+        return ZmqHub((any_port, any_port, any_port, any_port, any_port), queued=queued)
 
 
 class Bench:
@@ -92,6 +91,8 @@ class Bench:
             down=self.hub.down,
             up=self.hub.up,
             data_up=self.hub.data_up,
+            messages_in=self.hub.messages_in,
+            messages_out=self.hub.messages_out,
             rules=TickRules(processor_timeout=5.0, max_retries=0, stats_window_size=10),
             beat_interval=0.1,
             stop_grace=1.0,
@@ -193,7 +194,7 @@ def test_a_process_that_cannot_run_python_writes_its_stacks_before_it_is_killed(
             assert end.stacks.count("Current thread") == 1
             assert "in __init__" in end.stacks
             assert isinstance(b.hub, ZmqHub)
-            assert set(os.listdir(b.hub.directory)) == {"data", "down", "up"}
+            assert set(os.listdir(b.hub.directory)) == {"data", "down", "pub", "sub", "up"}
 
     run(scenario())
 

@@ -37,12 +37,17 @@ from chronopype_mp.transport.memory import MemoryHub
 from chronopype_mp.transport.zeromq import ZmqHub, ZmqLink
 from tests.waiting import Noticeboard, run
 
-LOOPBACK = ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*", "tcp://127.0.0.1:*")
+ANY_PORT = "tcp://127.0.0.1:*"
+LOOPBACK = (ANY_PORT, ANY_PORT, ANY_PORT, ANY_PORT, ANY_PORT)
 BOUND = 10.0
 """Seconds to wait for a frame."""
 
 IN_THE_KERNEL = 12_000_000
 """Bytes that the kernel may queue for a tcp connection."""
+
+
+def link_to(hub: ZmqHub, worker: str) -> ZmqLink:
+    return ZmqLink(hub.down, hub.up, hub.data_up, (hub.messages_in, hub.messages_out), worker)
 
 
 class Ends:
@@ -62,7 +67,7 @@ class Ends:
         if isinstance(self.hub, MemoryHub):
             link = self.hub.connect(worker)
         else:
-            link = ZmqLink(self.hub.down, self.hub.up, self.hub.data_up, worker)
+            link = link_to(self.hub, worker)
         self.links.append(link)
         self._wait_for_subscription(link, worker)
         return link
@@ -452,7 +457,7 @@ def test_a_report_larger_than_allowed_is_refused_and_the_coordinator_lives(socke
 FLOOD = """
 import sys, time
 from chronopype_mp.transport.zeromq import ZmqLink
-link = ZmqLink(sys.argv[1], sys.argv[2], "", "flood")
+link = ZmqLink(sys.argv[1], sys.argv[2], "", ("", ""), "flood")
 for _ in range(5000):
     deadline = time.monotonic() + 1.0
     while not link.send(bytes(50_000)) and time.monotonic() < deadline:
@@ -486,7 +491,7 @@ def test_the_private_directory_is_for_this_user_alone_and_gone_after_the_close()
     mode = os.stat(hub.directory).st_mode
     assert stat.S_ISDIR(mode)
     assert stat.S_IMODE(mode) == 0o700
-    assert sorted(os.listdir(hub.directory)) == ["data", "down", "up"]
+    assert sorted(os.listdir(hub.directory)) == ["data", "down", "pub", "sub", "up"]
     hub.close_publisher()
     hub.close()
     assert not Path(hub.directory).exists()

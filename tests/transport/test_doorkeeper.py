@@ -223,18 +223,19 @@ arrives()
 
 def test_a_closed_door_is_no_lost_socket_and_a_lost_one_comes_back_closed() -> None:
     owner("""
+FILES = ["data", "down", "pub", "sub", "up"]
 names = lambda: sorted(os.listdir(os.path.dirname(path)))
 doorkeeper.spare_descriptors = lambda: 0
-until(lambda: names() == ["data.closed", "down.closed", "up.closed"])
+until(lambda: names() == [f"{name}.closed" for name in FILES])
 before = os.stat(path + ".closed").st_ino
 hub.restore()
-assert names() == ["data.closed", "down.closed", "up.closed"]
+assert names() == [f"{name}.closed" for name in FILES]
 assert os.stat(path + ".closed").st_ino == before
 os.unlink(path + ".closed")
 hub.restore()
-assert names() == ["data.closed", "down.closed", "up.closed"]
+assert names() == [f"{name}.closed" for name in FILES]
 doorkeeper.spare_descriptors = lambda: 1000
-until(lambda: names() == ["data", "down", "up"])
+until(lambda: names() == FILES)
 arrives()
 """)
 

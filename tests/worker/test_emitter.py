@@ -13,6 +13,7 @@ import pytest
 from chronopype_mp.core.outputs import LARGEST_OUTPUT, OutputPolicy, PayloadTypes, decode_batch
 from chronopype_mp.exceptions import OutputError, OutputsFull
 from chronopype_mp.transport.memory import MemoryHub
+from chronopype_mp.transport.memory_messages import MemoryForwarder, MemoryPublisher
 from chronopype_mp.worker.emitter import TOPICS_KNOWN, Emitter
 from tests.boots import boot_of_a
 from tests.waiting import run, turns
@@ -36,6 +37,9 @@ class Narrow:
 
     def output_sender(self) -> Narrow:
         return self
+
+    def publisher(self) -> MemoryPublisher:
+        return MemoryPublisher(MemoryForwarder())
 
     def send(self, frame: bytes) -> bool:
         if not self.room:
@@ -107,12 +111,14 @@ def test_what_nobody_reads_is_counted_and_not_even_encoded() -> None:
         link = Narrow(100)
         made = emitter(link)
         made.want(("b",))
+        made.emit(0, "a")
+        await turns()  # now it is known that no processor has subscribed
         made.emit(object(), "a")
         made.emit(1, "b")
         await turns()
         assert link.payloads == [1]
         assert link.numbers == [1]
-        assert (made.counters.emitted, made.counters.sent) == (2, 1)
+        assert (made.counters.emitted, made.counters.sent) == (3, 1)
 
     run(scenario())
 

@@ -35,6 +35,8 @@ BOOT = WorkerBoot(
     down="memory",
     up="memory",
     data_up="memory",
+    messages_in="memory",
+    messages_out="memory",
     rules=TickRules(processor_timeout=1.0, max_retries=0, stats_window_size=10),
     beat_interval=1.0,
     stop_grace=5.0,
