@@ -19,7 +19,7 @@ WALL = struct.Struct("!d")
 PACE = 0.001
 """Seconds between two outputs where latency is measured."""
 
-BATCHES_PER_SECOND = 100
+BATCHES_PER_SECOND = 1000
 
 
 class _Emits(TickProcessor):

@@ -39,7 +39,7 @@ BATCHES_QUEUED = 8
 """Frames of outputs queued at each end of a worker's connection: half a megabyte, or 32 MB of the
 largest outputs. Further ones stay in the worker's buffer."""
 
-MESSAGES_QUEUED = 4000
+MESSAGES_QUEUED = 2000
 """Frames of messages queued for a subscriber at each end of its connection. Further ones are
 dropped."""
 

@@ -21,11 +21,9 @@ from chronopype_mp.transport.base import Link, Publishing
 
 __all__ = ["MessagePublisher"]
 
-FRAME_BYTES = 8 * 1024
-"""Bytes after which a frame takes no further message."""
-
-FRAME_MESSAGES = 100
-"""Messages in a frame. A subscriber that loses a frame loses all of them."""
+FRAME_BYTES = 32 * 1024
+"""Bytes after which a frame takes no further message, with `MESSAGE_BYTES` for each: at most 320
+messages. A subscriber that loses a frame loses all of them."""
 
 KEPT_BYTES = 8_000_000
 """Bytes of messages kept. The oldest are dropped."""
@@ -83,8 +81,7 @@ class MessagePublisher:
         self._batches: deque[_Batch] = deque()
         self._bytes = 0
         self._last: _Batch | None = None
-        self._in_batch = 0
-        self._is_full = False
+        self._room = 0  # bytes that the last batch still takes
         self._serial = 0
         self._seqs: dict[str, int] = {}
         self._is_scheduled = False
@@ -102,17 +99,17 @@ class MessagePublisher:
             item: the message, as an encoded output.
             retain: whether it is kept for later subscribers.
         """
+        size = len(item) + MESSAGE_BYTES
         with self._lock:
             last = self._last
-            if last is None or last.topic != topic or last.retain != retain or self._is_full:
+            if last is None or last.topic != topic or last.retain != retain or self._room <= 0:
                 if self._is_closed:
                     return
                 last = self._begin(topic, retain)
             last.items.append(item)
-            self._in_batch += len(item)
-            self._bytes += len(item) + MESSAGE_BYTES
-            self._is_full = self._in_batch >= FRAME_BYTES or len(last.items) >= FRAME_MESSAGES
-            is_full = self._is_full or len(self._batches) >= BATCHES_PER_SEND
+            self._bytes += size
+            self._room -= size
+            is_full = self._room <= 0 or len(self._batches) >= BATCHES_PER_SEND
             must_schedule = not self._is_scheduled
             self._is_scheduled = True
         if threading.get_ident() != self._thread:
@@ -157,12 +154,12 @@ class MessagePublisher:
             self._bytes -= _size(self._batches.popleft())
         self._last = _Batch(topic, retain, self._serial + 1, self._seqs.get(topic, 0) + 1, [])
         self._batches.append(self._last)
+        self._room = FRAME_BYTES
         return self._last
 
     def _end(self) -> None:
         """Number the messages of the last batch, which gets no more."""
         last, self._last = self._last, None
-        self._in_batch = 0
         if last is not None:
             self._serial += len(last.items)
             self._seqs.pop(last.topic, None)  # the topic that was quiet longest comes first

@@ -147,7 +147,7 @@ def test_while_the_forwarder_stands_still_a_bounded_number_of_bytes_is_kept() ->
             hub._forwarder.call(go_on.wait)  # type: ignore[arg-type]
             count = 30_000
             for number in range(count):
-                made.put(f"t{number % 2}", bytes(1000))
+                made.put(f"t{number // 10 % 2}", bytes(1000))
             kept = made.publisher._bytes
             go_on.set()
             assert abs(kept - publisher.KEPT_BYTES) < 2 * publisher.FRAME_BYTES
