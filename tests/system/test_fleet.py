@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import sys
 from pathlib import Path
 
+from chronopype_mp.fleet import Changes, FleetPlan, RunningFleet, load_fleet
 from tests.system.scripts import Script, Scripts
 
 FEEDS = """
@@ -152,3 +154,71 @@ def test_a_fleet_that_cannot_go_on_exits_with_1(scripts: Scripts, tmp_path: Path
     assert "RuntimeError: no tick today" in script.output
     notes = (tmp_path / "fleet" / "notes").read_text().splitlines()
     assert sum(line.startswith("stop") for line in notes) == 6
+
+
+def test_a_hangup_reloads_the_file(scripts: Scripts, tmp_path: Path) -> None:
+    """One with a mistake, or with another clock, changes nothing; the log says why."""
+    script = start(scripts, tmp_path, FLEET, "--json")
+    script.wait_for("worker 'last': network CONNECTING → CONNECTED")
+    file = tmp_path / "fleet" / "fleet.toml"
+
+    file.write_text(FLEET.replace('type = "feeds:Feed"', 'type = "no.such:Feed"', 1))
+    script.process.send_signal(signal.SIGHUP)
+    script.wait_for("nothing was changed:\nfleet/fleet.toml:11: processor[last].type")
+    file.write_text(FLEET.replace('tick_size = "100ms"', 'tick_size = "200ms"'))
+    script.process.send_signal(signal.SIGHUP)
+    script.wait_for("five: clock: cannot change while the fleet runs; stop it and run it anew")
+    file.write_text(FLEET.replace('url = "late"', 'url = "later"'))
+    script.process.send_signal(signal.SIGHUP)
+    script.wait_for("fleet 'five': to do: restart late")
+    script.wait_for("fleet 'five': reloaded")
+
+    script.process.send_signal(signal.SIGTERM)
+    assert script.wait() == 0, script.output
+    events = [json.loads(line) for line in script.output.splitlines() if line.startswith("{")]
+    starts = [event["worker"] for event in events if event["event"] == "WorkerStarting"]
+    assert sorted(starts) == ["last", "late", "late", "net-1", "net-2", "net-3"]
+    notes = (tmp_path / "fleet" / "notes").read_text()
+    assert notes.count("stop late ") == notes.count("stop later ") == 1
+    assert "Traceback" not in script.output
+
+
+WORKERS = int(os.environ.get("CHRONOPYPE_MP_TEST_RELOAD", "12"))
+
+
+def test_a_reload_of_many_workers_touches_those_that_changed(tmp_path: Path) -> None:
+    """Only these get other processes, and the others miss no tick meanwhile."""
+
+    def plan(changed: int) -> FleetPlan:
+        urls = [f"new-{n}" if n < changed else f"{n}" for n in range(WORKERS)]
+        entries = [
+            f'[[processor]]\nname = "w{n}"\ntype = "tests.fleet.processors:Feed"\n'
+            f'options = {{ url = "{url}" }}\n'
+            for n, url in enumerate(urls)
+        ]
+        file = tmp_path / "fleet.toml"
+        file.write_text('[clock]\ntick_size = "200ms"\n' + "".join(entries))
+        return load_fleet(file, {})
+
+    async def scenario() -> None:
+        stop, fleet = asyncio.Event(), RunningFleet(plan(0))
+        running = asyncio.create_task(fleet.run(stop))
+        await fleet.wait_settled()
+        before = {handle.name: handle for handle in fleet.clock.workers}
+        pids = {name: handle.pid for name, handle in before.items()}
+        missed = {name: handle.statistics().missed for name, handle in before.items()}
+        changes = await fleet.reload(plan(3))
+        assert changes == Changes(restart=("w0", "w1", "w2"))
+        after = {handle.name: handle for handle in fleet.clock.workers}
+        for name in changes.restart:
+            await after[name].wait_ready()
+            assert after[name].pid != pids[name]
+        for name in pids.keys() - set(changes.restart):
+            assert after[name].pid == pids[name]
+            figures = after[name].statistics()
+            assert (figures.missed, figures.restarts) == (missed[name], 0)
+        stop.set()
+        async with asyncio.timeout(60.0):
+            await running
+
+    asyncio.run(scenario())
