@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from chronopype_mp.console.exit_status import EXIT_FAILED, EXIT_OK, EXIT_SIGNALLED
+from chronopype_mp.console.service_manager import ServiceManager
 from chronopype_mp.core.worker_events import Event
 from chronopype_mp.exceptions import ClockError, FleetError
 from chronopype_mp.fleet.changes import compare
@@ -69,6 +71,7 @@ class _Foreground:
     def __init__(self, files: Sequence[str]) -> None:
         self.last_signal = 0
         self._files = files
+        self._manager = ServiceManager(os.environ)
 
     async def run(self, plan: FleetPlan, as_json: bool) -> None:
         """Run the fleet.
@@ -82,7 +85,11 @@ class _Foreground:
         running = RunningFleet(plan, _print_event if as_json else None)
         fleet = loop.create_task(running.run(stop))
         asked = asyncio.Event()
-        reloads = loop.create_task(self._reload_whenever(asked, running))
+        beside = [
+            loop.create_task(self._reload_whenever(asked, running)),
+            loop.create_task(self._report_ready(running)),
+            loop.create_task(self._manager.keep_alive()),
+        ]
         loop.add_signal_handler(signal.SIGHUP, asked.set)
         for number in SIGNALS:
             loop.add_signal_handler(number, self._take, number, stop, fleet)
@@ -91,8 +98,15 @@ class _Foreground:
         finally:
             for number in (*SIGNALS, signal.SIGHUP):
                 loop.remove_signal_handler(number)
-            reloads.cancel()
-            await asyncio.gather(reloads, return_exceptions=True)
+            self._manager.stopping()
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+
+    async def _report_ready(self, fleet: RunningFleet) -> None:
+        await fleet.wait_settled()
+        logger.info("fleet %r: all workers have been started", fleet.plan.settings.name)
+        self._manager.ready()
 
     async def _reload_whenever(self, asked: asyncio.Event, fleet: RunningFleet) -> None:
         """Reload the files whenever it is asked for. Requests during a reload give one more."""
@@ -101,6 +115,7 @@ class _Foreground:
             asked.clear()
             name = fleet.plan.settings.name
             logger.info("SIGHUP: reading %s", ", ".join(self._files))
+            self._manager.reloading()
             try:
                 new = await asyncio.to_thread(load_fleet, self._files)
                 logger.info("fleet %r: to do: %s", name, compare(fleet.plan, new))
@@ -110,6 +125,8 @@ class _Foreground:
                 logger.error("fleet %r: not reloaded, nothing was changed:\n%s", name, error)
             except Exception as error:
                 logger.exception("fleet %r: not wholly reloaded: %s", name, error)
+            finally:
+                self._manager.reloaded()
 
     def _take(self, number: int, stop: asyncio.Event, fleet: asyncio.Task[None]) -> None:
         self.last_signal = number
@@ -118,6 +135,7 @@ class _Foreground:
             return
         name = signal.Signals(number).name
         logger.info("%s: stopping gracefully; a second signal kills", name)
+        self._manager.stopping()
         stop.set()
 
 

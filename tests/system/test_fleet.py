@@ -6,8 +6,11 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
+
+import psutil
 
 from chronopype_mp.fleet import Changes, FleetPlan, RunningFleet, load_fleet
 from tests.system.scripts import Script, Scripts
@@ -90,7 +93,7 @@ env_file = "place.env"
 """
 
 
-def start(scripts: Scripts, tmp_path: Path, fleet: str, *options: str) -> Script:
+def start(scripts: Scripts, tmp_path: Path, fleet: str, *options: str, **env: str) -> Script:
     """Run a fleet from another directory than that of its file."""
     directory = tmp_path / "fleet"
     directory.mkdir(exist_ok=True)
@@ -100,7 +103,7 @@ def start(scripts: Scripts, tmp_path: Path, fleet: str, *options: str) -> Script
     (directory / "key").write_text("hunter2\n")
     (directory / "fleet.toml").write_text(fleet)
     command = [sys.executable, "-m", "chronopype_mp", "run", *options, "fleet/fleet.toml"]
-    return scripts.run(command)
+    return scripts.run(command, **env)
 
 
 def test_a_fleet_starts_in_order_and_stops_gracefully(scripts: Scripts, tmp_path: Path) -> None:
@@ -181,6 +184,33 @@ def test_a_hangup_reloads_the_file(scripts: Scripts, tmp_path: Path) -> None:
     notes = (tmp_path / "fleet" / "notes").read_text()
     assert notes.count("stop late ") == notes.count("stop later ") == 1
     assert "Traceback" not in script.output
+
+
+def test_systemd_is_told_of_each_state(scripts: Scripts, tmp_path: Path) -> None:
+    """Workers do not inherit its socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30.0)
+
+        def told() -> str:
+            while (message := manager.recv(1000).decode()) == "WATCHDOG=1":
+                pings.append(message)
+            return message.partition("\n")[0]
+
+        pings: list[str] = []
+        variables = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "100000"}
+        script = start(scripts, tmp_path, FLEET, **variables)
+        assert told() == "READY=1"
+        assert pings
+        workers = psutil.Process(script.process.pid).children(recursive=True)
+        assert len(workers) >= 5
+        for worker in workers:
+            assert not variables.keys() & worker.environ().keys()
+        script.process.send_signal(signal.SIGHUP)
+        assert [told(), told()] == ["RELOADING=1", "READY=1"]
+        script.process.send_signal(signal.SIGTERM)
+        assert told() == "STOPPING=1"
+        assert script.wait() == 0, script.output
 
 
 WORKERS = int(os.environ.get("CHRONOPYPE_MP_TEST_RELOAD", "12"))
