@@ -18,6 +18,7 @@ from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.worker_events import Event, WorkerDied, WorkerQuarantined, WorkerReady
 from chronopype_mp.exceptions import ClockError, WorkerError
 from chronopype_mp.fleet.changes import Changes, compare
+from chronopype_mp.fleet.notifier import Notifier
 from chronopype_mp.fleet.plan import FleetPlan, WorkerPlan
 from chronopype_mp.fleet.schema import Dependency
 from chronopype_mp.guarded_log import GuardedLogger
@@ -128,7 +129,12 @@ class RunningFleet:
             ClockError: the clock cannot be entered, or a worker cannot be added.
             BaseException: what ended the clock's run, see `BaseClock.run`.
         """
-        async with self.clock:
+        notify = self._settings.notify
+        async with contextlib.AsyncExitStack() as stack:
+            if notify.webhook is not None or notify.command:
+                notifier = await stack.enter_async_context(Notifier(self._settings.name, notify))
+                self.clock.events.subscribe(notifier.take)
+            await stack.enter_async_context(self.clock)
             tasks = [
                 asyncio.create_task(self._starts.run(self._first.workers)),
                 asyncio.create_task(stop.wait()),
