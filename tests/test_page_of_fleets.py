@@ -56,7 +56,7 @@ def test_every_block_is_one_of_these() -> None:
 
 def test_the_files_do_what_the_page_says(directory: Path) -> None:
     """Each of them is a whole fleet."""
-    first, many, order, settings, secrets = (loaded(directory, text) for text in FILES)
+    first, many, order, settings, secrets, notify = (loaded(directory, text) for text in FILES)
     assert first.settings.clock.tick_size == 0.2
     assert [worker.name for worker in many.workers] == [
         *("book-btc", "book-eth"),
@@ -72,6 +72,7 @@ def test_the_files_do_what_the_page_says(directory: Path) -> None:
     assert settings.workers[0].supervision.stop_grace == 20.0
     assert settings.workers[0].supervision.max_downtime == 900.0
     assert secrets.workers[0].spec.options == {"url": "ws://127.0.0.1:8765", "key": "hunter2"}
+    assert notify.settings.notify.disconnected_after == 120.0
     assert secrets.workers[0].env == {"ACCOUNT": "a", "TZ": "UTC"}
 
 

@@ -220,6 +220,36 @@ class ProcessorRegistry(Publisher):
         if self._coordinator is not None:
             self._coordinator.remove(record)
 
+    def change_supervision(
+        self, processor: Member | WorkerHandle | str, supervision: Supervision
+    ) -> None:
+        """Supervise a worker in another way from now on, without restarting it.
+
+        Deadlines and waits that have begun keep their length. New limits apply at the next beat.
+
+        Args:
+            processor: the processor, its worker's handle or the worker's name.
+            supervision: all of the new settings.
+
+        Raises:
+            ClockError: the processor is not in this clock.
+            ConfigError: a core does not exist, or the settings differ in what the worker's process
+                was told when it started: ``stop_grace``, ``resources``, the timeouts of network
+                hooks, or how often it has to report, which follows from ``loop_stall_timeout`` and
+                ``start_timeout``. For these, remove the processor and add it again.
+        """
+        record = self._record(processor)
+        supervision = checked_policy("change_supervision", supervision)
+        if not supervision.fits_process_of(record.policy):
+            problem = (
+                "its process cannot go on, because stop_grace, resources, a network timeout or how "
+                "often it reports would change; remove the processor and add it again"
+            )
+            raise ConfigError("change_supervision", "processor", record.name, problem)
+        record.policy = supervision
+        if self._open_coordinator is not None:
+            self._open_coordinator.policy_changed(record)
+
     def pause_processor(self, processor: Member | WorkerHandle | str) -> None:
         """Hold back all ticks that are published from now on. Idempotent.
 

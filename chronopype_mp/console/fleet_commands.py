@@ -131,7 +131,7 @@ def list_processors(as_json: bool) -> int:
 @files_argument
 @json_option
 def run(files: tuple[str, ...], as_json: bool) -> int:
-    """Run a fleet in the foreground, until SIGTERM or Ctrl-C.
+    """Run a fleet in the foreground, until SIGTERM or Ctrl-C. SIGHUP reloads its files.
 
     Several files are merged; later ones override earlier ones. The log goes to standard error.
     With --json, each event is printed on standard output, as one line.
@@ -141,7 +141,7 @@ def run(files: tuple[str, ...], as_json: bool) -> int:
     status is then 128 plus its number, 130 or 143.
     """
     plan = _load(files, as_json)
-    return EXIT_USAGE if plan is None else run_in_foreground(plan, as_json)
+    return EXIT_USAGE if plan is None else run_in_foreground(plan, files, as_json)
 
 
 COMMANDS = (check, init, schema, list_processors, run)

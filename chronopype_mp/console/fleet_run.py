@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
+from collections.abc import Sequence
 
 import msgspec
 
 from chronopype_mp.console.exit_status import EXIT_FAILED, EXIT_OK, EXIT_SIGNALLED
+from chronopype_mp.console.service_manager import ServiceManager
 from chronopype_mp.core.worker_events import Event
-from chronopype_mp.exceptions import ClockError
-from chronopype_mp.fleet.plan import FleetPlan
-from chronopype_mp.fleet.runner import run_fleet
+from chronopype_mp.exceptions import ClockError, FleetError
+from chronopype_mp.fleet.changes import compare
+from chronopype_mp.fleet.plan import FleetPlan, load_fleet
+from chronopype_mp.fleet.runner import RunningFleet
 from chronopype_mp.fleet.schema import LoggingSettings
 
 __all__ = ["run_in_foreground"]
@@ -24,11 +28,12 @@ logger = logging.getLogger("chronopype_mp.fleet")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def run_in_foreground(plan: FleetPlan, as_json: bool) -> int:
-    """Run a fleet until it is stopped by SIGTERM or SIGINT, or ends.
+def run_in_foreground(plan: FleetPlan, files: Sequence[str], as_json: bool) -> int:
+    """Run a fleet until it is stopped by SIGTERM or SIGINT, or ends. SIGHUP reloads its files.
 
     Args:
         plan: the fleet.
+        files: where it was read.
         as_json: whether to print each event on standard output.
 
     Returns:
@@ -37,7 +42,7 @@ def run_in_foreground(plan: FleetPlan, as_json: bool) -> int:
     _set_up_logging(plan.settings.logging)
     name, count = plan.settings.name, len(plan.workers)
     logger.info("fleet %r: starting %d worker%s", name, count, "s" if count > 1 else "")
-    foreground = _Foreground()
+    foreground = _Foreground(files)
     try:
         asyncio.run(foreground.run(plan, as_json))
     except asyncio.CancelledError:
@@ -54,14 +59,19 @@ def run_in_foreground(plan: FleetPlan, as_json: bool) -> int:
 
 
 class _Foreground:
-    """Stops the fleet at the first signal, and kills it at the second.
+    """Stops the fleet at the first signal, and kills it at the second. Reloads it at SIGHUP.
+
+    Args:
+        files: those of the fleet.
 
     Attributes:
-        last_signal: the number of the signal that came last; 0 before the first.
+        last_signal: the number of the signal that came last; 0 before the first. SIGHUP is none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, files: Sequence[str]) -> None:
         self.last_signal = 0
+        self._files = files
+        self._manager = ServiceManager(os.environ)
 
     async def run(self, plan: FleetPlan, as_json: bool) -> None:
         """Run the fleet.
@@ -72,14 +82,51 @@ class _Foreground:
         """
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
-        fleet = loop.create_task(run_fleet(plan, stop, _print_event if as_json else None))
+        running = RunningFleet(plan, _print_event if as_json else None)
+        fleet = loop.create_task(running.run(stop))
+        asked = asyncio.Event()
+        beside = [
+            loop.create_task(self._reload_whenever(asked, running)),
+            loop.create_task(self._report_ready(running)),
+            loop.create_task(self._manager.keep_alive()),
+        ]
+        loop.add_signal_handler(signal.SIGHUP, asked.set)
         for number in SIGNALS:
             loop.add_signal_handler(number, self._take, number, stop, fleet)
         try:
             await fleet
         finally:
-            for number in SIGNALS:
+            for number in (*SIGNALS, signal.SIGHUP):
                 loop.remove_signal_handler(number)
+            self._manager.stopping()
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+
+    async def _report_ready(self, fleet: RunningFleet) -> None:
+        await fleet.wait_settled()
+        logger.info("fleet %r: all workers have been started", fleet.plan.settings.name)
+        self._manager.ready()
+
+    async def _reload_whenever(self, asked: asyncio.Event, fleet: RunningFleet) -> None:
+        """Reload the files whenever it is asked for. Requests during a reload give one more."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            name = fleet.plan.settings.name
+            logger.info("SIGHUP: reading %s", ", ".join(self._files))
+            self._manager.reloading()
+            try:
+                new = await asyncio.to_thread(load_fleet, self._files)
+                logger.info("fleet %r: to do: %s", name, compare(fleet.plan, new))
+                await fleet.reload(new)
+                logger.info("fleet %r: reloaded", name)
+            except FleetError as error:
+                logger.error("fleet %r: not reloaded, nothing was changed:\n%s", name, error)
+            except Exception as error:
+                logger.exception("fleet %r: not wholly reloaded: %s", name, error)
+            finally:
+                self._manager.reloaded()
 
     def _take(self, number: int, stop: asyncio.Event, fleet: asyncio.Task[None]) -> None:
         self.last_signal = number
@@ -88,6 +135,7 @@ class _Foreground:
             return
         name = signal.Signals(number).name
         logger.info("%s: stopping gracefully; a second signal kills", name)
+        self._manager.stopping()
         stop.set()
 
 

@@ -40,6 +40,7 @@ from chronopype_mp.core.stimuli import (
     CheckDeadlines,
     Kill,
     Launch,
+    PolicyChanged,
     Probe,
     RestartAsked,
     SendStop,
@@ -343,6 +344,10 @@ class Coordinator:
         """Bring new settings to a worker; repeated until it acknowledges them."""
         if record.incarnation is not None:
             record.incarnation.configure()
+
+    def policy_changed(self, record: WorkerRecord) -> None:
+        """Supervise a worker as its record says from now on."""
+        self._stimulate(PolicyChanged(record.name, record.policy))
 
     def order(self, record: WorkerRecord, command: Downlink) -> None:
         """Give a worker an order, if it has a process that is READY."""

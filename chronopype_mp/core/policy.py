@@ -29,6 +29,18 @@ STACKS_AT = 0.6
 """Fraction of a deadline after which stacks are written, before the coordinator looks."""
 
 
+KNOWN_TO_PROCESS = (
+    "beat_interval",
+    "guard_interval",
+    "stacks_after",
+    "stop_grace",
+    "start_network_timeout",
+    "stop_network_timeout",
+    "resources",
+)
+"""What a process of a worker is told when it starts."""
+
+
 class RestartType(enum.Enum):
     """When a worker that ended is restarted (from OTP).
 
@@ -160,3 +172,7 @@ class Supervision(Settings, frozen=True):
     def stacks_after(self) -> float:
         """How long the event loop may stall before stacks are written, seconds."""
         return STACKS_AT * self._shortest_deadline
+
+    def fits_process_of(self, other: Supervision) -> bool:
+        """Whether a process that was started with ``other`` can go on with these settings."""
+        return all(getattr(self, name) == getattr(other, name) for name in KNOWN_TO_PROCESS)

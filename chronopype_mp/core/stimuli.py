@@ -22,6 +22,7 @@ __all__ = [
     "Launch",
     "LaunchFailed",
     "Launched",
+    "PolicyChanged",
     "Probe",
     "Probed",
     "RestartAsked",
@@ -171,6 +172,13 @@ class RestartAsked(msgspec.Struct, frozen=True):
     worker: str
 
 
+class PolicyChanged(msgspec.Struct, frozen=True):
+    """A worker is to be supervised in another way from now on."""
+
+    worker: str
+    policy: Supervision
+
+
 class CheckDeadlines(msgspec.Struct, frozen=True):
     """Time has passed; ``lateness`` is how much later than planned this comes, seconds."""
 
@@ -191,6 +199,7 @@ Stimulus = (
     | StopAsked
     | StartAsked
     | RestartAsked
+    | PolicyChanged
     | CheckDeadlines
 )
 

@@ -60,6 +60,7 @@ from chronopype_mp.core.stimuli import (
     Launch,
     Launched,
     LaunchFailed,
+    PolicyChanged,
     Probe,
     Probed,
     RestartAsked,
@@ -145,6 +146,7 @@ class Supervisor:
             StopAsked: self._stop_asked,
             StartAsked: self._start_asked,
             RestartAsked: self._restart_asked,
+            PolicyChanged: self._policy_changed,
         }
 
     def view(self, worker: str) -> WorkerView:
@@ -248,6 +250,13 @@ class Supervisor:
                 seconds=now - w.launched_at,
             )
         )
+
+    def _policy_changed(self, w: Supervised, stimulus: PolicyChanged, now: float) -> None:
+        """Deadlines that run already stay; the limits of the process count from its READY."""
+        changed = w.policy.limits != stimulus.policy.limits
+        w.policy = stimulus.policy
+        if changed and w.limits is not None and w.ready_at is not None:
+            w.limits = LimitWatch(w.policy.limits, w.ready_at, w.rng)
 
     # Beats
 

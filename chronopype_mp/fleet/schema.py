@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import urllib.parse
 from typing import Any, Literal
 
 import msgspec
@@ -20,6 +21,7 @@ __all__ = [
     "Dependency",
     "FleetFile",
     "LoggingSettings",
+    "NotifySettings",
     "ProcessorEntry",
     "json_schema",
 ]
@@ -56,6 +58,51 @@ def _check_level(field: str, level: str) -> None:
     if level not in known:
         names = ", ".join(name for name in known if name not in ("NOTSET", "WARN", "FATAL"))
         raise ConfigError("logging", field, level, f"must be one of {names}")
+
+
+class NotifySettings(Settings, frozen=True):
+    """Whom to notify of deaths, quarantines, long disconnections, and recoveries from them.
+
+    Args:
+        webhook: a URL to which each is sent, with POST and JSON.
+        command: a program and its arguments. It gets the JSON on its standard input.
+        disconnected_after: a `NetworkProcessor` that is not connected for so long is reported;
+            None: never.
+        per_minute: the most notifications in a minute. The next one says how many were left out.
+        timeout: a webhook or command that takes longer is given up; the command is killed.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    webhook: str | None = None
+    command: tuple[str, ...] = ()
+    disconnected_after: Seconds | None = 60.0
+    per_minute: int = 20
+    timeout: Seconds = 10.0
+
+    def __post_init__(self) -> None:
+        if self.webhook is not None and not _is_url(self.webhook):
+            problem = "must be a URL with http:// or https:// and a host, without user and spaces"
+            raise ConfigError("notify", "webhook", "...", problem)  # the URL may hold a secret
+        if self.disconnected_after is not None:
+            positive("notify", "disconnected_after", self.disconnected_after)
+        whole("notify", "per_minute", self.per_minute, 1)
+        positive("notify", "timeout", self.timeout)
+
+    def __repr__(self) -> str:
+        """Leave out the values, which may hold secrets."""
+        return f"{type(self).__name__}(...)"
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(text)
+        has_place = bool(parts.hostname) and parts.port != 0 and parts.username is None
+    except ValueError:  # such as a port that is no number
+        return False
+    plain = text.isascii() and text.isprintable() and " " not in text
+    return parts.scheme in ("http", "https") and has_place and plain
 
 
 class Dependency(Settings, frozen=True):
@@ -123,6 +170,7 @@ class FleetFile(Settings, frozen=True):
         clock: the settings of the clock.
         supervision: how workers are supervised, unless their entries say otherwise.
         logging: what is logged.
+        notify: whom to notify of what goes wrong.
         groups: strategies by the names of groups.
         restart_budget: limits the restarts of all workers together.
         launcher: how workers are started.
@@ -140,6 +188,7 @@ class FleetFile(Settings, frozen=True):
     clock: ClockConfig = ClockConfig(clock_mode=ClockMode.REALTIME)
     supervision: Supervision = Supervision()
     logging: LoggingSettings = LoggingSettings()
+    notify: NotifySettings = NotifySettings()
     groups: dict[str, GroupStrategy] = msgspec.field(default_factory=dict)
     restart_budget: RestartBudget | None = None
     launcher: Literal["forkserver", "spawn", "inline"] | None = None

@@ -574,3 +574,24 @@ def test_a_processor_that_is_removed_after_the_clock_was_left_leaves_nothing_beh
         assert handle.incarnation == 1, "the handle stays valid"
 
     run(scenario())
+
+
+def test_supervision_changes_without_a_restart() -> None:
+    """What its process was told cannot change."""
+
+    async def scenario() -> None:
+        clock = Bench().clock
+        handle = clock.add_processor(Scribe(), name="a")
+        async with clock:
+            await handle.wait_ready()
+            never = Supervision(restart="temporary")  # type: ignore[arg-type]
+            clock.change_supervision("a", never)
+            with pytest.raises(ConfigError, match="its process cannot go on"):
+                clock.change_supervision(handle, Supervision(stop_grace=1.0))
+            with pytest.raises(ClockError, match="is not in this clock"):
+                clock.change_supervision("b", never)
+            assert (handle.incarnation, handle.restarts) == (1, 0)
+            assert clock._coordinator is not None
+            assert clock._coordinator._supervisor._workers["a"].policy is never
+
+    run(scenario())

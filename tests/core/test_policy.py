@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chronopype_mp.core.backoff import BackoffPolicy
+from chronopype_mp.core.limits import Limits
 from chronopype_mp.core.policy import RestartType, Supervision
+from chronopype_mp.core.resources import Resources
 from chronopype_mp.core.restart import RestartBudget
 from chronopype_mp.exceptions import ConfigError
 
@@ -95,3 +98,26 @@ def test_three_beats_in_a_row_may_be_lost_before_a_worker_counts_as_stalled(stal
     interval = Supervision(loop_stall_timeout=stall).beat_interval
     assert 0 < interval <= 1.0
     assert 4 * interval <= stall
+
+
+@pytest.mark.parametrize(
+    ("fits", "setting"),
+    [
+        (True, {"restart": "temporary", "max_downtime": 5.0}),
+        (True, {"limits": Limits(max_rss=1)}),
+        (True, {"loop_stall_timeout": 20.0}),  # it reports every second all the same
+        (True, {"start_timeout": 60.0}),
+        (False, {"start_timeout": 1.0}),  # its guard looks more often
+        (False, {"loop_stall_timeout": 1.0}),
+        (False, {"stop_grace": 11.0}),
+        (False, {"start_network_timeout": 1.0}),
+        (False, {"stop_network_timeout": 1.0}),
+        (False, {"resources": Resources(nice=5)}),
+    ],
+)
+def test_a_process_goes_on_unless_what_it_was_told_has_changed(
+    fits: bool, setting: dict[str, Any]
+) -> None:
+    """The owner alone applies the rest."""
+    policy = Supervision()
+    assert policy.model_copy(update=setting).fits_process_of(policy) is fits

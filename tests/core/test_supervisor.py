@@ -25,6 +25,7 @@ from chronopype_mp.core.stimuli import (
     Launch,
     Launched,
     LaunchFailed,
+    PolicyChanged,
     Probe,
     Probed,
     RestartAsked,
@@ -400,6 +401,31 @@ def test_a_limit_exceeded_restarts_the_worker_in_order_with_the_reason() -> None
     assert death.reason is DeathReason.LIMIT_EXCEEDED
     assert death.detail == "RSS of 1,001 bytes is above max_rss = 1,000"
     assert told.actions == [Launch("a", 2)]
+
+
+def test_new_limits_hold_for_the_process_that_runs() -> None:
+    """A lifetime counts from its READY, and not from the change."""
+    told = Told()
+    told.ready(0.0)
+    limits = Limits(max_rss=1000, max_lifetime=50.0, lifetime_jitter=0.0)
+    told.tell(PolicyChanged("a", POLICY.model_copy(update={"limits": limits})), 40.0)
+    assert told.nothing_happened
+    told.tell(BeatReceived("a", 1, rss=1000), 49.0)
+    assert told.nothing_happened
+    told.tell(BeatReceived("a", 1, rss=1000), 50.0)
+    assert told.actions == [SendStop("a", 1)]
+
+
+def test_a_new_budget_holds_for_the_next_death() -> None:
+    """Here no restart is allowed any more."""
+    told = Told()
+    told.ready(0.0)
+    once = POLICY.model_copy(update={"budget": RestartBudget(max_restarts=0)})
+    told.tell(PolicyChanged("a", once), 1.0)
+    told.exited(2.0)
+    assert told.status is WorkerStatus.QUARANTINED
+    told.tell(PolicyChanged("unknown", once), 3.0)
+    assert told.nothing_happened
 
 
 @pytest.mark.parametrize(
