@@ -292,9 +292,11 @@ def _quoted(value: object) -> str:
 
 
 def _made(kind: type, value: object) -> object:
-    """Make what `msgspec` cannot: paths. The value of any other class is passed as it is."""
-    if isinstance(value, str) and isinstance(kind, type) and issubclass(kind, pathlib.PurePath):
-        return kind(value)
+    """Make what `msgspec` cannot: paths and subclasses of str. Other values pass as they are."""
+    if isinstance(kind, type) and issubclass(kind, str) and not isinstance(value, str):
+        raise ValueError("must be a string")
+    if isinstance(kind, type) and issubclass(kind, (pathlib.PurePath, str)):
+        return kind(value)  # type: ignore[arg-type]  # a path says itself what it takes
     raise NotImplementedError
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from chronopype_mp.exceptions import FleetProblem, HookError
-from chronopype_mp.fleet.document import Node
-from chronopype_mp.fleet.reading import nearest, read_fields
+from chronopype_mp.fleet.document import BROKEN, Node
+from chronopype_mp.fleet.reading import nearest, read, read_fields
 from chronopype_mp.processors import NetworkProcessor, TickProcessor
 from chronopype_mp.processors.hook_checks import check_class
 
@@ -104,11 +104,24 @@ def _checked(found: Any) -> Callable[..., object]:
 
 
 def arguments_of(target: Target) -> list[str]:
-    """Return the arguments of a target as its code states them, such as ``"url: str"``."""
+    """Return the options of a target as its code states them, such as ``"url: str"``."""
+    struct = options_struct(target)
+    if struct is not None:
+        return [str(each) for each in inspect.signature(struct).parameters.values()]
     try:
         return [str(each) for each in inspect.signature(target.made_by).parameters.values()]
     except (TypeError, ValueError):  # made in C, so it does not say
         return []
+
+
+def options_struct(target: Target) -> type[msgspec.Struct] | None:
+    """Return the struct of all options: what the only argument of a target, ``options``, is."""
+    try:
+        names = list(inspect.signature(target.made_by).parameters)
+    except (TypeError, ValueError):  # made in C, so it does not say
+        return None
+    kind = _hints(target.made_by).get("options") if names == ["options"] else None
+    return kind if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else None
 
 
 def options_of(
@@ -122,6 +135,10 @@ def options_of(
         path: its path.
         problems: where mistakes are noted.
     """
+    struct = options_struct(target)
+    if struct is not None:
+        made = read(node, struct, path, problems)
+        return {} if made is BROKEN else {"options": made}
     try:
         parameters = inspect.signature(target.made_by).parameters.values()
     except (TypeError, ValueError):  # made in C, so it does not say
@@ -140,7 +157,7 @@ def options_of(
 
 def _hints(made_by: Any) -> dict[str, Any]:
     """Return the annotations of the arguments; none if they cannot be resolved."""
-    called = vars(made_by).get("__init__", made_by) if isinstance(made_by, type) else made_by
+    called = made_by.__init__ if isinstance(made_by, type) else made_by  # type: ignore[misc]
     try:
         return typing.get_type_hints(called, include_extras=True)
     except Exception:  # for example, a name that is imported for type checkers only

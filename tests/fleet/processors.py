@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from chronopype_mp import NetworkProcessor, NetworkStatus, TickProcessor
+from chronopype_mp import ConfigError, NetworkProcessor, NetworkStatus, TickProcessor
 
 
 class Tls(msgspec.Struct):
@@ -61,6 +61,33 @@ class Trader(TickProcessor):
 
     def __init__(self, account: Account) -> None:
         super().__init__()
+
+
+class Key(str):
+    """A string of a class of its own."""
+
+
+class QuoteOptions(msgspec.Struct, frozen=True):
+    """All options of a processor."""
+
+    url: str
+    key: Key | None = None
+    depth: int = 10
+
+    def __post_init__(self) -> None:
+        if self.depth < 1:
+            raise ConfigError("QuoteOptions", "depth", self.depth, "must be at least 1")
+
+
+class Quotes(Feed):
+    """Takes one struct."""
+
+    def __init__(self, options: QuoteOptions) -> None:
+        super().__init__(options.url)
+
+
+class MoreQuotes(Quotes):
+    """Takes what its base class takes."""
 
 
 class Lost(Feed):

@@ -26,7 +26,8 @@ from chronopype_mp import (
 from chronopype_mp.exceptions import FleetError
 from chronopype_mp.fleet import FleetPlan, load_fleet
 from chronopype_mp.fleet.schema import FleetFile, ProcessorEntry, json_schema
-from tests.fleet.processors import Tls
+from chronopype_mp.fleet.targets import arguments_of, find
+from tests.fleet.processors import Key, QuoteOptions, Tls
 
 Load = Callable[..., FleetPlan]
 
@@ -135,6 +136,22 @@ def test_options_have_the_types_of_the_arguments(load: Load) -> None:
     assert isinstance(first["timeout"], float)
     assert second == {"path": Path("notes")}
     assert str(third) == "{'x': [1, {'y': datetime.date(1979, 5, 27)}]}"
+
+
+def test_a_struct_may_have_all_options(load: Load) -> None:
+    """Of the only argument, ``options``; it is made, with strings of classes of their own."""
+    plan = load(
+        '[[processor]]\nname = "a"\ntype = "tests.fleet.processors:Quotes"\n'
+        'options = { url = "x", key = "${KEY}" }\n'
+        '[[processor]]\nname = "b"\ntype = "tests.fleet.processors:MoreQuotes"\n'
+        'options = { url = "y" }\n',
+        KEY="k",
+    )
+    first, second = (worker.spec.options for worker in plan.workers)
+    assert first == {"options": QuoteOptions("x", Key("k"))}
+    assert type(first["options"].key) is Key
+    assert second == {"options": QuoteOptions("y")}
+    assert arguments_of(find("tests.fleet.processors:MoreQuotes"))[0] == "url: str"
 
 
 def test_one_entry_makes_many_workers(load: Load) -> None:
