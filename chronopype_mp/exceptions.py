@@ -18,6 +18,7 @@ __all__ = [
     "ClockRuntimeError",
     "ConfigError",
     "FleetError",
+    "FleetRunningError",
     "HookError",
     "MessageError",
     "NotRemoteError",
@@ -150,6 +151,23 @@ class FleetError(ClockError):
     def __init__(self, problems: Sequence[FleetProblem]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = tuple(problems)
+
+
+class FleetRunningError(ClockError):
+    """A fleet of this name runs already, and a second one is refused.
+
+    Attributes:
+        fleet: the fleet's name.
+        pid: the process id of the running one; None if that is unknown.
+    """
+
+    def __init__(self, fleet: str, pid: int | None) -> None:
+        process = "" if pid is None else f" in process {pid}"
+        super().__init__(
+            f"a fleet named {fleet!r} runs already{process}; stop it, or give this one another name"
+        )
+        self.fleet = fleet
+        self.pid = pid
 
 
 class HookError(ClockError, TypeError):
