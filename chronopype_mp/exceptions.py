@@ -17,6 +17,7 @@ __all__ = [
     "ClockError",
     "ClockRuntimeError",
     "ConfigError",
+    "ControlError",
     "FleetError",
     "FleetRunningError",
     "HookError",
@@ -168,6 +169,22 @@ class FleetRunningError(ClockError):
         )
         self.fleet = fleet
         self.pid = pid
+
+
+class ControlError(ClockError):
+    """A running fleet could not be reached, or did not do what it was asked.
+
+    Attributes:
+        kind: why: ``"unknown-worker"``, ``"not-supported"``, ``"timeout"``, ``"wrong-state"``,
+            ``"bad-arguments"``, ``"version"``, ``"busy"``, ``"failed"``, ``"not-running"``,
+            ``"no-answer"``, or another one of a newer version.
+        problem: what is wrong.
+    """
+
+    def __init__(self, kind: str, problem: str) -> None:
+        super().__init__(problem)
+        self.kind = kind
+        self.problem = problem
 
 
 class HookError(ClockError, TypeError):

@@ -15,6 +15,7 @@ ORDER = [
     {"worker", "coordinator"},
     {"clocks"},
     {"events", "testing", "runtime", "fleet"},
+    {"control"},
     {"console"},
     {"__init__", "__main__"},
 ]

@@ -10,13 +10,14 @@ import signal
 import sys
 from collections.abc import Sequence
 
-import msgspec
-
 from chronopype_mp.console.exit_status import EXIT_FAILED, EXIT_OK, EXIT_SIGNALLED
 from chronopype_mp.console.service_manager import ServiceManager
+from chronopype_mp.control.event_buffer import record_of
+from chronopype_mp.control.server import serving
 from chronopype_mp.core.worker_events import Event
 from chronopype_mp.exceptions import ClockError, FleetError
 from chronopype_mp.fleet.changes import compare
+from chronopype_mp.fleet.directory import FleetDirectory
 from chronopype_mp.fleet.plan import FleetPlan, load_fleet
 from chronopype_mp.fleet.runner import RunningFleet
 from chronopype_mp.fleet.schema import LoggingSettings
@@ -43,8 +44,10 @@ def run_in_foreground(plan: FleetPlan, files: Sequence[str], as_json: bool) -> i
     name, count = plan.settings.name, len(plan.workers)
     logger.info("fleet %r: starting %d worker%s", name, count, "s" if count > 1 else "")
     foreground = _Foreground(files)
+    directory: FleetDirectory | None = None
     try:
-        asyncio.run(foreground.run(plan, as_json))
+        directory = FleetDirectory(name)
+        asyncio.run(foreground.run(plan, as_json, directory))
     except asyncio.CancelledError:
         logger.warning("fleet %r: killed by a second signal", name)
         return EXIT_SIGNALLED + foreground.last_signal
@@ -54,6 +57,9 @@ def run_in_foreground(plan: FleetPlan, files: Sequence[str], as_json: bool) -> i
     except Exception:  # a fault of the machinery, or what a processor has raised
         logger.exception("fleet %r: cannot go on", name)
         return EXIT_FAILED
+    finally:
+        if directory is not None:
+            directory.close()
     logger.info("fleet %r: stopped", name)
     return EXIT_OK
 
@@ -73,8 +79,8 @@ class _Foreground:
         self._files = files
         self._manager = ServiceManager(os.environ)
 
-    async def run(self, plan: FleetPlan, as_json: bool) -> None:
-        """Run the fleet.
+    async def run(self, plan: FleetPlan, as_json: bool, directory: FleetDirectory) -> None:
+        """Run the fleet, and serve its control socket.
 
         Raises:
             CancelledError: a second signal has killed it.
@@ -94,14 +100,17 @@ class _Foreground:
         for number in SIGNALS:
             loop.add_signal_handler(number, self._take, number, stop, fleet)
         try:
-            await fleet
+            socket = str(directory.socket)
+            async with serving(socket, plan.settings.name, running.clock, stop):
+                await fleet
         finally:
+            fleet.cancel()  # if it could not be served
             for number in (*SIGNALS, signal.SIGHUP):
                 loop.remove_signal_handler(number)
             self._manager.stopping()
             for task in beside:
                 task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await asyncio.gather(*beside, fleet, return_exceptions=True)
 
     async def _report_ready(self, fleet: RunningFleet) -> None:
         await fleet.wait_settled()
@@ -150,8 +159,4 @@ def _set_up_logging(settings: LoggingSettings) -> None:
 
 
 def _print_event(event: Event) -> None:
-    fields = {name: getattr(event, name) for name in event.__struct_fields__}
-    fields.pop("final_states", None)  # of all processors, when the clock stops
-    line = {"event": type(event).__name__, **fields}
-    # Other than msgspec, json can write text that is not UTF-8.
-    print(json.dumps(msgspec.to_builtins(line, enc_hook=repr)), flush=True)
+    print(json.dumps(record_of(event)), flush=True)

@@ -54,6 +54,7 @@ def nothing_left(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     """Fail a test that leaves processes, threads, file descriptors or files behind."""
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
     monkeypatch.setenv("TMPDIR", str(short_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
     monkeypatch.setenv(TOKEN, uuid.uuid4().hex)
     processes, threads, fds = _processes(), set(threading.enumerate()), _fds()
     yield
