@@ -176,8 +176,8 @@ class ControlError(ClockError):
 
     Attributes:
         kind: why: ``"unknown-worker"``, ``"not-supported"``, ``"timeout"``, ``"wrong-state"``,
-            ``"bad-arguments"``, ``"version"``, ``"busy"``, ``"failed"``, ``"not-running"``,
-            ``"no-answer"``, or another one of a newer version.
+            ``"bad-arguments"``, ``"bad-file"``, ``"version"``, ``"busy"``, ``"failed"``,
+            ``"not-running"``, ``"no-answer"``, or another one of a newer version.
         problem: what is wrong.
     """
 

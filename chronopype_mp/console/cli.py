@@ -137,7 +137,10 @@ def bench_command(arguments: tuple[str, ...]) -> int:
         if (directory / "benchmarks" / "__main__.py").is_file():
             sys.path.insert(0, str(directory))
             benchmarks = importlib.import_module("benchmarks.__main__")
-            status: int = benchmarks.main(list(arguments), f"{PROGRAM} bench")
+            try:
+                status: int = benchmarks.main(list(arguments), f"{PROGRAM} bench")
+            except SystemExit as error:  # of argparse: --help, or a wrong argument
+                return error.code if isinstance(error.code, int) else EXIT_OK
             return status
     print(f"{PROGRAM}: no benchmarks found in {package} or next to it", file=sys.stderr)
     return EXIT_FAILED

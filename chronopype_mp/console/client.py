@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
@@ -14,6 +15,7 @@ import msgspec
 from chronopype_mp.control.messages import (
     PROTOCOL,
     Acted,
+    Add,
     Answer,
     Call,
     ErrorKind,
@@ -22,11 +24,14 @@ from chronopype_mp.control.messages import (
     FleetStatus,
     Named,
     Nothing,
+    Reload,
+    Remove,
     Request,
     RestartAll,
     Started,
 )
 from chronopype_mp.exceptions import ControlError
+from chronopype_mp.fleet.changes import Changes
 from chronopype_mp.fleet.directory import KnownFleet, known_fleets
 from chronopype_mp.fleet.reading import nearest
 from chronopype_mp.transport.control_sockets import ControlConnection
@@ -254,6 +259,58 @@ class FleetClient:
         """
         return await self._act("reconnect", workers, wait, timeout)
 
+    async def reload(
+        self, *, dry_run: bool = False, wait: Wait | None = None, timeout: float = 60.0
+    ) -> Changes:
+        """Have the fleet read its files again, and change only what differs; see docs/fleet.md.
+
+        What `add` and `remove` did without saving it is undone. A file with a mistake changes
+        nothing (``"bad-file"``).
+
+        Args:
+            dry_run: only return what would be done.
+            wait: wait until the workers that were started or restarted are READY, or CONNECTED.
+            timeout: seconds to wait.
+
+        Returns:
+            The workers that were stopped, started and restarted, and those whose supervision was
+            changed.
+        """
+        wanted = Reload(dry_run=dry_run, wait=wait, timeout=timeout)
+        return await self.request("reload", wanted, Changes, timeout)
+
+    async def add(
+        self,
+        file: str | os.PathLike[str],
+        *,
+        save: bool = False,
+        wait: Wait | None = None,
+        timeout: float = 60.0,
+    ) -> Changes:
+        """Start the workers of a file, with the settings with which the fleet runs.
+
+        Args:
+            file: its path. It may have ``[[processor]]`` only. The fleet reads it, with its own
+                environment variables and modules.
+            save: append it to the fleet's last file. Otherwise the workers go with the next reload.
+            wait: wait until they are READY, or CONNECTED.
+            timeout: seconds to wait.
+        """
+        wanted = Add(file=_absolute(file), save=save, wait=wait, timeout=timeout)
+        return await self.request("add", wanted, Changes, timeout)
+
+    async def remove(self, *workers: str, save: bool = False, timeout: float = 60.0) -> Changes:
+        """Stop workers gracefully, and forget them.
+
+        Args:
+            workers: names or globs; at least one.
+            save: delete them from the fleet's files, too. Otherwise the next reload starts them.
+            timeout: seconds to wait until they have stopped.
+        """
+        _check_named("remove", workers)
+        wanted = Remove(workers=workers, save=save, timeout=timeout)
+        return await self.request("remove", wanted, Changes, timeout)
+
     async def call(
         self,
         worker: str,
@@ -312,9 +369,7 @@ class FleetClient:
         wait: Literal["ready", "connected", "stopped"] | None = None,
         timeout: float = 60.0,
     ) -> list[Acted]:
-        if not workers:
-            problem = f'{command}: name at least one worker; "*" means all'
-            raise ControlError(ErrorKind.BAD_ARGUMENTS.value, problem)
+        _check_named(command, workers)
         wanted: Named = Named(workers=tuple(workers))
         if command not in ("pause", "resume"):
             wanted = Started(workers=tuple(workers), wait=wait, timeout=timeout)
@@ -402,3 +457,13 @@ class FleetClient:
             if not future.done():
                 problem = ControlError(ErrorKind.NOT_RUNNING.value, "the client was closed")
                 future.set_exception(problem)
+
+
+def _absolute(file: str | os.PathLike[str]) -> str:
+    return os.path.abspath(file)
+
+
+def _check_named(command: str, workers: Sequence[str]) -> None:
+    if not workers:
+        problem = f'{command}: name at least one worker; "*" means all'
+        raise ControlError(ErrorKind.BAD_ARGUMENTS.value, problem)

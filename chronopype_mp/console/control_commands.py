@@ -28,6 +28,7 @@ from chronopype_mp.console.status_table import status_lines
 from chronopype_mp.control.messages import Acted, ErrorKind
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.exceptions import ControlError
+from chronopype_mp.fleet.changes import Changes
 from chronopype_mp.fleet.directory import known_fleets
 from chronopype_mp.fleet.durations import seconds_of
 
@@ -40,6 +41,7 @@ STATUSES = {
     ErrorKind.UNKNOWN_WORKER.value: EXIT_USAGE,
     ErrorKind.NOT_SUPPORTED.value: EXIT_USAGE,
     ErrorKind.BAD_ARGUMENTS.value: EXIT_USAGE,
+    ErrorKind.BAD_FILE.value: EXIT_USAGE,
     ErrorKind.NOT_RUNNING.value: EXIT_NO_FLEET,
     ErrorKind.NO_ANSWER.value: EXIT_NO_FLEET,
     ErrorKind.VERSION.value: EXIT_NO_FLEET,
@@ -327,6 +329,65 @@ async def reconnect(
     return _show(await fleet.reconnect(*workers, wait=wait, timeout=timeout), as_json)
 
 
+def _show_changes(changes: Changes, as_json: bool, *, would: bool = False) -> int:
+    if as_json:
+        _print_json({"ok": True, **msgspec.structs.asdict(changes)})
+        return EXIT_OK
+    for verb, names in msgspec.structs.asdict(changes).items():
+        for name in names:
+            click.echo(f"{name}: {f'would {verb}' if would else verb}")
+    if changes == Changes():
+        click.echo("nothing to change")
+    return EXIT_OK
+
+
+@click.command(cls=WaitCommand)
+@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
+@wait_option("ready", "connected")
+@timeout_option
+@controlling
+async def reload(
+    fleet: FleetClient, dry_run: bool, wait: Any, timeout: float, as_json: bool
+) -> int:
+    """Have a running fleet read its files again, and change only what differs.
+
+    A file with a mistake changes nothing. What add and remove did without --save is undone.
+    """
+    changes = await fleet.reload(dry_run=dry_run, wait=wait, timeout=timeout)
+    return _show_changes(changes, as_json, would=dry_run)
+
+
+@click.command(cls=WaitCommand)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.option("--save", is_flag=True, help="Append FILE to the fleet's last file.")
+@wait_option("ready", "connected")
+@timeout_option
+@controlling
+async def add(
+    fleet: FleetClient, file: str, save: bool, wait: Any, timeout: float, as_json: bool
+) -> int:
+    """Start the workers of FILE, which has [[processor]] only, in a running fleet.
+
+    Without --save, the next reload stops them.
+    """
+    return _show_changes(await fleet.add(file, save=save, wait=wait, timeout=timeout), as_json)
+
+
+@click.command()
+@some_workers
+@click.option("--save", is_flag=True, help="Delete them from the fleet's files, too.")
+@timeout_option
+@controlling
+async def remove(
+    fleet: FleetClient, workers: tuple[str, ...], save: bool, timeout: float, as_json: bool
+) -> int:
+    """Stop workers gracefully and forget them. Names may be globs.
+
+    Without --save, the next reload starts them again.
+    """
+    return _show_changes(await fleet.remove(*workers, save=save, timeout=timeout), as_json)
+
+
 @click.command("is-ready")
 @all_workers
 @click.option("--connected", is_flag=True, help="They must be connected as well.")
@@ -425,6 +486,9 @@ COMMANDS = (
     pause,
     resume,
     reconnect,
+    reload,
+    add,
+    remove,
     is_ready,
     call,
     shutdown,

@@ -15,7 +15,8 @@ import msgspec
 from chronopype_mp.console.exit_status import EXIT_OK, EXIT_USAGE
 from chronopype_mp.console.fleet_run import run_in_foreground
 from chronopype_mp.exceptions import FleetError
-from chronopype_mp.fleet.plan import FleetPlan, load_fleet
+from chronopype_mp.fleet.document import Node
+from chronopype_mp.fleet.plan import FleetPlan, plan_of, read_files
 from chronopype_mp.fleet.schema import json_schema
 from chronopype_mp.fleet.targets import arguments_of, find, installed
 
@@ -31,14 +32,15 @@ def _print_json(value: Any) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
 
 
-def _load(files: Sequence[str], as_json: bool) -> FleetPlan | None:
+def _load(files: Sequence[str], as_json: bool) -> tuple[FleetPlan, Node] | None:
     """Read a fleet; print its problems and return None if there are any.
 
     Modules beside the first file can be imported, by their names as in the file.
     """
     sys.path.insert(0, os.path.dirname(os.path.abspath(files[0])))
     try:
-        return load_fleet(files)
+        tree = read_files(files)
+        return plan_of(tree), tree
     except FleetError as error:
         if as_json:
             _print_json({"ok": False, "problems": [p._asdict() for p in error.problems]})
@@ -58,9 +60,10 @@ def check(files: tuple[str, ...], as_json: bool) -> int:
     Several files are merged; later ones override earlier ones. The modules of the processors are
     imported. The exit status is 2 if there is a problem. All problems are shown.
     """
-    plan = _load(files, as_json)
-    if plan is None:
+    loaded = _load(files, as_json)
+    if loaded is None:
         return EXIT_USAGE
+    plan, _ = loaded
     names = [worker.name for worker in plan.workers]
     if as_json:
         _print_json({"ok": True, "fleet": plan.settings.name, "workers": names})
@@ -140,8 +143,8 @@ def run(files: tuple[str, ...], as_json: bool) -> int:
     not go on, 2 if a file is wrong. A second signal kills the workers that have not stopped; the
     status is then 128 plus its number, 130 or 143.
     """
-    plan = _load(files, as_json)
-    return EXIT_USAGE if plan is None else run_in_foreground(plan, files, as_json)
+    loaded = _load(files, as_json)
+    return EXIT_USAGE if loaded is None else run_in_foreground(*loaded, files, as_json)
 
 
 COMMANDS = (check, init, schema, list_processors, run)

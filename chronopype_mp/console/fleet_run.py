@@ -15,10 +15,11 @@ from chronopype_mp.console.service_manager import ServiceManager
 from chronopype_mp.control.event_buffer import record_of
 from chronopype_mp.control.server import serving
 from chronopype_mp.core.worker_events import Event
-from chronopype_mp.exceptions import ClockError, FleetError
-from chronopype_mp.fleet.changes import compare
+from chronopype_mp.exceptions import ClockError
 from chronopype_mp.fleet.directory import FleetDirectory
-from chronopype_mp.fleet.plan import FleetPlan, load_fleet
+from chronopype_mp.fleet.document import Node
+from chronopype_mp.fleet.files import FleetFiles
+from chronopype_mp.fleet.plan import FleetPlan
 from chronopype_mp.fleet.runner import RunningFleet
 from chronopype_mp.fleet.schema import LoggingSettings
 
@@ -29,12 +30,13 @@ logger = logging.getLogger("chronopype_mp.fleet")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def run_in_foreground(plan: FleetPlan, files: Sequence[str], as_json: bool) -> int:
+def run_in_foreground(plan: FleetPlan, tree: Node, files: Sequence[str], as_json: bool) -> int:
     """Run a fleet until it is stopped by SIGTERM or SIGINT, or ends. SIGHUP reloads its files.
 
     Args:
         plan: the fleet.
-        files: where it was read.
+        tree: what was read from its files.
+        files: where that was.
         as_json: whether to print each event on standard output.
 
     Returns:
@@ -43,7 +45,7 @@ def run_in_foreground(plan: FleetPlan, files: Sequence[str], as_json: bool) -> i
     _set_up_logging(plan.settings.logging)
     name, count = plan.settings.name, len(plan.workers)
     logger.info("fleet %r: starting %d worker%s", name, count, "s" if count > 1 else "")
-    foreground = _Foreground(files)
+    foreground = _Foreground(files, tree)
     directory: FleetDirectory | None = None
     try:
         directory = FleetDirectory(name)
@@ -69,14 +71,16 @@ class _Foreground:
 
     Args:
         files: those of the fleet.
+        tree: what was read from them.
 
     Attributes:
         last_signal: the number of the signal that came last; 0 before the first. SIGHUP is none.
     """
 
-    def __init__(self, files: Sequence[str]) -> None:
+    def __init__(self, files: Sequence[str], tree: Node) -> None:
         self.last_signal = 0
         self._files = files
+        self._tree = tree
         self._manager = ServiceManager(os.environ)
 
     async def run(self, plan: FleetPlan, as_json: bool, directory: FleetDirectory) -> None:
@@ -90,18 +94,19 @@ class _Foreground:
         stop = asyncio.Event()
         running = RunningFleet(plan, _print_event if as_json else None)
         fleet = loop.create_task(running.run(stop))
-        asked = asyncio.Event()
+        files = FleetFiles(
+            self._files, self._tree, running, self._manager.reloading, self._manager.reloaded
+        )
         beside = [
-            loop.create_task(self._reload_whenever(asked, running)),
             loop.create_task(self._report_ready(running)),
             loop.create_task(self._manager.keep_alive()),
         ]
-        loop.add_signal_handler(signal.SIGHUP, asked.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload, files)
         for number in SIGNALS:
             loop.add_signal_handler(number, self._take, number, stop, fleet)
         try:
             socket = str(directory.socket)
-            async with serving(socket, plan.settings.name, running.clock, stop):
+            async with serving(socket, plan.settings.name, running.clock, stop, files):
                 await fleet
         finally:
             fleet.cancel()  # if it could not be served
@@ -110,6 +115,7 @@ class _Foreground:
             self._manager.stopping()
             for task in beside:
                 task.cancel()
+            await files.close()
             await asyncio.gather(*beside, fleet, return_exceptions=True)
 
     async def _report_ready(self, fleet: RunningFleet) -> None:
@@ -117,25 +123,9 @@ class _Foreground:
         logger.info("fleet %r: all workers have been started", fleet.plan.settings.name)
         self._manager.ready()
 
-    async def _reload_whenever(self, asked: asyncio.Event, fleet: RunningFleet) -> None:
-        """Reload the files whenever it is asked for. Requests during a reload give one more."""
-        while True:
-            await asked.wait()
-            asked.clear()
-            name = fleet.plan.settings.name
-            logger.info("SIGHUP: reading %s", ", ".join(self._files))
-            self._manager.reloading()
-            try:
-                new = await asyncio.to_thread(load_fleet, self._files)
-                logger.info("fleet %r: to do: %s", name, compare(fleet.plan, new))
-                await fleet.reload(new)
-                logger.info("fleet %r: reloaded", name)
-            except FleetError as error:
-                logger.error("fleet %r: not reloaded, nothing was changed:\n%s", name, error)
-            except Exception as error:
-                logger.exception("fleet %r: not wholly reloaded: %s", name, error)
-            finally:
-                self._manager.reloaded()
+    def _reload(self, files: FleetFiles) -> None:
+        logger.info("SIGHUP: reloading")
+        files.reload()  # its end is logged
 
     def _take(self, number: int, stop: asyncio.Event, fleet: asyncio.Task[None]) -> None:
         self.last_signal = number

@@ -11,10 +11,13 @@ import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from chronopype_mp.clocks.base import BaseClock
 from chronopype_mp.control.event_buffer import EventBuffer
 from chronopype_mp.control.messages import (
     Acted,
+    Add,
     Arguments,
     Call,
     ErrorKind,
@@ -23,6 +26,8 @@ from chronopype_mp.control.messages import (
     FleetStatus,
     Named,
     Nothing,
+    Reload,
+    Remove,
     RestartAll,
     Started,
     WorkerRow,
@@ -34,11 +39,14 @@ from chronopype_mp.exceptions import (
     CallTimeoutError,
     CallValueError,
     ControlError,
+    FleetError,
     NotRemoteError,
     RemoteError,
     WorkerError,
     WorkerUnavailableError,
 )
+from chronopype_mp.fleet.changes import Changes
+from chronopype_mp.fleet.files import FleetFiles
 from chronopype_mp.fleet.reading import nearest
 from chronopype_mp.timing import monotonic, wall
 from chronopype_mp.version import CODE_VERSION
@@ -78,6 +86,7 @@ def kind_of(error: Exception) -> ErrorKind:
     kinds: tuple[tuple[type[Exception], ErrorKind], ...] = (
         (NotRemoteError, ErrorKind.NOT_SUPPORTED),
         (CallValueError, ErrorKind.BAD_ARGUMENTS),
+        (FleetError, ErrorKind.BAD_FILE),
         (CallTimeoutError, ErrorKind.TIMEOUT),
         (WorkerUnavailableError, ErrorKind.WRONG_STATE),
         (WorkerError, ErrorKind.WRONG_STATE),
@@ -113,11 +122,18 @@ class FleetCommands:
         clock: runs its workers. It need not be entered yet.
         stop: set to stop the fleet.
         events: the events of the clock.
+        files: the files of the fleet; None if it has none.
     """
 
     def __init__(
-        self, name: str, clock: BaseClock, stop: asyncio.Event, events: EventBuffer
+        self,
+        name: str,
+        clock: BaseClock,
+        stop: asyncio.Event,
+        events: EventBuffer,
+        files: FleetFiles | None = None,
     ) -> None:
+        self._files = files
         self._name = name
         self._clock = clock
         self._stop = stop
@@ -140,6 +156,9 @@ class FleetCommands:
             "pause": Command(Named, self._pause),
             "resume": Command(Named, self._resume),
             "reconnect": Command(Started, self._reconnect),
+            "reload": Command(Reload, self._reload),
+            "add": Command(Add, self._add),
+            "remove": Command(Remove, self._remove),
             "call": Command(Call, self._call),
             "shutdown": Command(Nothing, self._shutdown),
         }
@@ -194,7 +213,7 @@ class FleetCommands:
                 return "starting"
             return f"was {status.value} already"
 
-        handles = self._chosen(wanted.workers or ("*",))
+        handles = self._chosen(wanted.workers)
         done = _each(handles, start)
         await _wait(handles, wanted)
         return done
@@ -262,6 +281,38 @@ class FleetCommands:
             )
         return done
 
+    async def _reload(self, wanted: Reload) -> Changes:
+        files = self._fleet_files()
+        if wanted.dry_run:
+            return await files.preview()
+        return await self._changed(files.reload(), wanted)
+
+    async def _add(self, wanted: Add) -> Changes:
+        return await self._changed(self._fleet_files().add(wanted.file, wanted.save), wanted)
+
+    async def _remove(self, wanted: Remove) -> Changes:
+        names = [handle.name for handle in self._chosen(wanted.workers)]
+        return await self._changed(self._fleet_files().remove(names, wanted.save), wanted)
+
+    def _fleet_files(self) -> FleetFiles:
+        if self._files is None:
+            raise ControlError(ErrorKind.NOT_SUPPORTED.value, "this fleet was not read from files")
+        return self._files
+
+    async def _changed(self, change: asyncio.Task[Changes], wanted: Started) -> Changes:
+        """Wait for a change of the fleet, and for its new processes if that is wanted."""
+        deadline = monotonic() + wanted.timeout
+        done, _ = await asyncio.wait({change}, timeout=wanted.timeout)
+        if not done:
+            problem = f"not done within {wanted.timeout:g} s; the fleet goes on with it"
+            raise ControlError(ErrorKind.TIMEOUT.value, problem)
+        changes = change.result()
+        started = (*changes.start, *changes.restart)
+        if wanted.wait is not None and started:
+            left = max(0.0, deadline - monotonic())
+            await _wait(self._chosen(started), msgspec.structs.replace(wanted, timeout=left))
+        return changes
+
     async def _call(self, wanted: Call) -> Any:
         (handle,) = self._chosen((wanted.worker,), most=1)
         return await handle.call(
@@ -275,7 +326,7 @@ class FleetCommands:
 
     def _chosen(self, patterns: Sequence[str], most: int | None = None) -> list[WorkerHandle]:
         handles = {handle.name: handle for handle in self._clock.workers}
-        names = matching(patterns or ("*",), list(handles))
+        names = matching(patterns, list(handles)) if patterns else list(handles)
         if most is not None and len(names) > most:
             problem = f"{patterns[0]!r} means {len(names)} workers; name one"
             raise ControlError(ErrorKind.BAD_ARGUMENTS.value, problem)

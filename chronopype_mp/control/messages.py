@@ -15,6 +15,7 @@ import msgspec
 __all__ = [
     "PROTOCOL",
     "Acted",
+    "Add",
     "Answer",
     "Call",
     "ErrorKind",
@@ -24,6 +25,8 @@ __all__ = [
     "Named",
     "Nothing",
     "Problem",
+    "Reload",
+    "Remove",
     "Request",
     "RestartAll",
     "Started",
@@ -44,6 +47,7 @@ class ErrorKind(enum.Enum):
     - TIMEOUT: it took too long. What was asked for may still happen.
     - WRONG_STATE: the worker is in a state in which it cannot be done.
     - BAD_ARGUMENTS: the arguments do not fit the command.
+    - BAD_FILE: a fleet file has mistakes, or changes that only a new run can apply.
     - VERSION: the client and the fleet have different versions of the protocol.
     - BUSY: the fleet has too many requests in progress.
     - FAILED: it was tried and failed.
@@ -56,6 +60,7 @@ class ErrorKind(enum.Enum):
     TIMEOUT = "timeout"
     WRONG_STATE = "wrong-state"
     BAD_ARGUMENTS = "bad-arguments"
+    BAD_FILE = "bad-file"
     VERSION = "version"
     BUSY = "busy"
     FAILED = "failed"
@@ -138,6 +143,38 @@ class RestartAll(Arguments, frozen=True, kw_only=True):
 
     rolling: bool = False
     timeout: Timeout = 60.0
+
+
+class Reload(Started, frozen=True, kw_only=True):
+    """A reload of the fleet's files. It waits for the workers that it starts and restarts.
+
+    Attributes:
+        dry_run: only tell what would be done.
+    """
+
+    dry_run: bool = False
+
+
+class Add(Started, frozen=True, kw_only=True):
+    """A file whose workers are to be added.
+
+    Attributes:
+        file: its absolute path.
+        save: whether to append it to the fleet's last file.
+    """
+
+    file: Annotated[str, msgspec.Meta(min_length=1)]
+    save: bool = False
+
+
+class Remove(Started, frozen=True, kw_only=True):
+    """Workers to be removed.
+
+    Attributes:
+        save: whether to delete them from the fleet's files.
+    """
+
+    save: bool = False
 
 
 class Call(Arguments, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from chronopype_mp.control.commands import Command, FleetCommands, kind_of
 from chronopype_mp.control.event_buffer import EventBuffer
 from chronopype_mp.control.messages import PROTOCOL, Answer, ErrorKind, Problem, Request
 from chronopype_mp.exceptions import ControlError
+from chronopype_mp.fleet.files import FleetFiles
 from chronopype_mp.fleet.reading import nearest
 from chronopype_mp.guarded_log import GuardedLogger
 from chronopype_mp.transport.control_sockets import ControlListener
@@ -176,7 +177,11 @@ class ControlServer:
 
 @contextlib.asynccontextmanager
 async def serving(
-    path: str, name: str, clock: BaseClock, stop: asyncio.Event
+    path: str,
+    name: str,
+    clock: BaseClock,
+    stop: asyncio.Event,
+    files: FleetFiles | None = None,
 ) -> AsyncIterator[ControlServer]:
     """Serve the control socket of a fleet while the context is entered.
 
@@ -185,12 +190,13 @@ async def serving(
         name: the fleet's.
         clock: runs its workers; need not be entered yet.
         stop: set to stop the fleet.
+        files: those of the fleet; None if it has none.
 
     Raises:
         TransportError: the path cannot be bound.
     """
     events = EventBuffer()
-    commands = FleetCommands(name, clock, stop, events)
+    commands = FleetCommands(name, clock, stop, events, files)
     server = ControlServer(ControlListener(path), commands.table)
     unsubscribe = clock.events.subscribe(events.put)
     try:

@@ -17,7 +17,18 @@ import msgspec
 
 from chronopype_mp.exceptions import FleetProblem
 
-__all__ = ["BROKEN", "PREFIX", "Node", "merged", "override", "parse", "plain", "resolved", "shown"]
+__all__ = [
+    "BROKEN",
+    "PREFIX",
+    "Node",
+    "merged",
+    "override",
+    "parse",
+    "plain",
+    "resolved",
+    "shown",
+    "statements",
+]
 
 PREFIX = "CHRONOPYPE_MP__"
 """Environment variables that begin with this override settings."""
@@ -105,12 +116,13 @@ def plain(node: Node) -> Any:
     return node.value
 
 
-def parse(path: str, problems: list[FleetProblem]) -> Node:
-    """Read a file. What is wrong with it is appended to ``problems``."""
+def parse(path: str, problems: list[FleetProblem], text: str | None = None) -> Node:
+    """Read a file, or its future text. What is wrong is appended to ``problems``."""
     root = Node(value={}, file=path, line=1)
     try:
-        with open(path, "rb") as file:
-            text = file.read().decode()
+        if text is None:
+            with open(path, "rb") as file:
+                text = file.read().decode()
         document = tomllib.loads(text)
     except OSError as error:
         problems.append(FleetProblem(path, None, "", None, f"cannot be read: {error.strerror}"))
@@ -118,7 +130,7 @@ def parse(path: str, problems: list[FleetProblem]) -> Node:
         problems.append(FleetProblem(path, None, "", None, "is not UTF-8 text"))
     except tomllib.TOMLDecodeError as error:
         place = TOML_LINE.search(str(error))
-        line = int(place[1]) if place else text.count("\n") + 1
+        line = int(place[1]) if place else (text or "").count("\n") + 1
         problem = TOML_LINE.sub("", str(error)).removesuffix(" (at end of document)")
         problems.append(FleetProblem(path, line, "", None, f"is not valid TOML: {problem}"))
     else:
@@ -133,7 +145,7 @@ class _Lines:
         self.found: dict[tuple[str | int, ...], int] = {}
         self._table: tuple[str | int, ...] = ()
         self._elements: dict[tuple[str | int, ...], int] = {}
-        for line, statement in _statements(text):
+        for line, statement in statements(text):
             document = tomllib.loads(statement)
             if statement.lstrip().startswith("["):
                 self._enter(document, line)
@@ -163,7 +175,7 @@ class _Lines:
                 self._note(value, (*path, name), line)
 
 
-def _statements(text: str) -> Iterator[tuple[int, str]]:
+def statements(text: str) -> Iterator[tuple[int, str]]:
     """Yield each statement of a valid file with its first line."""
     pending, first = "", 1
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):

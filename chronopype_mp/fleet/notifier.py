@@ -26,6 +26,9 @@ logger = GuardedLogger("chronopype_mp.fleet")
 
 LONGEST_QUEUE = 100
 
+LAST_MOMENT = 1.0
+"""Seconds in addition to the timeout, so that what is given up is logged."""
+
 
 class Notifier:
     """Sends notices while it is entered. Leaving sends what is left, for ``timeout`` at most.
@@ -55,7 +58,7 @@ class Notifier:
         self._is_leaving = True
         self._changed.set()
         try:
-            await asyncio.wait({self._task}, timeout=self._settings.timeout)
+            await asyncio.wait({self._task}, timeout=self._settings.timeout + LAST_MOMENT)
         finally:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -5,9 +5,11 @@ Nothing is started. Modules of processors are imported, because their arguments 
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import types
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from chronopype_mp.clocks.arguments import checked_env, checked_event_loop, checked_policy
@@ -24,10 +26,12 @@ from chronopype_mp.fleet.schema import MOST_WORKERS, FleetFile, ProcessorEntry
 from chronopype_mp.fleet.targets import Target, find, options_of
 from chronopype_mp.fleet.workers import Draft, WorkerPlan, check_names, dependencies
 
-__all__ = ["FleetPlan", "WorkerPlan", "load_fleet"]
+__all__ = ["FleetPlan", "WorkerPlan", "load_fleet", "plan_of", "read_files"]
 
 
 Path = str | os.PathLike[str]
+
+NO_TEXTS: Mapping[str, str] = types.MappingProxyType({})
 
 
 class FleetPlan(Settings, frozen=True):
@@ -56,19 +60,48 @@ def load_fleet(
         FleetError: something is wrong; it holds all problems.
         ConfigError: ``files`` is empty.
     """
+    return plan_of(read_files(files), environment)
+
+
+def read_files(files: Path | Sequence[Path], texts: Mapping[str, str] = NO_TEXTS) -> Node:
+    """Read fleet files into one tree.
+
+    Args:
+        files: their paths.
+        texts: by path, what is read in place of a file.
+
+    Raises:
+        FleetError, ConfigError: as `load_fleet`.
+    """
     if isinstance(files, str | os.PathLike):
         files = [files]
     if not files:
         raise ConfigError("load_fleet", "files", files, "must name a file at least")
     problems: list[FleetProblem] = []
-    variables = os.environ if environment is None else environment
-    trees = [parse(os.fspath(file), problems) for file in files]
+    paths = [os.fspath(file) for file in files]
+    trees = [parse(path, problems, texts.get(path)) for path in paths]
     if problems:
         raise FleetError(problems)
-    root = trees[0]
-    for tree in trees[1:]:
-        root = merged(root, tree)
-    plan = _Loader(override(root, variables, problems), variables, problems).plan()
+    return functools.reduce(merged, trees)
+
+
+def plan_of(
+    tree: Node, environment: Mapping[str, str] | None = None, running: Collection[str] = ()
+) -> FleetPlan:
+    """Make a plan of a tree.
+
+    Args:
+        tree: the fleet.
+        environment: as `load_fleet` takes it.
+        running: names of workers that run beside those of the tree.
+
+    Raises:
+        FleetError: as `load_fleet`.
+    """
+    problems: list[FleetProblem] = []
+    variables = os.environ if environment is None else environment
+    root = override(tree, variables, problems)
+    plan = _Loader(root, variables, problems, running).plan()
     if problems:
         raise FleetError(_distinct(problems))
     assert plan is not None
@@ -89,8 +122,13 @@ class _Loader:
     """Reads one merged tree; notes problems."""
 
     def __init__(
-        self, root: Node, variables: Mapping[str, str], problems: list[FleetProblem]
+        self,
+        root: Node,
+        variables: Mapping[str, str],
+        problems: list[FleetProblem],
+        running: Collection[str],
     ) -> None:
+        self._running = running
         self._variables = variables
         self._problems = problems
         self._unread: set[str] = set()  # names of workers whose entries are wrong
@@ -108,8 +146,8 @@ class _Loader:
         self._settings = FleetFile() if settings is BROKEN else settings
         self._check_settings()
         drafts = list(self._drafts())
-        check_names(drafts, self._problems)
-        depends_on = dependencies(drafts, self._unread, self._problems)
+        check_names(drafts, self._running, self._problems)
+        depends_on = dependencies(drafts, self._running, self._unread, self._problems)
         if not self._entries.value:
             problem = "there is no [[processor]]; add one, see chronopype-mp init"
             self._problems.append(self._root.problem("", problem, with_value=False))

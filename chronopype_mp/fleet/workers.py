@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import graphlib
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -87,14 +88,17 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def check_names(drafts: list[Draft], problems: Problems) -> None:
-    """Note workers that have the same name."""
+def check_names(drafts: list[Draft], running: Collection[str], problems: Problems) -> None:
+    """Note workers that have the same name, or that of one that runs."""
     seen: dict[str, Draft] = {}
     for draft in drafts:
+        place = draft.node.get("name") or draft.node
+        if draft.name in running:
+            problem = f'the worker "{draft.name}" runs already; remove it first'
+            problems.append(place.problem(f"{draft.path}.name", problem))
         earlier = seen.setdefault(draft.name, draft)
         if earlier is draft:
             continue
-        place = draft.node.get("name") or draft.node
         first = earlier.node.get("name") or earlier.node
         problem = f'the worker "{draft.name}" exists already, see {first.file}:{first.line}'
         if (first.file, first.line) == (place.file, place.line):
@@ -103,12 +107,13 @@ def check_names(drafts: list[Draft], problems: Problems) -> None:
 
 
 def dependencies(
-    drafts: list[Draft], unread: set[str], problems: Problems
+    drafts: list[Draft], running: Collection[str], unread: set[str], problems: Problems
 ) -> dict[str, tuple[Dependency, ...]]:
     """Return what each worker depends on, worker by worker; note unknown names and cycles.
 
     Args:
         drafts: the workers.
+        running: names of workers that run already.
         unread: names of workers that exist, but have no draft because their entries are wrong.
         problems: where mistakes are noted.
     """
@@ -116,7 +121,9 @@ def dependencies(
     for draft in drafts:
         for name in dict.fromkeys((draft.name, draft.written)):
             by_name.setdefault(name, []).append(draft)
-    found = {draft.name: tuple(_dependencies_of(draft, by_name, problems)) for draft in drafts}
+    found = {
+        draft.name: tuple(_dependencies_of(draft, by_name, running, problems)) for draft in drafts
+    }
     graph = {name: [each.name for each in depends_on] for name, depends_on in found.items()}
     try:
         graphlib.TopologicalSorter(graph).prepare()
@@ -130,19 +137,23 @@ def dependencies(
 
 
 def _dependencies_of(
-    draft: Draft, by_name: dict[str, list[Draft]], problems: Problems
+    draft: Draft,
+    by_name: dict[str, list[Draft]],
+    running: Collection[str],
+    problems: Problems,
 ) -> list[Dependency]:
     found = []
+    names = (*by_name, *running)
     place = draft.node.get("depends_on")
     for number, dependency in enumerate(draft.entry.depends_on):
         assert place is not None
         element = place.element(number)
         node = element.get("name") or element
         path = f"{draft.path}.depends_on[{number}]"
-        if dependency.name not in by_name:
-            problems.append(
-                node.problem(f"{path}.name", nearest(dependency.name, by_name, "worker"))
-            )
+        if dependency.name in running:
+            found.append(dependency)
+        elif dependency.name not in names:
+            problems.append(node.problem(f"{path}.name", nearest(dependency.name, names, "worker")))
         for other in by_name.get(dependency.name, ()):
             if dependency.until == "connected" and other.target and other.target.connects is False:
                 problem = f"{other.target.path} is no NetworkProcessor and never connects; "

@@ -25,8 +25,10 @@ from chronopype_mp.fleet.directory import FleetDirectory
 directory = FleetDirectory(sys.argv[1])
 directory.socket.touch()
 child = os.fork() if "fork" in sys.argv else None
-if child != 0:
-    print(child or 0, flush=True)
+if child == 0:
+    print(os.getpid(), flush=True)  # it has let go of the lock by now
+elif child is None:
+    print(0, flush=True)
 sys.stdin.read()
 """
 

@@ -180,6 +180,30 @@ def test_mistakes_have_their_exit_status_and_one_line(fleet: Script, tmp_path: P
     fleet.wait()
 
 
+def test_the_files_of_a_fleet_are_its_commands_too(fleet: Script, tmp_path: Path) -> None:
+    """What the log and the commands say is done, and nothing else."""
+    file, more = tmp_path / "fleet.toml", tmp_path / "more.toml"
+    pids = {row["worker"]: row["pid"] for row in said("status")["workers"]}
+    file.write_text(file.read_text().replace("count = 3", "count = 4"))
+    assert command("reload", "--dry-run").stdout == "net-4: would start\n"
+    assert said("reload", "--wait")["start"] == ["net-4"]
+    more.write_text('[[processor]]\nname = "solo"\ntype = "feeds:Feeed"\n')
+    done = command("add", str(more))
+    assert (done.returncode, 'did you mean "Feed"' in done.stderr) == (2, True), done
+    more.write_text('[[processor]]\nname = "solo"\ntype = "feeds:Feed"\n')
+    assert said("add", str(more), "--save", "--wait=connected")["start"] == ["solo"]
+    assert command("reload").stdout == "nothing to change\n"
+    assert command("remove", "net-*").stdout.count(": stop\n") == 4
+    assert said("remove", "solo")["stop"] == ["solo"]
+    done = command("reload", "--wait=connected")
+    assert done.stdout.count(": start\n") == 5, done
+    assert all(row["pid"] not in pids.values() for row in said("status")["workers"])
+    assert said("remove", "solo", "--save")["stop"] == ["solo"]
+    assert command("reload").stdout == "nothing to change\n"
+    said("shutdown", "--wait")
+    assert fleet.wait() == 0, fleet.output
+
+
 def test_a_dead_coordinator_is_told_from_a_hung_one(fleet: Script) -> None:
     """Both by the client that is connected, and by the next one; a new run takes over."""
     os.kill(fleet.process.pid, signal.SIGSTOP)

@@ -159,7 +159,7 @@ def test_ctrl_c_in_the_demo_gives_a_verdict_of_what_ran_and_status_130(scripts: 
 def test_a_users_mistake_is_one_clear_line_and_status_2(scripts: Scripts, seconds: str) -> None:
     script = scripts.run([sys.executable, "-m", "chronopype_mp", "demo", "--seconds", seconds])
     assert script.wait() == 2
-    assert re.search(rf"--seconds: '{seconds}': must be a number", script.output), script.output
+    assert re.search(rf"'--seconds': '{seconds}': must be a number", script.output), script.output
     assert "Traceback" not in script.output
 
 

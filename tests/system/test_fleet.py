@@ -176,7 +176,7 @@ def test_a_hangup_reloads_the_file(scripts: Scripts, tmp_path: Path) -> None:
     file.write_text(FLEET.replace('url = "late"', 'url = "later"'))
     script.process.send_signal(signal.SIGHUP)
     script.wait_for("fleet 'five': to do: restart late")
-    script.wait_for("fleet 'five': reloaded")
+    script.wait_for("fleet 'five': changed")
     again = "worker 'late': network CONNECTING → CONNECTED"
     wait_until(lambda: script.output.count(again) == 2, 30.0, lambda: script.output)
 
