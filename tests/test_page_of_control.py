@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from chronopype_mp.console.control_commands import COMMANDS, STATUSES
+from chronopype_mp.console.top_command import top
 from chronopype_mp.control.messages import ErrorKind
 
 PAGE = (Path(__file__).parent.parent / "docs" / "control.md").read_text()
@@ -18,7 +19,7 @@ def test_the_table_has_all_commands() -> None:
     """And no others."""
     shown = set(re.findall(r"^\| `([a-z-]+)(?: [A-Z\[-].*?)?` \| [a-z]", PAGE, re.M))
     kinds = {kind.value for kind in ErrorKind}
-    assert shown - kinds == {str(command.name) for command in COMMANDS}
+    assert shown - kinds == {str(command.name) for command in (*COMMANDS, top)}
     assert shown >= kinds
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from chronopype_mp.console import control_commands
 from chronopype_mp.console.cli import commands, main
+from chronopype_mp.console.top_command import top
 from chronopype_mp.exceptions import FleetError
 from chronopype_mp.fleet import FleetPlan, load_fleet
 from chronopype_mp.fleet.schema import FleetFile, ProcessorEntry
@@ -112,7 +113,7 @@ def test_the_commands_exist_and_check_accepts_the_first_file(
     section = PAGE.partition("\n## Commands\n")[2].partition("\n## ")[0]
     shown = set(re.findall(r"^\| `([a-z-]+)", section, re.M))
     assert isinstance(commands, click.Group)
-    operating = {str(command.name) for command in control_commands.COMMANDS}
+    operating = {str(command.name) for command in (*control_commands.COMMANDS, top)}
     assert shown == set(commands.commands) - operating - {"demo", "bench"}
 
 

@@ -18,6 +18,7 @@ import click
 from chronopype_mp.console import chaos, control_commands, demo, fleet_commands
 from chronopype_mp.console.demo_course import DemoError, DemoOptions
 from chronopype_mp.console.exit_status import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
+from chronopype_mp.console.top_command import top
 
 __all__ = ["main"]
 
@@ -146,5 +147,5 @@ def bench_command(arguments: tuple[str, ...]) -> int:
     return EXIT_FAILED
 
 
-for command in (*fleet_commands.COMMANDS, *control_commands.COMMANDS):
+for command in (*fleet_commands.COMMANDS, *control_commands.COMMANDS, top):
     commands.add_command(command)

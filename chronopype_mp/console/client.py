@@ -81,7 +81,9 @@ def find_fleet(name: str | None = None) -> KnownFleet:
         raise ControlError(ErrorKind.NOT_RUNNING.value, problem)
     if name in running:
         return running[name]
-    problem = f'"{name}": {nearest(name, running, "fleet")}'
+    problem = f'the fleet "{name}" does not run'
+    if running:
+        problem = f'"{name}": {nearest(name, running, "fleet")}'
     dead = next((fleet for fleet in known if fleet.name == name), None)
     if dead is not None:
         problem = f'the fleet "{name}" has died (it was process {dead.pid}); run it again'
