@@ -35,7 +35,7 @@ settings.load_profile("shared-machine")
 LOCKS = Path(tempfile.gettempdir())
 """The directory of the files by which the pytest processes of a user take turns."""
 
-SLOW = ("system", "main_module", "benchmarks")
+SLOW = ("system", "main_module", "benchmarks", "workers")
 """Directories of tests that start programs."""
 
 

@@ -1,22 +1,38 @@
-"""What the ready-made processors share: secrets, counters, outputs and checks of options."""
+"""What the ready-made processors share: options, secrets, counters, outputs and time limits."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib
 import logging
-from collections.abc import Callable
-from typing import Annotated, Any
+import urllib.parse
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Annotated, Any, Self
 
 import msgspec
 
-from chronopype_mp import ConfigError, NetworkProcessor, PermanentFailure
+from chronopype_mp import BackoffPolicy, ConfigError, NetworkProcessor, PermanentFailure
 
-__all__ = ["ReadyMade", "Seconds", "Secret", "check_options", "positive", "required"]
+__all__ = [
+    "Options",
+    "ReadyMade",
+    "Seconds",
+    "Secret",
+    "Url",
+    "check_options",
+    "positive",
+    "required",
+    "url_with",
+]
 
 Seconds = Annotated[float, msgspec.Meta(extra={"unit": "s"})]
 """A time in seconds. A fleet file may write it as ``"250ms"`` or ``"5s"``."""
 
 HIDDEN = "<secret>"
+
+SHORT = 3
+"""Characters of a value in a query that is not taken for a secret by itself."""
 
 
 class Secret(str):
@@ -24,17 +40,47 @@ class Secret(str):
 
     __slots__ = ()
 
+    def __new__(cls, text: str = "") -> Self:
+        return super().__new__(cls, text[:])  # str() would show what hides the text
+
     def __repr__(self) -> str:
         return HIDDEN
 
     __str__ = __repr__
 
     def __format__(self, spec: str) -> str:
-        return format(HIDDEN, spec)
+        return format(str(self), spec)
 
     def reveal(self) -> str:
         """Return the string itself. Pass it to the client, and to nothing that logs."""
         return self[:]
+
+    def parts(self) -> set[str]:
+        """Return the texts that must not be shown."""
+        return {self.reveal()}
+
+
+class Url(Secret):
+    """A URL that is shown without its user, password, query and fragment."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        try:
+            split = urllib.parse.urlsplit(self.reveal())
+        except ValueError:
+            return HIDDEN
+        host = split.netloc.rpartition("@")[2]
+        return urllib.parse.urlunsplit((split.scheme, host, split.path, "", ""))
+
+    __str__ = __repr__
+
+    def parts(self) -> set[str]:
+        split = urllib.parse.urlsplit(self.reveal())
+        quoted = {split.netloc.rpartition("@")[0], split.password or "", split.query}
+        # Shorter values, such as a limit, would only garble a message.
+        quoted |= {v for _, v in urllib.parse.parse_qsl(split.query) if len(v) > SHORT}
+        return {*quoted, *map(urllib.parse.unquote, quoted)} - {""}
 
 
 def positive(value: object) -> str | None:
@@ -42,6 +88,22 @@ def positive(value: object) -> str | None:
     if isinstance(value, int | float) and 0 < value < float("inf"):
         return None
     return "must be a finite number of more than 0"
+
+
+def url_with(*schemes: str) -> Callable[[str], str | None]:
+    """Return a check of URLs that must have one of these schemes, and a host."""
+
+    def check(value: str) -> str | None:
+        try:
+            split = urllib.parse.urlsplit(value[:])
+            _ = split.port  # is read now
+        except ValueError as error:
+            return f"is not a URL: {error}"
+        if split.scheme not in schemes or not split.hostname:
+            return f"must begin with {' or '.join(f'{each}://' for each in schemes)} and a host"
+        return None
+
+    return check
 
 
 def check_options(options: msgspec.Struct, **checks: Callable[[Any], str | None]) -> None:
@@ -59,6 +121,31 @@ def check_options(options: msgspec.Struct, **checks: Callable[[Any], str | None]
         problem = check(value)
         if problem is not None:
             raise ConfigError(type(options).__name__, name, value, problem)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The options of all ready-made processors.
+
+    Args:
+        check_interval: the time between two checks while connected, seconds.
+        timeout: for the answer to a check, and for each step of connecting, seconds.
+        backoff: the wait before the next attempt to connect.
+        retry_refused_after: the wait after the server has refused the key, seconds; None tries
+            once.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    check_interval: Seconds = 10.0
+    timeout: Seconds = 5.0
+    backoff: BackoffPolicy = BackoffPolicy()
+    retry_refused_after: Seconds | None = None
+
+    def __post_init__(self) -> None:
+        check_options(self, check_interval=positive, timeout=positive)
+        if self.retry_refused_after is not None:
+            check_options(self, retry_refused_after=positive)
 
 
 def required(module: str, extra: str) -> Any:
@@ -87,6 +174,9 @@ class ReadyMade(NetworkProcessor):
     ``handle.mirrored`` shows the counters. The latency of the checks is in the worker's statistics,
     as ``check_latency``.
 
+    Args:
+        options: what it does.
+
     Attributes:
         payloads: how many payloads this process has received.
         payload_bytes: their size.
@@ -94,10 +184,17 @@ class ReadyMade(NetworkProcessor):
 
     mirrored = ("payloads", "payload_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, options: Options) -> None:
         super().__init__()
+        self.options = options
         self.payloads = 0
         self.payload_bytes = 0
+        self.check_network_interval = options.check_interval
+        # The client's own limits come first: their errors say more.
+        self.check_network_timeout = 2 * options.timeout
+        self.start_network_timeout = 4 * options.timeout
+        self.network_backoff = options.backoff
+        self.retry_permanent_after = options.retry_refused_after
 
     @classmethod
     def logger(cls) -> logging.Logger:
@@ -117,3 +214,61 @@ class ReadyMade(NetworkProcessor):
         self.heard()
         if topic is not None:
             self.emit(payload, topic=topic)
+
+    @contextlib.contextmanager
+    def expecting(self, *errors: type[Exception]) -> Iterator[None]:
+        """Turn a client's errors into a lost connection whose reason shows no secret.
+
+        Args:
+            errors: exceptions of the client that mean only that there is no connection.
+
+        Raises:
+            ConnectionError: one of them was raised.
+        """
+        try:
+            yield
+        except errors as error:
+            raise ConnectionError(self.shown(error)) from None
+
+    @contextlib.asynccontextmanager
+    async def answering(self, *errors: type[Exception]) -> AsyncIterator[None]:
+        """Do the same for an exchange with the server that ``options.timeout`` limits.
+
+        Args:
+            errors: as for `expecting`.
+
+        Raises:
+            ConnectionError: one of them was raised.
+            TimeoutError: it took too long.
+        """
+        limit = asyncio.timeout(self.options.timeout)
+        try:
+            with self.expecting(*errors):
+                async with limit:
+                    yield
+        except TimeoutError:
+            if limit.expired():
+                raise TimeoutError(f"no answer within {self.options.timeout:g} s") from None
+            raise
+
+    def shown(self, error: BaseException) -> str:
+        """Return the kind and text of an error, without the secrets of the options."""
+        text = f"{type(error).__name__}: {error}".removesuffix(": ")
+        for secret in sorted(set(_secrets(self.options)), key=len, reverse=True):
+            text = text.replace(secret, HIDDEN)
+        return text
+
+
+def _secrets(value: object) -> Iterator[str]:
+    """Yield the texts in options that must not be shown."""
+    if isinstance(value, Secret):
+        yield from value.parts() - {""}
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            yield from _secrets(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _secrets(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _secrets(each)

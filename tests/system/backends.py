@@ -6,6 +6,7 @@ needs may be missing: `Kind.missing` says what.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import pwd
@@ -14,19 +15,21 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+import pytest
 
 from tests.system.feeds.base import USER
 from tests.system.scripts import wait_for_ends, wait_until
 from tests.system.servers import accepts, free_port
 
-__all__ = ["KINDS", "PASSWORD", "Backend", "Data", "Kind"]
+__all__ = ["KINDS", "PASSWORD", "Backend", "Data", "Kind", "listening"]
 
-PASSWORD = "right"
+PASSWORD = "hunter2-right"
+"""A text that nothing else has, so that it is found where it must not be."""
 
 BOUND = 30.0
 """Seconds that a server has to end, or to begin to listen; far more than any of them needs."""
@@ -79,7 +82,7 @@ class Kind(NamedTuple):
 
     Attributes:
         name: what to call it.
-        feed: the processor's import path in `tests.system.feeds`.
+        feed: the processor's import path.
         client: the module that the processor needs.
         programs: what must be installed.
         command: given the data directory and the port, what to run; writes what that reads.
@@ -207,6 +210,20 @@ class Backend:
         assert not alive, f"did not end: {alive}"
 
 
+@contextlib.contextmanager
+def listening(kind: Kind, data: Data) -> Iterator[Backend]:
+    """Run a server of a kind. Skip the test if something that it needs is not installed."""
+    if kind.missing is not None:
+        pytest.skip(f"{kind.name}: {kind.missing}")
+    backend = Backend(kind, data.of(kind))
+    try:
+        backend.start()
+        backend.wait_until_it_listens()
+        yield backend
+    finally:
+        backend.end()
+
+
 def _identity(kind: Kind) -> dict[str, Any]:
     """Return arguments of `subprocess.Popen` by which root runs a server as its user."""
     if kind.user is None or os.geteuid() != 0:
@@ -285,7 +302,7 @@ KINDS = {
     for kind in (
         Kind(
             name="redis",
-            feed="redis:Redis",
+            feed="tests.system.feeds.redis:Redis",
             client="redis",
             programs=("redis-server",),
             command=_redis,
@@ -295,7 +312,7 @@ KINDS = {
         ),
         Kind(
             name="mosquitto",
-            feed="mosquitto:Mosquitto",
+            feed="tests.system.feeds.mosquitto:Mosquitto",
             client="aiomqtt",
             programs=("mosquitto", "mosquitto_passwd"),
             command=_mosquitto,
@@ -306,7 +323,7 @@ KINDS = {
         ),
         Kind(
             name="postgres",
-            feed="postgres:Postgres",
+            feed="tests.system.feeds.postgres:Postgres",
             client="asyncpg",
             programs=("initdb", "postgres"),
             command=_postgres,
@@ -318,7 +335,7 @@ KINDS = {
         ),
         Kind(
             name="websocket",
-            feed="websocket:WebSocket",
+            feed="tests.system.feeds.websocket:WebSocket",
             client="websockets",
             programs=(),
             command=_python(WEBSOCKET),
@@ -328,7 +345,7 @@ KINDS = {
         ),
         Kind(
             name="http",
-            feed="http:Http",
+            feed="tests.system.feeds.http:Http",
             client="aiohttp",
             programs=(),
             command=_python(HTTP),

@@ -15,6 +15,7 @@ import pytest
 
 from chronopype_mp.launchers.helpers import ensure_forkserver
 from chronopype_mp.launchers.process import PRELOAD
+from tests.system.backends import Data
 from tests.system.scripts import TOKEN, Scripts, wait_for_ends
 
 LEAVING = 5.0
@@ -66,6 +67,14 @@ def nothing_left(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     assert _fds() == fds, "file descriptors left"
     files = [path.name for path in short_path.iterdir()]
     assert not files, f"files left: {files}"
+
+
+@pytest.fixture(scope="session")
+def data() -> Iterator[Data]:
+    """What servers of one kind share, such as a database cluster."""
+    data = Data()
+    yield data
+    data.remove()
 
 
 @pytest.fixture

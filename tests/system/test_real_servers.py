@@ -12,66 +12,22 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from chronopype_mp import NetworkStatus, ProcessorSpec, TickProcessor, WorkerHandle
-from chronopype_mp.events import NetworkChanged, ProcessorFailed, WorkerDied
-from tests.system.backends import KINDS, PASSWORD, Backend, Data
-from tests.system.clocks import Watched, run
+from chronopype_mp import NetworkStatus, ProcessorSpec, TickProcessor
+from chronopype_mp.events import ProcessorFailed, WorkerDied
+from tests.system.backends import KINDS, PASSWORD, Backend, Data, listening
+from tests.system.clocks import run
+from tests.system.connected import Connected
 from tests.system.feeds.base import Feed
 from tests.waiting import running
 
-BOUND = 30.0
-"""Seconds; far more than anything here needs on an idle machine."""
-
-MANY = 100
-"""Changes; as many as a server that is slow to start may cost."""
-
 BACKOFF = Feed.network_backoff
-
-
-@pytest.fixture(scope="session")
-def data() -> Iterator[Data]:
-    """What servers of one kind share, such as a database cluster."""
-    data = Data()
-    yield data
-    data.remove()
 
 
 @pytest.fixture(params=list(KINDS))
 def server(request: pytest.FixtureRequest, data: Data) -> Iterator[Backend]:
     """A server that listens."""
-    kind = KINDS[request.param]
-    if kind.missing is not None:
-        pytest.skip(f"{kind.name}: {kind.missing}")
-    backend = Backend(kind, data.of(kind))
-    try:
-        backend.start()
-        backend.wait_until_it_listens()
+    with listening(KINDS[request.param], data) as backend:
         yield backend
-    finally:
-        backend.end()
-
-
-class Connected(Watched):
-    """A running clock with a worker that has a connection, and a neighbour."""
-
-    feed: WorkerHandle
-    _changes = 0
-
-    async def until(self, status: NetworkStatus, reason: str = "") -> NetworkChanged:
-        """Return the next change to a status whose reason has this text."""
-        for _ in range(MANY):
-            self._changes += 1
-            change = await self.events.wait_for(
-                NetworkChanged, worker="feed", count=self._changes, timeout=BOUND
-            )
-            assert change.reason
-            if change.after is status and reason in change.reason:
-                return change
-        seen = self.events.of(NetworkChanged, worker="feed")
-        raise AssertionError(f"no change to {status} because of {reason!r}: {seen}")
-
-    def changes_to(self, status: NetworkStatus) -> list[NetworkChanged]:
-        return self.events.of(NetworkChanged, worker="feed", after=status)
 
 
 @contextlib.asynccontextmanager
@@ -83,7 +39,7 @@ async def connected(
     async with watched.clock as clock, running(clock):
         neighbour = clock.add_processor(TickProcessor(), name="neighbour")
         await neighbour.wait_ready()
-        target = f"tests.system.feeds.{server.kind.feed}"
+        target = server.kind.feed
         options = {"port": port or server.port, "password": password}
         spec = ProcessorSpec(target=target, options=options)
         watched.feed = clock.add_processor(spec, name="feed")
