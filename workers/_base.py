@@ -186,7 +186,7 @@ class ReadyMade(NetworkProcessor):
 
     def __init__(self, options: Options) -> None:
         super().__init__()
-        self.options = options
+        self._options = options  # private, so that it is not reported to the owner
         self.payloads = 0
         self.payload_bytes = 0
         self.check_network_interval = options.check_interval
@@ -195,6 +195,11 @@ class ReadyMade(NetworkProcessor):
         self.start_network_timeout = 4 * options.timeout
         self.network_backoff = options.backoff
         self.retry_permanent_after = options.retry_refused_after
+
+    @property
+    def options(self) -> Any:
+        """What it does. A subclass states the type: ``options: HttpOptions``."""
+        return self._options
 
     @classmethod
     def logger(cls) -> logging.Logger:

@@ -26,7 +26,7 @@ from tests.system.feeds.base import USER
 from tests.system.scripts import wait_for_ends, wait_until
 from tests.system.servers import accepts, free_port
 
-__all__ = ["KINDS", "PASSWORD", "Backend", "Data", "Kind", "listening"]
+__all__ = ["KINDS", "PASSWORD", "Backend", "Data", "Kind", "listening", "python"]
 
 PASSWORD = "hunter2-right"
 """A text that nothing else has, so that it is found where it must not be."""
@@ -250,7 +250,8 @@ def _do(command: list[str], directory: Path, **identity: Any) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _python(source: str) -> Callable[[Path, int], list[str]]:
+def python(source: str) -> Callable[[Path, int], list[str]]:
+    """Return the command of a server that is a Python program; it gets port, user and password."""
     return lambda directory, port: [sys.executable, "-c", source, str(port), USER, PASSWORD]
 
 
@@ -338,7 +339,7 @@ KINDS = {
             feed="tests.system.feeds.websocket:WebSocket",
             client="websockets",
             programs=(),
-            command=_python(WEBSOCKET),
+            command=python(WEBSOCKET),
             lost="run_network: ConnectionClosedError: ",
             silent="silent for 1 s",
             refused="HTTP 401",
@@ -348,7 +349,7 @@ KINDS = {
             feed="tests.system.feeds.http:Http",
             client="aiohttp",
             programs=(),
-            command=_python(HTTP),
+            command=python(HTTP),
             lost="run_network: ClientPayloadError: ",
             silent="run_network: SocketTimeoutError: ",
             refused="401 Unauthorized",

@@ -103,7 +103,8 @@ class Ordeal:
         assert error.next_attempt is None
         await watched.ticks(3)  # far more than a backoff
         assert len(watched.events.of(NetworkChanged, worker="refused", after=error.after)) == 1
-        await handle.stop()
+        handle.stop()
+        await handle.wait_stopped()
 
     async def _killed_and_back(self, watched: Connected, server: Backend) -> None:
         server.kill()

@@ -51,7 +51,7 @@ def options_of(name: str) -> type[Options]:
     """Return the struct of a processor's options."""
     processor = POINTS[name].load()
     assert issubclass(processor, ReadyMade)
-    (options,) = inspect.get_annotations(processor.__init__, eval_str=True).values() - {None}
+    options = inspect.get_annotations(processor.__init__, eval_str=True)["options"]
     assert issubclass(options, Options)
     return options
 
