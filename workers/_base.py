@@ -13,6 +13,7 @@ from typing import Annotated, Any, Self
 import msgspec
 
 from chronopype_mp import BackoffPolicy, ConfigError, NetworkProcessor, PermanentFailure
+from workers._payloads import Form, NotDecodedError, decoded
 
 __all__ = [
     "Options",
@@ -21,6 +22,7 @@ __all__ = [
     "Secret",
     "Url",
     "check_options",
+    "optional",
     "positive",
     "required",
     "url_with",
@@ -90,6 +92,11 @@ def positive(value: object) -> str | None:
     return "must be a finite number of more than 0"
 
 
+def optional(check: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
+    """Return a check that None passes as well."""
+    return lambda value: None if value is None else check(value)
+
+
 def url_with(*schemes: str) -> Callable[[str], str | None]:
     """Return a check of URLs that must have one of these schemes, and a host."""
 
@@ -143,9 +150,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     retry_refused_after: Seconds | None = None
 
     def __post_init__(self) -> None:
-        check_options(self, check_interval=positive, timeout=positive)
-        if self.retry_refused_after is not None:
-            check_options(self, retry_refused_after=positive)
+        check_options(
+            self,
+            check_interval=positive,
+            timeout=positive,
+            retry_refused_after=optional(positive),
+        )
 
 
 def required(module: str, extra: str) -> Any:
@@ -180,15 +190,17 @@ class ReadyMade(NetworkProcessor):
     Attributes:
         payloads: how many payloads this process has received.
         payload_bytes: their size.
+        rejected: how many messages of a stream were dropped, because they did not decode.
     """
 
-    mirrored = ("payloads", "payload_bytes")
+    mirrored = ("payloads", "payload_bytes", "rejected")
 
     def __init__(self, options: Options) -> None:
         super().__init__()
         self._options = options  # private, so that it is not reported to the owner
         self.payloads = 0
         self.payload_bytes = 0
+        self.rejected = 0
         self.check_network_interval = options.check_interval
         # The client's own limits come first: their errors say more.
         self.check_network_timeout = 2 * options.timeout
@@ -219,6 +231,24 @@ class ReadyMade(NetworkProcessor):
         self.heard()
         if topic is not None:
             self.emit(payload, topic=topic)
+
+    def received_bytes(self, data: bytes, form: Form, topic: str | None) -> None:
+        """Do the same for a message of a stream. One that does not decode is counted and dropped.
+
+        Args:
+            data: what has come.
+            form: as what it is emitted.
+            topic: as for `received`.
+        """
+        try:
+            payload = decoded(data, form)
+        except NotDecodedError as error:
+            self.heard()
+            self.rejected += 1
+            if self.rejected == 1:
+                self.logger().warning("%s; such messages are dropped and counted", error)
+            return
+        self.received(payload, len(data), topic)
 
     @contextlib.contextmanager
     def expecting(self, *errors: type[Exception]) -> Iterator[None]:
