@@ -19,6 +19,7 @@ BENCHMARKS = {
     "outputs": "rate and latency of outputs to the owner, and ticks beside a flood of them",
     "messages": "messages from 1 and 8 workers to 1 and 8 others, and ticks beside a flood",
     "density": "start, memory and CPU of 10 to 1000 workers",
+    "connections": "memory of workers with ready-made processors, with and without preload",
 }
 """The names, each with a short description."""
 

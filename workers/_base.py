@@ -100,7 +100,9 @@ def optional(check: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
 def url_with(*schemes: str) -> Callable[[str], str | None]:
     """Return a check of URLs that must have one of these schemes, and a host."""
 
-    def check(value: str) -> str | None:
+    def check(value: object) -> str | None:
+        if not isinstance(value, Url):
+            return "must be a Url; write Url(...), from workers import Url"
         try:
             split = urllib.parse.urlsplit(value[:])
             _ = split.port  # is read now
