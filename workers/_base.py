@@ -290,7 +290,10 @@ class ReadyMade(NetworkProcessor):
 
     def shown(self, error: BaseException) -> str:
         """Return the kind and text of an error, without the secrets of the options."""
-        text = f"{type(error).__name__}: {error}".removesuffix(": ")
+        return self.without_secrets(f"{type(error).__name__}: {error}".removesuffix(": "))
+
+    def without_secrets(self, text: str) -> str:
+        """Return a text in which the secrets of the options are replaced."""
         for secret in sorted(set(_secrets(self.options)), key=len, reverse=True):
             text = text.replace(secret, HIDDEN)
         return text
