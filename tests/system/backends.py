@@ -26,7 +26,7 @@ from tests.system.feeds.base import USER
 from tests.system.scripts import wait_for_ends, wait_until
 from tests.system.servers import accepts, free_port
 
-__all__ = ["KINDS", "PASSWORD", "Backend", "Data", "Kind", "listening", "python"]
+__all__ = ["KINDS", "PASSWORD", "Backend", "Data", "Kind", "listening", "program", "python"]
 
 PASSWORD = "hunter2-right"
 """A text that nothing else has, so that it is found where it must not be."""
@@ -92,6 +92,7 @@ class Kind(NamedTuple):
         refused: the same if the password is wrong.
         connections: that an attempt costs at most.
         user: whom root runs it as; None: as root.
+        ends_on: the signal on which it ends and clears what it has made in the system.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Kind(NamedTuple):
     prepare: Callable[[Path], None] = lambda directory: None
     connections: int = 1
     user: str | None = None
+    ends_on: signal.Signals = signal.SIGINT
 
     @property
     def missing(self) -> str | None:
@@ -179,11 +181,11 @@ class Backend:
         self._signal(signal.SIGCONT)
 
     def end(self) -> None:
-        """Have it end as on Ctrl-C, so that it clears what it has made in the system."""
+        """Have it end by itself, so that it clears what it has made in the system."""
         if self._process is None or self._process.poll() is not None:
             return
         processes = self._signal(signal.SIGCONT)
-        self._process.send_signal(signal.SIGINT)
+        self._process.send_signal(self.kind.ends_on)
         self._wait(processes)
 
     def _signal(self, number: signal.Signals) -> list[psutil.Process]:
@@ -239,7 +241,8 @@ def _which(program: str) -> str | None:
     return shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", ""), *PLACES]))
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
+    """Return the path of a program that is installed."""
     found = _which(name)
     assert found is not None
     return found
@@ -256,12 +259,12 @@ def python(source: str) -> Callable[[Path, int], list[str]]:
 
 
 def _redis(directory: Path, port: int) -> list[str]:
-    command = [_program("redis-server"), "--port", str(port), "--bind", "127.0.0.1"]
+    command = [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1"]
     return [*command, "--save", "", "--requirepass", PASSWORD]
 
 
 def _prepare_mosquitto(directory: Path) -> None:
-    command = [_program("mosquitto_passwd"), "-b", "-c", "passwords", USER, PASSWORD]
+    command = [program("mosquitto_passwd"), "-b", "-c", "passwords", USER, PASSWORD]
     _do(command, directory)
 
 
@@ -273,14 +276,14 @@ def _mosquitto(directory: Path, port: int) -> list[str]:
         f"password_file {directory}/passwords\n"
         "user root\n"  # otherwise it becomes a user who cannot read these files
     )
-    return [_program("mosquitto"), "-c", str(settings)]
+    return [program("mosquitto"), "-c", str(settings)]
 
 
 def _prepare_postgres(directory: Path) -> None:
     secret = directory / "password"
     secret.write_text(PASSWORD)
     secret.chmod(0o644)
-    command = [_program("initdb"), "-D", "data", "--username", USER, "--pwfile", "password"]
+    command = [program("initdb"), "-D", "data", "--username", USER, "--pwfile", "password"]
     command += ["--auth", "scram-sha-256", "--locale", "C", "--no-sync"]
     _do(command, directory, **_identity(KINDS["postgres"]))
 
@@ -295,7 +298,7 @@ def _postgres(directory: Path, port: int) -> list[str]:
         "shared_buffers": "1MB",
     }
     options = [text for item in settings.items() for text in ("-c", "=".join(item))]
-    return [_program("postgres"), "-D", "data", "-p", str(port), *options]
+    return [program("postgres"), "-D", "data", "-p", str(port), *options]
 
 
 KINDS = {
