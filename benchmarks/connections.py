@@ -1,8 +1,9 @@
 """Memory of workers with ready-made processors, with and without ``preload``.
 
-Half of the workers are ``http``, the others ``websocket``. Their memory is read while all of them
-are connected to servers in the owner's process. Each run has a process of its own: all clocks of a
-process share a forkserver, and with it what any of them has preloaded.
+Half of the workers are ``http``, the others ``websocket``; a second case has ``exchange``. Their
+memory is read while all of them are connected to servers in the owner's process. Each run has a
+process of its own: all clocks of a process share a forkserver, and with it what any of them has
+preloaded.
 
 The reference is the same fleet without ``preload``: every worker imports the libraries by itself.
 """
@@ -19,7 +20,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.clock import make_clock, ticking
 from benchmarks.measures import footprint
@@ -31,15 +32,41 @@ from chronopype_mp.launchers import ForkserverLauncher
 from chronopype_mp.testing import EventRecorder
 from workers import Url
 from workers._base import Options
+from workers.exchange import ExchangeOptions
 from workers.http import HttpOptions
 from workers.websocket import WebSocketOptions
 
 __all__ = ["measure"]
 
-COUNT = 40
-QUICK_COUNT = 2
 
-PRELOAD = ("workers.http", "workers.websocket", "aiohttp", "websockets.asyncio.client")
+class Case(NamedTuple):
+    """Workers of some types.
+
+    Attributes:
+        name: what they are.
+        workers: how many there are in a benchmark that is not quick.
+        preload: what the forkserver imports.
+        libraries: what must be installed.
+    """
+
+    name: str
+    workers: int
+    preload: tuple[str, ...]
+    libraries: tuple[str, ...]
+
+
+CASES = {
+    "connections": Case(
+        "http and websocket",
+        40,
+        ("workers.http", "workers.websocket", "aiohttp", "websockets.asyncio.client"),
+        ("aiohttp", "websockets"),
+    ),
+    "exchange": Case(
+        "exchange", 10, ("workers.exchange", "ccxt.async_support"), ("aiohttp", "ccxt")
+    ),
+}
+QUICK_COUNT = 2
 
 REFERENCE = "without preload"
 
@@ -47,6 +74,45 @@ UNITS = {"start": "ms", "USS": "MB", "PSS": "MB"}
 
 LIMIT = 120.0
 """Seconds for all workers to be connected."""
+
+
+@contextlib.asynccontextmanager
+async def _exchange() -> AsyncIterator[list[tuple[str, Options]]]:
+    """Run an exchange with one market, as far as Bitstamp's API is needed; yield its client."""
+    from aiohttp import web
+
+    answers: dict[str, Any] = {
+        "/api/v2/markets/": [
+            {
+                "name": "BTC/USD",
+                "market_symbol": "btcusd",
+                "base_currency": "BTC",
+                "base_decimals": 8,
+                "counter_currency": "USD",
+                "counter_decimals": 2,
+                "minimum_order_value": "10",
+                "trading": "Enabled",
+                "description": "BTC / USD",
+                "market_type": "SPOT",
+            }
+        ],
+        "/api/v2/ticker/btcusd/": {"timestamp": "1686068944", "last": "1.0", "pair": "BTC/USD"},
+    }
+
+    async def answer(request: Any) -> web.Response:
+        return web.json_response(answers[request.path])
+
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        base = Url(f"http://127.0.0.1:{runner.addresses[0][1]}")
+        options = ExchangeOptions(
+            exchange="bitstamp", symbols=("BTC/USD",), base_url=base, topic="a"
+        )
+        yield [("workers.exchange:ExchangeProcessor", options)]
+    finally:
+        await runner.cleanup()
 
 
 @contextlib.asynccontextmanager
@@ -82,8 +148,9 @@ async def _servers() -> AsyncIterator[list[tuple[str, Options]]]:
         await runner.cleanup()
 
 
-async def _sample(count: int, preload: Sequence[str]) -> Sample:
-    async with _servers() as kinds, make_clock(0.5, ForkserverLauncher(preload)) as clock:
+async def _sample(case: str, count: int, preload: Sequence[str]) -> Sample:
+    servers = _exchange if case == "exchange" else _servers
+    async with servers() as kinds, make_clock(0.5, ForkserverLauncher(preload)) as clock:
         events = EventRecorder(clock.events)
         began = time.monotonic()
         names = [f"w{number}" for number in range(count)]
@@ -102,13 +169,13 @@ async def _sample(count: int, preload: Sequence[str]) -> Sample:
     return {"start": 1e3 * start / count, **memory}
 
 
-def _run(count: int, preload: Sequence[str]) -> Sample:
-    for library in ("aiohttp", "websockets"):
+def _run(case: str, count: int, preload: Sequence[str]) -> Sample:
+    for library in CASES[case].libraries:
         if importlib.util.find_spec(library) is None:
             raise SkipError(
                 f"{library} is not installed; run: pip install 'chronopype-mp[workers]'"
             )
-    command = [sys.executable, "-m", "benchmarks.connections", str(count), *preload]
+    command = [sys.executable, "-m", "benchmarks.connections", case, str(count), *preload]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     sample: Sample = json.loads(done.stdout)
     return sample
@@ -116,14 +183,14 @@ def _run(count: int, preload: Sequence[str]) -> Sample:
 
 def measure(quick: bool) -> Result:
     """Return the rows."""
-    count = QUICK_COUNT if quick else COUNT
-    case = f"{count} workers"
-    runs: Runs = {
-        (case, OURS): partial(_run, count, PRELOAD),
-        (case, REFERENCE): partial(_run, count, ()),
-    }
+    runs: Runs = {}
+    for key, case in CASES.items():
+        count = QUICK_COUNT if quick else case.workers
+        name = f"{count} workers: {case.name}"
+        runs[name, OURS] = partial(_run, key, count, case.preload)
+        runs[name, REFERENCE] = partial(_run, key, count, ())
     return Rounds(runs, QUICK_REPEATS if quick else REPEATS).result(UNITS)
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(_sample(int(sys.argv[1]), sys.argv[2:]))))
+    print(json.dumps(asyncio.run(_sample(sys.argv[1], int(sys.argv[2]), sys.argv[3:]))))

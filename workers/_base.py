@@ -195,7 +195,7 @@ class ReadyMade(NetworkProcessor):
         rejected: how many messages of a stream were dropped, because they did not decode.
     """
 
-    mirrored = ("payloads", "payload_bytes", "rejected")
+    mirrored: tuple[str, ...] = ("payloads", "payload_bytes", "rejected")
 
     def __init__(self, options: Options) -> None:
         super().__init__()

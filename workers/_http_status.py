@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from chronopype_mp import PermanentFailure, RetryAfter
 
-__all__ = ["failure_of"]
+__all__ = ["failure_of", "retry_after"]
 
 REFUSED = (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN)
 BUSY = (http.HTTPStatus.TOO_MANY_REQUESTS, http.HTTPStatus.SERVICE_UNAVAILABLE)
@@ -31,12 +31,12 @@ def failure_of(status: int, headers: Mapping[str, str], expected: str) -> Except
         named = str(status)
     if status in REFUSED:
         return PermanentFailure(f"the server answered {named}; check the user, password or key")
-    if status in BUSY and (seconds := _retry_after(headers)) is not None:
+    if status in BUSY and (seconds := retry_after(headers)) is not None:
         return RetryAfter(seconds, f"the server answered {named}")
     return ConnectionError(f"the server answered {named}, not {expected}")
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds of Retry-After; a date is compared with that of the response itself."""
     text = headers.get("Retry-After", "").strip()
     if text.isdecimal():

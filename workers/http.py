@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from chronopype_mp import ConfigError, NetworkStatus
+from workers._aiohttp import once
 from workers._base import (
     Options,
     ReadyMade,
@@ -111,16 +112,6 @@ class HttpProcessor(ReadyMade):
     async def start_network(self) -> None:
         aiohttp: Any = required("aiohttp", "http")
         options = self.options
-
-        async def once(request: Any, send: Any) -> Any:
-            """Keep aiohttp from repeating a request that was not answered."""
-            try:
-                return await send(request)
-            except aiohttp.ClientConnectorError:
-                raise  # is not repeated
-            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-                raise aiohttp.ClientConnectionError(str(error)) from None
-
         is_tls = options.url.reveal().startswith("https:")
         self._error = aiohttp.ClientError
         self._session = aiohttp.ClientSession(
@@ -131,7 +122,7 @@ class HttpProcessor(ReadyMade):
             ),
             timeout=aiohttp.ClientTimeout(total=None),  # `answering` limits all of it
             headers={name: value.reveal() for name, value in options.headers.items()},
-            middlewares=(once,),
+            middlewares=(once(aiohttp),),
         )
 
     async def check_network(self) -> NetworkStatus:
