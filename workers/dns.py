@@ -102,7 +102,7 @@ class DnsProcessor(ReadyMade):
             raise ConnectionError(f"{name} has no {record} records")
         if missing := set(self.options.expect) - set(records):
             raise ConnectionError(f"{name} {record} is {records}, without {sorted(missing)}")
-        self.received(records, len(response.wire or b""), self.options.topic)
+        self.received(records, len(response.to_wire()), self.options.topic)
         return NetworkStatus.CONNECTED
 
     async def stop_network(self) -> None:
