@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from chronopype_mp.processors.transfer import Statement
+from chronopype_mp.processors.transfer import Statement, lines_of
 
 __all__ = [
     "BLOCKS",
@@ -91,7 +91,7 @@ class Unit:
         self.filename = filename
         self.text = text
         self.is_suspect = _was_edited(filename)
-        self.lines = text.splitlines(keepends=True)
+        self.lines = lines_of(text)
         tree = ast.parse(text, filename)
         for node in tree.body:
             if isinstance(node, ast.ImportFrom) and node.module == "__future__":

@@ -19,6 +19,7 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from chronopype_mp.coordinator.class_match import is_same
 from chronopype_mp.coordinator.definition import (
     BLOCKS,
     Definition,
@@ -27,7 +28,6 @@ from chronopype_mp.coordinator.definition import (
     layers,
     literal_of,
 )
-from chronopype_mp.coordinator.object_graph import ATOMS
 from chronopype_mp.coordinator.reach import DATA, Names, dispatches, is_importable
 from chronopype_mp.processors.network import NetworkProcessor
 from chronopype_mp.processors.transfer import MAIN
@@ -276,8 +276,7 @@ class _Search:
             return is_plain and type(value).__module__ == MAIN
         with contextlib.suppress(ValueError):
             constant = literal_of(statement)
-            is_same_type = type(constant) is type(value)
-            return bool(constant != value) if is_same_type else is_plain
+            return not is_same(value, constant) if type(constant) is type(value) else is_plain
         return is_plain or (isinstance(value, DATA) and not key.startswith("_"))
 
     def _of_member(self, kind: enum.EnumMeta, name: str, path: str) -> Iterator[Change]:
@@ -345,8 +344,8 @@ class _Search:
         try:
             made = ast.literal_eval(node)
         except (ValueError, TypeError):
-            return isinstance(node, ast.Call) and type(value) not in ATOMS
-        return type(made) is not type(value) or bool(made != value)
+            return not isinstance(node, ast.Lambda)  # it may give something else by now
+        return not is_same(value, made)
 
     def _change(self, path: str, value: Any, is_late: bool) -> Change:
         return Change(self._owner, path, value, is_late)

@@ -7,6 +7,7 @@ source was edited since the program started, is pickled as well.
 
 from __future__ import annotations
 
+import ast
 import collections
 import contextvars
 import copy
@@ -17,13 +18,14 @@ import sys
 import threading
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from chronopype_mp.coordinator.class_match import made_by
 from chronopype_mp.coordinator.definition import Definition, names_in, names_in_text, own_code
 from chronopype_mp.coordinator.main_source import MainSource
 from chronopype_mp.coordinator.object_graph import ATOMS
-from chronopype_mp.coordinator.refusals import Refused
+from chronopype_mp.coordinator.refusals import OWN_MODULE, Refused, opens_again
 from chronopype_mp.processors.transfer import MAIN
 
 __all__ = ["DATA", "Names", "Reach", "dispatches", "is_importable", "is_object", "state_of"]
@@ -238,11 +240,14 @@ class Reach:
                 isinstance(value, type) and not c.is_compound and name not in c.early,
             )
         )
-        for candidate in candidates:
-            if candidate.is_of(value):
-                break
-        else:
+        fitting = [candidate for candidate in candidates if candidate.is_of(value)]
+        if not fitting:
             return None
+        candidate = fitting[0]
+        if isinstance(value, type) and len(fitting) > 1:
+            candidate = _only_one(value, fitting, names.globals)
+        if isinstance(value, type):
+            _check_body(value, candidate)
         if not isinstance(value, type) and not self._is_made_again(names, candidate, value):
             return None
         if isinstance(value, type) and not all(map(_is_current, value.__bases__)):
@@ -375,6 +380,46 @@ def _earlier(names: Names, name: str, definition: Definition) -> Iterator[Defini
             return
         definition = before[0]
         yield definition
+
+
+def _check_body(kind: type, definition: Definition) -> None:
+    """Refuse a class whose body has opened something: it would be opened again in the worker.
+
+    Raises:
+        Refused: an attribute has a descriptor of its own.
+    """
+    own = set(definition.class_names()) if isinstance(definition.node, ast.ClassDef) else ()
+    for name in own:
+        if opens_again(vars(kind).get(name)):
+            raise Refused(
+                f"the class {kind.__name__!r} opens its attribute {name!r} in its body, which a "
+                "worker would do again",
+                "Open it in start() or start_network(), which run in the worker",
+                kind,
+            )
+
+
+def _only_one(kind: type, fitting: Sequence[Definition], names: Mapping[str, Any]) -> Definition:
+    """Return the statement that has made a class.
+
+    Raises:
+        Refused: several may have, such as the branches of an ``if``.
+    """
+    classes = [each for each in fitting if isinstance(each.node, ast.ClassDef)]
+    if fitting[0] not in classes or len(classes) == 1:
+        return fitting[0]
+    made = [each for each in classes if made_by(each.node, kind, names)] or classes
+    others = [each for each in made[1:] if each.filename == made[0].filename]
+    is_in_block = made[0].node.col_offset > 0
+    if is_in_block and any(ast.dump(each.node) != ast.dump(made[0].node) for each in others):
+        lines = " and ".join(str(each.node.lineno) for each in reversed(made))
+        raise Refused(
+            f"the class {kind.__name__!r} is defined in lines {lines}, and it cannot be known "
+            "which definition is loaded",
+            OWN_MODULE,
+            kind,
+        )
+    return made[0]
 
 
 def _is_current(kind: type) -> bool:

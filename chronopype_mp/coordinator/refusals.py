@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import io
 import multiprocessing.process
@@ -16,7 +17,7 @@ import multiprocess.process
 
 from chronopype_mp.processors import TickProcessor
 
-__all__ = ["INSTEAD", "OWN_MODULE", "Refused", "is_channel", "why_refused"]
+__all__ = ["INSTEAD", "OWN_MODULE", "Refused", "is_channel", "opens_again", "why_refused"]
 
 OWN_MODULE = "Put it into a module and import it"
 """What helps with code that cannot travel."""
@@ -91,6 +92,16 @@ def why_refused(value: object) -> str | None:
     if is_channel(value):
         return "the standard library passes it on only to a process that it starts itself"
     return None
+
+
+def opens_again(value: object) -> bool:
+    """Whether to make an object again opens a file, a connection or a process again."""
+    if isinstance(value, (subprocess.Popen, socket.socket)):
+        return True
+    if isinstance(value, _IO_BASE):
+        with contextlib.suppress(OSError, ValueError):  # in memory, or closed
+            return int(value.fileno()) > 2  # type: ignore[attr-defined]
+    return type(value).__module__ == "sqlite3" and hasattr(value, "execute")
 
 
 def is_channel(value: object) -> bool:

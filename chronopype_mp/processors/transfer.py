@@ -11,11 +11,13 @@ with a common memo, so that an object which appears in several of them stays one
 from __future__ import annotations
 
 import functools
+import io
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 __all__ = [
+    "CHILDS_MAIN",
     "MAIN",
     "Ending",
     "Prelude",
@@ -24,6 +26,7 @@ __all__ = [
     "cached",
     "imported_name",
     "item",
+    "lines_of",
     "make_enum",
     "namespace",
     "namespaces",
@@ -34,8 +37,19 @@ __all__ = [
 MAIN = "__main__"
 """The key of the main module's namespace."""
 
+CHILDS_MAIN = "__mp_main__"
+"""The other name of the main module, in which children of a worker look for its classes."""
+
 namespaces: dict[str, dict[str, Any]] = {}
 """In a worker: the namespaces of code that belongs to no module, by key."""
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines of source, as Python counts them.
+
+    `str.splitlines` also ends lines at form feeds and at other characters.
+    """
+    return list(io.StringIO(text, newline=None))
 
 
 class Prelude(NamedTuple):

@@ -19,11 +19,13 @@ import dill
 
 from chronopype_mp.processors import ProcessorSpec, TickProcessor
 from chronopype_mp.processors.transfer import (
+    CHILDS_MAIN,
     MAIN,
     Ending,
     Prelude,
     Statement,
     Values,
+    lines_of,
     namespace,
     namespaces,
 )
@@ -86,11 +88,10 @@ def _begin(prelude: Prelude, in_owner: bool) -> None:
         elif not in_owner:
             module = types.ModuleType(MAIN)
             module.__dict__.update(names, __builtins__=builtins)
-            sys.modules[MAIN] = dill._dill._main_module = module
+            sys.modules[MAIN] = sys.modules[CHILDS_MAIN] = dill._dill._main_module = module
             sys.argv[:] = prelude.arguments
             for filename, text in prelude.sources.items():
-                lines = text.splitlines(keepends=True)
-                linecache.cache[filename] = (len(text), None, lines, filename)
+                linecache.cache[filename] = (len(text), None, lines_of(text), filename)
     for name in prelude.modules:
         importlib.import_module(name)
 
