@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import importlib
 import logging
+import typing
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Self
 
 import msgspec
@@ -92,6 +93,20 @@ def positive(value: object) -> str | None:
     return "must be a finite number of more than 0"
 
 
+def _hidden(kind: type[Secret]) -> Callable[[Any], str | None]:
+    """Return a check of what a program might give as a plain string, which would be shown."""
+
+    def check(value: Any) -> str | None:
+        parts = value.values() if isinstance(value, Mapping) else value
+        if not isinstance(parts, Iterable) or isinstance(parts, str):
+            parts = (value,)
+        if any(type(part) is str for part in parts):
+            return f"must be a {kind.__name__}; from workers import {kind.__name__}"
+        return None
+
+    return check
+
+
 def optional(check: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
     """Return a check that None passes as well."""
     return lambda value: None if value is None else check(value)
@@ -100,9 +115,7 @@ def optional(check: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
 def url_with(*schemes: str) -> Callable[[str], str | None]:
     """Return a check of URLs that must have one of these schemes, and a host."""
 
-    def check(value: object) -> str | None:
-        if not isinstance(value, Url):
-            return "must be a Url; write Url(...), from workers import Url"
+    def check(value: str) -> str | None:
         try:
             split = urllib.parse.urlsplit(value[:])
             _ = split.port  # is read now
@@ -152,6 +165,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     retry_refused_after: Seconds | None = None
 
     def __post_init__(self) -> None:
+        for field in msgspec.structs.fields(self):
+            for kind in (field.type, *typing.get_args(field.type)):
+                if isinstance(kind, type) and issubclass(kind, Secret):
+                    check_options(self, **{field.name: _hidden(kind)})
         check_options(
             self,
             check_interval=positive,

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from chronopype_mp.exceptions import FleetProblem, HookError
+from chronopype_mp.fleet.described import described
 from chronopype_mp.fleet.document import BROKEN, Node
 from chronopype_mp.fleet.reading import nearest, read, read_fields
 from chronopype_mp.processors import NetworkProcessor, TickProcessor
@@ -104,10 +105,13 @@ def _checked(found: Any) -> Callable[..., object]:
 
 
 def arguments_of(target: Target) -> list[str]:
-    """Return the options of a target as its code states them, such as ``"url: str"``."""
+    """Return the options of a target as its code states them, such as ``"url: str"``.
+
+    Those of a struct are in the words of fleet files, such as ``"timeout: seconds, default 5.0"``.
+    """
     struct = options_struct(target)
     if struct is not None:
-        return [str(each) for each in inspect.signature(struct).parameters.values()]
+        return [described(field) for field in msgspec.structs.fields(struct)]
     try:
         return [str(each) for each in inspect.signature(target.made_by).parameters.values()]
     except (TypeError, ValueError):  # made in C, so it does not say

@@ -151,7 +151,7 @@ def test_a_struct_may_have_all_options(load: Load) -> None:
     assert first == {"options": QuoteOptions("x", Key("k"))}
     assert type(first["options"].key) is Key
     assert second == {"options": QuoteOptions("y")}
-    assert arguments_of(find("tests.fleet.processors:MoreQuotes"))[0] == "url: str"
+    assert arguments_of(find("tests.fleet.processors:MoreQuotes"))[0] == "url: string, required"
 
 
 def test_one_entry_makes_many_workers(load: Load) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -47,6 +48,7 @@ class Feeds(Options, frozen=True, kw_only=True):
     depth: float = 1.0
     key: Secret = Secret()
     url: Url = Url("http://localhost")
+    messages: tuple[Secret, ...] = ()
     headers: dict[str, Secret] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -94,6 +96,21 @@ def test_a_wrong_url_is_named(url: str, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Feeds(url=Url(url))
     assert caught.value.problem.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ({"key": "abc"}, "Secret"),
+        ({"url": "http://abc"}, "Url"),
+        ({"headers": {"a": Secret("x"), "b": "abc"}}, "Secret"),
+        ({"messages": ("abc",)}, "Secret"),
+    ],
+)
+def test_a_plain_string_is_no_secret(given: dict[str, Any], kind: str) -> None:
+    """It would be shown; a fleet file's is made one."""
+    with pytest.raises(ConfigError, match=f"must be a {kind}; from workers import {kind}"):
+        Feeds(**given)
 
 
 class LibraryError(Exception):
