@@ -101,12 +101,13 @@ def _seconds(value: object) -> float:
     help="Instead, inject ten faults into one worker, one by one, and show what was detected.",
 )
 def demo_command(seconds: float, tick_size: float, plain: bool, with_chaos: bool) -> int:
-    """Run eight feeds of a troubled exchange and two faulty workers.
+    """Run eight feeds of a troubled exchange, a strategy and two faulty workers.
 
-    Ten workers run against real HTTP and WebSocket servers on loopback. Eight read the feeds of an
-    exchange, which bans, limits, drops and ignores six of them for a while. One worker blocks its
-    event loop, and one segfaults. The demo ends with a verdict. The exit status is 1 if a fault
-    spread or a worker did not recover.
+    Eleven workers run against real HTTP and WebSocket servers on loopback. Eight read the feeds of
+    an exchange, which bans, limits, drops and ignores six of them for a while. A strategy trades on
+    their prices; it is killed once and keeps its positions. One worker blocks its event loop, and
+    one segfaults. The demo ends with a verdict. The exit status is 1 if a fault spread, a worker
+    did not recover or a position is wrong.
     """
     if tick_size > seconds:
         raise click.UsageError(

@@ -1,8 +1,8 @@
-"""The demo: eight feeds of a troubled exchange, two faulty workers, and a verdict.
+"""The demo: eight feeds of a troubled exchange, a strategy, two faulty workers, and a verdict.
 
 The pure parts are in other modules: `demo_course` defines the workers, `demo_record` collects what
-happened, and `verdict` judges it. This module starts the servers and the clock, and always stops
-both.
+happened, `demo_trading` what the strategy did, and `verdict` judges it. This module starts the
+servers and the clock, and always stops both.
 """
 
 from __future__ import annotations
@@ -15,17 +15,28 @@ import signal
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
-from chronopype_mp import ClockConfig, ClockMode, ProcessorSpec, WorkerHandle
+import msgspec
+
+from chronopype_mp import CallError, ClockConfig, ClockMode, Output, ProcessorSpec, WorkerHandle
 from chronopype_mp.clocks import RealtimeClock
-from chronopype_mp.console.demo_course import Cast, DemoError, DemoOptions, cast
+from chronopype_mp.console.demo_course import (
+    STRATEGY,
+    Cast,
+    DemoError,
+    DemoOptions,
+    cast,
+    kill_after,
+)
 from chronopype_mp.console.demo_record import History, worker_of
 from chronopype_mp.console.demo_servers import DemoServers, find_examples
 from chronopype_mp.console.demo_table import LiveRow
+from chronopype_mp.console.demo_trading import Order, Position, Trade, Trading, positions_text
 from chronopype_mp.console.demo_view import DemoView, LogLines, captured, make_view
 from chronopype_mp.console.verdict import Role, Verdict, WorkerRecord, judge
 from chronopype_mp.core.connection import NetworkStatus
 from chronopype_mp.core.worker_events import Event
-from chronopype_mp.exceptions import ClockError
+from chronopype_mp.exceptions import ClockError, WorkerError
+from chronopype_mp.testing import faults
 from chronopype_mp.timing import wall
 
 __all__ = ["run"]
@@ -90,6 +101,8 @@ class _Demo:
         self._began: float | None = None
         self._at_end: dict[str, NetworkStatus] | None = None
         self._unpublished = 0
+        self._trading = Trading()
+        self._trading_problems: tuple[str, ...] = ()
         self._signal: int | None = None
         self._stop = asyncio.Event()
 
@@ -140,6 +153,8 @@ class _Demo:
         )
         async with RealtimeClock(config) as clock:
             clock.events.subscribe(self._take)
+            clock.outputs.subscribe(self._show_order, "orders.*", worker=STRATEGY)
+            clock.outputs.subscribe(self._show_positions, "positions", worker=STRATEGY)
             for member in self._cast:
                 self._handles[member.name] = clock.add_processor(
                     ProcessorSpec(target=member.target, options=member.options),
@@ -167,11 +182,54 @@ class _Demo:
                 task.result()
 
     async def _course(self, clock: RealtimeClock) -> None:
-        """Wait for the workers, then tick them."""
+        """Wait for the workers, then tick them. Meanwhile kill the strategy."""
         await asyncio.gather(*(handle.wait_ready() for handle in self._handles.values()))
         self._began = wall()
         self._view.note(f"all workers are ready; ticking for {self._options.seconds:g} s")
-        await clock.run_til(self._began + self._options.seconds)
+        delay = kill_after(self._options.seconds)
+        killing = asyncio.get_running_loop().call_later(delay, self._kill_strategy)
+        try:
+            await clock.run_til(self._began + self._options.seconds)
+        finally:
+            killing.cancel()
+        await self._check_trading()
+
+    def _kill_strategy(self) -> None:
+        try:
+            pid = faults.kill(self._handles[STRATEGY])
+        except WorkerError as error:
+            self._view.note(f"the strategy could not be killed: {error}")
+        else:
+            positions = positions_text(self._trading.positions)
+            self._view.note(f"kill -9 {pid}: the strategy, with {positions}")
+
+    async def _check_trading(self) -> None:
+        """Stop the strategy, and compare what it has reported with what the markets did."""
+        strategy = self._handles[STRATEGY]
+        strategy.stop()
+        await strategy.wait_stopped()
+        try:
+            trades = {market: await self._trades(market) for market in self._trading.positions}
+        except CallError as error:
+            self._trading_problems = (f"its positions cannot be checked: {error}",)
+        else:
+            self._trading_problems = tuple(self._trading.problems(trades))
+
+    async def _trades(self, market: str) -> list[Trade]:
+        """Return all trades of a market."""
+        trades: list[Trade] = []
+        while answer := await self._handles[market].call("trades_after", len(trades)):
+            trades += msgspec.convert(answer, list[Trade], from_attributes=True)
+        return trades
+
+    def _show_order(self, output: Output) -> None:
+        order = msgspec.convert(output.payload, Order, from_attributes=True)
+        self._view.line(output.worker, self._trading.booked(order), output.at)
+
+    def _show_positions(self, output: Output) -> None:
+        positions = msgspec.convert(output.payload, dict[str, Position], from_attributes=True)
+        line = f"process {output.incarnation} {self._trading.began(positions)}"
+        self._view.line(output.worker, line, output.at)
 
     async def _redraw(self) -> None:
         while True:
@@ -211,6 +269,8 @@ class _Demo:
                     statuses=tuple(history.statuses),
                     trouble=member.trouble,
                     at_end=at_end.get(member.name, NetworkStatus.STOPPED),
+                    summary=self._trading.summary if member.name == STRATEGY else None,
+                    problems=self._trading_problems if member.name == STRATEGY else (),
                     **_counts(self._handles[member.name]),
                 )
             )

@@ -12,7 +12,10 @@ from chronopype_mp.core.backoff import BackoffPolicy
 from chronopype_mp.core.policy import Supervision
 from chronopype_mp.core.restart import RestartBudget
 
-__all__ = ["Cast", "DemoError", "DemoOptions", "Feed", "cast"]
+__all__ = ["STRATEGY", "Cast", "DemoError", "DemoOptions", "Feed", "cast", "kill_after"]
+
+STRATEGY = "strategy"
+"""The name of the worker that trades."""
 
 STALL_TIMEOUT = 2.0
 """The ``loop_stall_timeout`` of the workers with faults, seconds."""
@@ -81,6 +84,11 @@ class Cast(msgspec.Struct, frozen=True, kw_only=True):
     trouble: str | None = None
 
 
+def kill_after(seconds: float) -> float:
+    """Return when the strategy is killed, seconds after the start of a run of that duration."""
+    return min(10.0, seconds / 2)
+
+
 def cast(seconds: float, http: str, feeds: Iterable[Feed]) -> tuple[Cast, ...]:
     """Return the workers of a run.
 
@@ -100,6 +108,7 @@ def cast(seconds: float, http: str, feeds: Iterable[Feed]) -> tuple[Cast, ...]:
             )
             for feed in feeds
         ),
+        Cast(name=STRATEGY, role=Role.KILLED, target="exchange_feeds:Strategy", options={}),
         Cast(
             name="api-blocks",
             role=Role.BLOCKS,

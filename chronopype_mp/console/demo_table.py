@@ -96,9 +96,10 @@ def _word(judgement: Judgement, trouble_due: bool) -> Text:
 def conclusion(verdict: Verdict) -> list[str]:
     """Return the verdict as lines of text."""
     healthy = _names(verdict, Role.HEALTHY)
-    lines = ["The role of each worker, and the states of its network:"]
+    lines = ["The role of each worker, and the states of its network or what it did:"]
     lines += [
-        f"  {record.worker}: {_part(record)}: {brief(record.statuses) or 'nothing'}"
+        f"  {record.worker}: {_part(record)}: "
+        f"{record.summary or brief(record.statuses) or 'nothing'}"
         for record in (judgement.record for judgement in verdict.judgements)
     ]
     lines += [
@@ -125,7 +126,7 @@ def conclusion(verdict: Verdict) -> list[str]:
     if verdict.ok and verdict.trouble_due:
         lines.append(
             "GOOD: all faulty workers recovered, and no healthy worker was affected. All feeds of "
-            "the exchange came back."
+            "the exchange came back. The strategy kept its positions."
         )
     elif verdict.ok and not any(judgement.record.due for judgement in verdict.judgements):
         lines.append("No tick was due, so there is nothing to judge.")

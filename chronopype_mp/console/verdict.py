@@ -18,6 +18,9 @@ TROUBLE_DUE = 15.0
 SEGFAULT = -11
 """The exit code of a process that was ended by SIGSEGV."""
 
+KILL = -9
+"""The exit code of a process that was ended by SIGKILL."""
+
 
 class Role(enum.Enum):
     """The purpose of a worker in the demo. The value says what is expected of it."""
@@ -25,6 +28,7 @@ class Role(enum.Enum):
     HEALTHY = "healthy"
     BLOCKS = "blocks its loop, is killed, recovers"
     CRASHES = "segfaults, recovers"
+    KILLED = "is killed (kill -9), keeps its positions"
     EXCHANGE = "its exchange makes trouble, as scripted; comes back"
 
 
@@ -53,6 +57,8 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
         statuses: the states of its network until the clock stopped, in order.
         at_end: the state of its network when the clock stopped.
         trouble: what was scripted to go wrong with its server.
+        summary: what it did, for a worker that has no network to tell of.
+        problems: what is wrong with what it did.
     """
 
     worker: str
@@ -69,6 +75,8 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     statuses: tuple[NetworkStatus, ...] = ()
     at_end: NetworkStatus = NetworkStatus.STOPPED
     trouble: str | None = None
+    summary: str | None = None
+    problems: tuple[str, ...] = ()
 
     @property
     def unaccounted(self) -> int:
@@ -131,7 +139,7 @@ def judge(
 
 
 def _problems(record: WorkerRecord, trouble_due: bool, complete: bool) -> list[str]:
-    problems = []
+    problems = list(record.problems)
     if record.unaccounted > 0:
         problems.append(f"{_ticks(record.unaccounted)} not accounted for")
     elif record.unaccounted < 0:
@@ -183,6 +191,10 @@ def _unrestarted(record: WorkerRecord) -> list[str]:
         happened = any(death.reason is DeathReason.LOOP_BLOCKED for death in record.deaths)
         if not happened:
             problems.append("was never killed for blocking its loop")
+    elif record.role is Role.KILLED:
+        happened = Death(DeathReason.SIGNALLED, KILL) in record.deaths
+        if not happened:
+            problems.append("was never killed")
     else:
         happened = any(death.exitcode == SEGFAULT for death in record.deaths)
         if not happened:

@@ -39,7 +39,7 @@ def died(reason: DeathReason, exitcode: int | None, **more: object) -> WorkerDie
 
 
 def test_a_feed_is_healthy_unless_trouble_is_scripted() -> None:
-    """Two workers with faults of their own are added."""
+    """A strategy and two workers with faults of their own are added."""
     feeds = [
         Feed(name="calm", trouble=None, options={"url": "wss://calm"}),
         Feed(name="ban", trouble="bans", options={"url": "wss://ban"}),
@@ -48,7 +48,7 @@ def test_a_feed_is_healthy_unless_trouble_is_scripted() -> None:
     assert (calm.name, calm.role, calm.trouble) == ("calm", Role.HEALTHY, None)
     assert (ban.name, ban.role, ban.trouble) == ("ban", Role.EXCHANGE, "bans")
     assert ban.options == {"url": "wss://ban"}
-    assert [member.role for member in faulty] == [Role.BLOCKS, Role.CRASHES]
+    assert [member.role for member in faulty] == [Role.KILLED, Role.BLOCKS, Role.CRASHES]
 
 
 def test_a_history_keeps_what_the_verdict_asks_for() -> None:
@@ -145,12 +145,14 @@ def test_the_conclusion_names_who_is_expected_healthy_and_what_is_bad(seconds: f
     records = [
         WorkerRecord(worker="api-1", role=Role.HEALTHY, due=9, run=8, missed=1),
         WorkerRecord(worker="feed-9", role=Role.EXCHANGE, trouble="bans the key"),
+        WorkerRecord(worker="strategy", role=Role.KILLED, summary="14 orders"),
     ]
     words = os.linesep.join(conclusion(judge(records, seconds)))
     assert "Expected healthy: api-1." in words
     assert "BAD: api-1 (healthy): missed 1 tick" in words
     assert ("BAD: feed-9" in words) == (seconds >= TROUBLE_DUE)
-    assert "feed-9: scripted trouble: bans the key" in words
+    assert "feed-9: scripted trouble: bans the key: nothing" in words
+    assert "strategy: is killed (kill -9), keeps its positions: 14 orders" in words
     assert ("not judged" in words) == (seconds < TROUBLE_DUE)
     assert "GOOD" not in words
 

@@ -13,6 +13,7 @@ from chronopype_mp.core.worker_events import DeathReason
 CONNECTING = (NetworkStatus.NOT_CONNECTED, NetworkStatus.CONNECTING, NetworkStatus.CONNECTED)
 LOST = (NetworkStatus.DISCONNECTING, NetworkStatus.NOT_CONNECTED)
 SEGFAULT = Death(DeathReason.SIGNALLED, -11)
+KILL = Death(DeathReason.SIGNALLED, -9)
 STALL = Death(DeathReason.LOOP_BLOCKED, -9)
 
 
@@ -64,6 +65,7 @@ def problems(record: WorkerRecord, seconds: float = 30.0, complete: bool = True)
         healthy(),
         restarted(Role.BLOCKS, STALL, run=280, missed=17),
         restarted(Role.CRASHES, SEGFAULT),
+        restarted(Role.KILLED, KILL, statuses=()),
         came_back(),
         came_back(statuses=(*CONNECTING[:2], *CONNECTING)),
     ],
@@ -114,6 +116,9 @@ def test_an_account_that_does_not_close_is_bad_for_every_worker(role: Role) -> N
         (healthy(role=Role.CRASHES), "never segfaulted"),
         (restarted(Role.CRASHES, Death(DeathReason.EXITED, 1)), "never segfaulted"),
         (restarted(Role.CRASHES, SEGFAULT, restarts=0), "did not recover"),
+        (restarted(Role.KILLED, SEGFAULT), "was never killed"),
+        (restarted(Role.KILLED, KILL, readies=1), "did not recover"),
+        (restarted(Role.KILLED, KILL, problems=("missed 2 trades",)), "missed 2 trades"),
         (healthy(role=Role.EXCHANGE), "its exchange made no trouble"),
         (came_back(at_end=NetworkStatus.ERROR), "did not come back: ERROR at the end"),
         (came_back(run=0, skipped=300), "ran no tick"),
@@ -130,7 +135,7 @@ def test_trouble_that_did_not_happen_or_was_not_overcome_is_bad(
     assert problems(record) == said
 
 
-@pytest.mark.parametrize("role", [Role.BLOCKS, Role.CRASHES, Role.EXCHANGE])
+@pytest.mark.parametrize("role", [Role.BLOCKS, Role.CRASHES, Role.KILLED, Role.EXCHANGE])
 @pytest.mark.parametrize(("seconds", "complete"), [(TROUBLE_DUE - 0.1, True), (30.0, False)])
 def test_trouble_is_not_judged_in_a_run_too_short_for_it(
     role: Role, seconds: float, complete: bool

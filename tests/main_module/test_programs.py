@@ -48,6 +48,8 @@ EXPECTED = {
     ],
     "exchange_feeds": [
         r"s  calm-1 +CONNECTING -> CONNECTED",
+        r"s  strategy +process 1: \+0 at calm-1 after 0 orders",
+        r"s  strategy +order 1 at calm-[12]: (bought|sold) 1 at [\d.]+, position [+-]1$",
         r"^calm-1 +[1-9]\d* +[1-9]\d* +\d+  CONNECTED +nothing$",
     ],
     "troubled": [

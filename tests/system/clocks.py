@@ -72,11 +72,11 @@ def closes(handle: WorkerHandle) -> bool:
     return s.published == s.run + s.missed + s.skipped + s.lost
 
 
-def run(scenario: Coroutine[Any, Any, T]) -> T:
+def run(scenario: Coroutine[Any, Any, T], timeout: float = SCENARIO_TIMEOUT) -> T:
     """Run a scenario in an event loop of its own, bounded in time."""
 
     async def bounded() -> T:
-        async with asyncio.timeout(SCENARIO_TIMEOUT):
+        async with asyncio.timeout(timeout):
             return await scenario
 
     return asyncio.run(bounded())

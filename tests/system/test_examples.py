@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.scripts import Scripts, wait_until
+from tests.system.scripts import Script, Scripts, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SOAK = EXAMPLES.parent / "scripts" / "_soak.py"
@@ -65,6 +66,41 @@ TROUBLES = {
 busy machine comes back too late for the second."""
 
 
+ORDER = r"strategy +order (\d+) at (calm-\d): (bought|sold) 1 at [\d.]+, position ([+-]\d+)"
+BEGIN = r"process \d: ([+-]\d+) at calm-1 after (\d+) orders, ([+-]\d+) at calm-2 after (\d+) "
+
+
+def survives_a_kill(script: Script) -> None:
+    """Kill the strategy. Its orders go on from its positions, each with the position it makes."""
+    pid = re.search(r"survives kill -9 (\d+)", script.output)
+    assert pid is not None, script.output
+    os.kill(int(pid[1]), signal.SIGKILL)
+    script.wait_for("strategy     process 2: ")
+
+    def reports() -> tuple[str, str]:
+        before, _, after = script.output.partition("strategy     process 2: ")
+        return before, "process 2: " + after
+
+    known = len(re.findall(ORDER, reports()[0]))
+    assert known >= 3, script.output
+    wait_until(lambda: len(re.findall(ORDER, reports()[1])) >= 3, 30.0, lambda: script.output)
+    orders: dict[tuple[str, int], tuple[str, str]] = {}
+    for report in reports():
+        begin = re.search(BEGIN, report)
+        assert begin is not None, script.output
+        at = {
+            "calm-1": (int(begin[1]), int(begin[2])),
+            "calm-2": (int(begin[3]), int(begin[4])),
+        }
+        for number, market, verb, position in re.findall(ORDER, report):
+            amount, last = at[market]
+            at[market] = (amount + (1 if verb == "bought" else -1), last + 1)
+            assert (int(position), int(number)) == at[market], script.output
+            # What is reported again is what was reported before.
+            assert orders.setdefault((market, int(number)), (verb, position)) == (verb, position)
+    assert sum(int(begin[n]) for n in (2, 4)) >= known - 3, script.output
+
+
 def test_every_feed_of_the_exchange_comes_back_from_its_trouble(scripts: Scripts) -> None:
     script = scripts.run([sys.executable, str(EXAMPLES / "exchange_feeds.py"), "--seconds", "300"])
 
@@ -81,6 +117,7 @@ def test_every_feed_of_the_exchange_comes_back_from_its_trouble(scripts: Scripts
         ]
 
     wait_until(lambda: not still_away(), 100.0, lambda: f"{still_away()} in:\n{script.output}")
+    survives_a_kill(script)
     script.signal_group(signal.SIGINT)
     assert script.wait() == 130, script.output
     waits = r": retry after (\d) s: HTTP \d+; next attempt in (\d)\.\d s$"
@@ -140,7 +177,12 @@ def test_the_demo_ends_with_a_good_verdict(scripts: Scripts) -> None:
     script = scripts.run([sys.executable, "-m", "chronopype_mp", "demo", *arguments])
     assert script.wait() == 0, script.output
     assert "GOOD: all faulty workers recovered, and no healthy" in script.output
-    assert "All feeds of the exchange came back." in script.output
+    assert "All feeds of the exchange came back. The strategy kept its p" in script.output
+    assert re.search(r"demo +kill -9 \d+: the strategy, with .*strategy +died", script.output, re.S)
+    begins = re.findall(r"strategy +process (\d) begins with (.+)$", script.output, re.M)
+    assert begins[0] == ("1", "+0 at calm-1, +0 at calm-2")
+    assert begins[1][0] == "2"
+    assert re.search(r"strategy: is killed .* orders; began with .*; then ", script.output)
     assert "maintenance   scripted trouble: closed for 4 s: status 503" in script.output
     assert "  maintenance: scripted trouble: closed for 4 s: status 503: NOT_" in script.output
     assert "Traceback" not in script.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections import Counter
@@ -16,9 +17,12 @@ from chronopype_mp import (
     ClockMode,
     HookError,
     MessageError,
+    Output,
     RealtimeClock,
+    RestartBudget,
     Supervision,
     TickProcessor,
+    WorkerHandle,
 )
 from chronopype_mp.events import ProcessorFailed, WorkerDied, WorkerReady
 from chronopype_mp.testing import EventRecorder, faults
@@ -29,7 +33,10 @@ from tests.waiting import running
 every_launcher = pytest.mark.parametrize("launcher", ["inline", "forkserver", "spawn"])
 
 MANY = 10_000
-"""Topics with a retained message."""
+"""Topics."""
+
+KILLS = int(os.environ.get("CHRONOPYPE_MP_TEST_KILLS", "4"))
+"""Rounds in which workers are killed."""
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -42,7 +49,8 @@ class Own(BaseException):
 
 def make_clock(launcher: str, tick_size: float = 0.05, **config: Any) -> RealtimeClock:
     settings = ClockConfig(clock_mode=ClockMode.REALTIME, tick_size=tick_size, **config)
-    return RealtimeClock(settings, launcher=launcher, supervision=Supervision(backoff=QUICK))
+    supervision = Supervision(backoff=QUICK, budget=RestartBudget(max_restarts=1000))
+    return RealtimeClock(settings, launcher=launcher, supervision=supervision)
 
 
 class Feed(TickProcessor):
@@ -250,12 +258,13 @@ def test_a_restarted_subscriber_has_all_retained_values_before_its_first_tick(
 
 
 class Counts(TickProcessor):
-    """Emits numbers per topic, as fast as it can in every tick; a message each has a frame."""
+    """Emits to its topics in turn, as fast as it can in every tick; a message each has a frame."""
 
-    def __init__(self, burst: int) -> None:
+    def __init__(self, topics: int, burst: int) -> None:
         super().__init__()
         self.burst = burst
-        self.number = 0
+        self.numbers = [0] * topics
+        self.topic = 0
 
     def start(self, timestamp: float) -> None:
         super().start(timestamp)
@@ -263,9 +272,10 @@ class Counts(TickProcessor):
 
     def tick(self, timestamp: float) -> None:
         for _ in range(self.burst):
-            self.number += 1
-            for topic in ("counts.a", "counts.b"):
-                self.emit([self.process, self.number, bytes(500)], topic=topic)
+            self.topic = (self.topic + 1) % len(self.numbers)
+            self.numbers[self.topic] += 1
+            payload = [self.process, self.numbers[self.topic], bytes(500)]
+            self.emit(payload, topic=f"counts.t{self.topic}")
 
 
 class CountsGaps(TickProcessor):
@@ -290,56 +300,92 @@ class CountsGaps(TickProcessor):
         self.emit(dict(self.counts), topic="gaps")
 
 
-def test_gaps_are_counted_exactly_while_publishers_die_and_the_forwarder_stands_still() -> None:
+class Account:
+    """The counts of a subscriber: its own, and those of the package, since its last death."""
+
+    def __init__(self, clock: RealtimeClock, handle: WorkerHandle) -> None:
+        self.handle = handle
+        self.own: Counter[str] = Counter()
+        self.before: Counter[str] = Counter()
+        clock.outputs.subscribe(self.take, "gaps", worker=handle.name)
+        clock.events.subscribe(self.forget, WorkerDied)
+
+    def counted(self) -> Counter[str]:
+        statistics = self.handle.statistics()
+        return Counter(received=statistics.messages_received, gaps=statistics.message_gaps)
+
+    def take(self, output: Output) -> None:
+        self.own.update(output.payload)
+
+    def forget(self, event: WorkerDied) -> None:
+        if event.worker == self.handle.name:
+            self.own, self.before = Counter(), self.counted()
+
+    def is_exact(self) -> bool:
+        return self.own["twice"] == 0 and self.own == self.counted() - self.before
+
+
+@pytest.mark.timeout(60 + 10 * KILLS)
+@every_launcher
+def test_gaps_are_counted_exactly_while_workers_die_and_the_forwarder_stands_still(
+    launcher: str,
+) -> None:
+    """Publishers and a subscriber are killed at random, beside 10,000 topics. A worker of the
+    inline launcher has no process to kill and no forwarder, and is restarted instead."""
+    seed = random.randrange(1_000_000)
+
     async def scenario() -> None:
-        clock = make_clock("forkserver", tick_size=0.02)
-        randomness = random.Random(15)
-        before_death: Counter[str] = Counter()
-        counted: dict[str, dict[str, int]] = {}
-
-        async with clock:
-            outputs = clock.outputs("gaps")
-
-            async def read() -> None:
-                async for output in outputs:
-                    counted[output.worker] = output.payload
-
-            reading = asyncio.create_task(read())
+        randomness = random.Random(seed)
+        burst = 20 if launcher == "inline" else 200
+        async with make_clock(launcher, tick_size=0.02) as clock:
             events = EventRecorder(clock.events)
             steady = clock.add_processor(CountsGaps(), name="steady")
-            victim = clock.add_processor(CountsGaps(), name="victim")
-            feeds = [clock.add_processor(Counts(100), name=f"feed-{n}") for n in range(2)]
-            for handle in (steady, victim, *feeds):
+            victims = [
+                clock.add_processor(processor, name=name)
+                for name, processor in (
+                    ("victim", CountsGaps()),
+                    ("few", Counts(2, burst)),
+                    ("many", Counts(MANY, burst)),
+                )
+            ]
+            accounts = [Account(clock, handle) for handle in (steady, victims[0])]
+            for handle in (steady, *victims):
                 await handle.wait_ready()
 
-            def note(event: WorkerDied) -> None:
-                if event.worker == "victim":
-                    statistics = victim.statistics()
-                    before_death["received"] = statistics.messages_received
-                    before_death["gaps"] = statistics.message_gaps
+            async def end(handle: WorkerHandle) -> None:
+                if launcher == "inline":
+                    await handle.restart()
+                    return
+                following = handle.incarnation + 1
+                faults.kill(handle)
+                await events.wait_for(
+                    WorkerReady, worker=handle.name, incarnation=following, timeout=30.0
+                )
 
-            clock.events.subscribe(note, WorkerDied)
-            forwarder = clock._coordinator.hub._forwarder  # type: ignore[union-attr]
+            def starve(pause: float) -> None:
+                """Keep the forwarder's thread from running, so that its queues fill up."""
+                if launcher != "inline":
+                    forwarder = clock._coordinator.hub._forwarder  # type: ignore[union-attr]
+                    forwarder.call(lambda: time.sleep(pause))
+
+            async def receive(count: int) -> None:
+                goal = steady.statistics().messages_received + count
+                await eventually(lambda: steady.statistics().messages_received >= goal, 30.0)
+
             async with running(clock):
-                for _ in range(6):
-                    at = steady.statistics().messages_received
-                    await eventually(lambda at=at: steady.statistics().messages_received > at)
-                    # The fault under test: its thread does not run, and its queues fill up.
-                    forwarder.call(lambda: time.sleep(0.5))
-                    handle = randomness.choice([victim, *feeds])
-                    faults.kill(handle)
-                    await events.wait_for(
-                        WorkerReady, worker=handle.name, incarnation=handle.incarnation + 1
-                    )
-        await reading
-        for handle, before in ((steady, Counter()), (victim, before_death)):
-            own, statistics = counted[handle.name], handle.statistics()
-            assert own["twice"] == 0
-            assert own["received"] == statistics.messages_received - before["received"]
-            assert own["gaps"] == statistics.message_gaps - before["gaps"]
-        assert steady.statistics().message_gaps > 0
+                while launcher != "inline" and steady.statistics().message_gaps == 0:
+                    starve(1.0)
+                    await receive(100 * burst)
+                for _ in range(KILLS):
+                    await receive(randomness.randint(1, 50 * burst))
+                    starve(randomness.choice([0.0, 0.5, 0.7]))
+                    ended = randomness.sample(victims, randomness.randint(1, len(victims)))
+                    await asyncio.gather(*(end(handle) for handle in ended))
+        for account in accounts:
+            assert account.is_exact(), (seed, account.own, account.counted(), account.before)
+            print(f"seed {seed}, {account.handle.name}: {account.counted()}")
 
-    run(scenario())
+    run(scenario(), 50.0 + 10 * KILLS)
 
 
 class Idle(TickProcessor):
