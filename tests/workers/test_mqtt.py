@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import aiomqtt
 import pytest
 
 from chronopype_mp import ConfigError, NetworkStatus
@@ -14,6 +13,8 @@ from tests.waiting import run
 from tests.workers.ordeal import QUICK, Ordeal
 from workers._base import Secret, Url
 from workers.mqtt import MqttOptions, MqttProcessor
+
+aiomqtt = pytest.importorskip("aiomqtt")
 
 KIND = KINDS["mosquitto"]._replace(
     feed="workers.mqtt:MqttProcessor",

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nats.aio.client import Client
 
 from chronopype_mp import ConfigError, NetworkStatus
 from chronopype_mp.testing import ProcessorTest
@@ -15,6 +14,8 @@ from tests.waiting import run
 from tests.workers.ordeal import QUICK, Ordeal
 from workers._base import Secret, Url
 from workers.nats import NatsOptions, NatsProcessor
+
+Client = pytest.importorskip("nats.aio.client").Client
 
 SETTINGS = f"""
 authorization {{

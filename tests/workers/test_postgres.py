@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import asyncpg
 import pytest
 
 from chronopype_mp import ConfigError, NetworkStatus
@@ -14,6 +13,8 @@ from tests.waiting import run
 from tests.workers.ordeal import QUICK, Ordeal
 from workers._base import Secret, Url
 from workers.postgres import PostgresOptions, PostgresProcessor
+
+asyncpg = pytest.importorskip("asyncpg")
 
 KIND = KINDS["postgres"]._replace(
     feed="workers.postgres:PostgresProcessor",

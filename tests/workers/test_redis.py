@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from redis import asyncio as client
 
 from chronopype_mp import ConfigError, NetworkStatus
 from chronopype_mp.testing import ProcessorTest
@@ -14,6 +13,8 @@ from tests.waiting import run
 from tests.workers.ordeal import QUICK, Ordeal
 from workers._base import Secret, Url
 from workers.redis import RedisOptions, RedisProcessor
+
+client = pytest.importorskip("redis.asyncio")
 
 KIND = KINDS["redis"]._replace(
     feed="workers.redis:RedisProcessor",
