@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["NatsOptions", "NatsProcessor"]
 
 PORT = 4222
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds that a close may take."""
 
 NEVER = 10**9
 """Seconds between two pings of the client, which are off: the checks ping."""
@@ -89,7 +93,10 @@ class NatsProcessor(ReadyMade):
     async def stop_network(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            await client.close()
+            # It would wait forever for a connection whose TLS handshake has failed.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await client.close()
 
     async def _got(self, message: Any) -> None:
         self.received_bytes(message.data, self.options.payload, self.options.topic)

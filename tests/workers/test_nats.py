@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from chronopype_mp import ConfigError, NetworkStatus
 from chronopype_mp.testing import ProcessorTest
+from examples.certificate import make_certificate
 from tests.system.backends import PASSWORD, USER, Data, Kind, listening, program
 from tests.waiting import run
 from tests.workers.ordeal import QUICK, Ordeal
@@ -82,6 +85,28 @@ def test_messages_are_received(data: Data) -> None:
 
     with listening(KIND, data) as server:
         run(scenario(server.port))
+
+
+def test_a_certificate_is_verified() -> None:
+    """The client's close, which would wait forever then, does not hold up the next attempt."""
+    context, _ = make_certificate()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"tls_required": true, "max_payload": 1000}\r\n')
+        with contextlib.suppress(OSError):
+            await writer.start_tls(context)
+        writer.close()
+
+    async def scenario() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            given = NatsOptions(url=Url(f"tls://127.0.0.1:{port}"))
+            async with ProcessorTest(NatsProcessor(given)) as test:
+                await test.until(lambda: NetworkStatus.CONNECTING in test.transitions)
+                lost = await test.reaches(NetworkStatus.NOT_CONNECTED)
+                assert "certificate verify failed" in lost.reason
+
+    run(scenario())
 
 
 @pytest.mark.parametrize(
