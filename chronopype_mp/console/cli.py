@@ -17,6 +17,7 @@ import click
 
 from chronopype_mp.console import chaos, control_commands, demo, fleet_commands
 from chronopype_mp.console.demo_course import DemoError, DemoOptions
+from chronopype_mp.console.doctor import doctor
 from chronopype_mp.console.exit_status import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
 from chronopype_mp.console.top_command import top
 
@@ -148,5 +149,5 @@ def bench_command(arguments: tuple[str, ...]) -> int:
     return EXIT_FAILED
 
 
-for command in (*fleet_commands.COMMANDS, *control_commands.COMMANDS, top):
+for command in (*fleet_commands.COMMANDS, *control_commands.COMMANDS, top, doctor):
     commands.add_command(command)
